@@ -1,0 +1,100 @@
+"""Every error that Tandem raises on purpose. Each class has a stable `code`, and services answer with its `status`.
+
+TandemError
+├── CallerError                  the caller can mend it; never retried
+│   ├── InvalidRequest           invalid_request      422
+│   ├── RequestTooLarge          request_too_large    413
+│   └── UnknownItem              unknown_item         404
+├── ReleaseError                 about a trained model, its index and its feature schema
+│   ├── ReleaseNotLoaded         release_not_loaded   503
+│   ├── ReleaseMismatch          release_mismatch     409
+│   └── ReleaseDamaged           release_damaged      500
+├── UpstreamError                a service or store that this one calls
+│   ├── UpstreamUnavailable      upstream_unavailable 503
+│   ├── UpstreamTimeout          upstream_timeout     504
+│   └── UpstreamAnswerInvalid    upstream_invalid     502
+└── JobError                     a batch job cannot go on; the message is one sentence for a person
+    └── DataError                names the file, and where it can the line and the column
+
+Anything else that is raised is a programmer's mistake and is left to raise.
+"""
+
+from typing import ClassVar
+
+
+class TandemError(Exception):
+    code: ClassVar[str] = "internal_error"
+    status: ClassVar[int] = 500
+
+
+class CallerError(TandemError):
+    code = "bad_request"
+    status = 400
+
+
+class InvalidRequest(CallerError):
+    code = "invalid_request"
+    status = 422
+
+
+class RequestTooLarge(CallerError):
+    code = "request_too_large"
+    status = 413
+
+
+class UnknownItem(CallerError):
+    code = "unknown_item"
+    status = 404
+
+
+class ReleaseError(TandemError):
+    code = "release_error"
+
+
+class ReleaseNotLoaded(ReleaseError):
+    code = "release_not_loaded"
+    status = 503
+
+
+class ReleaseMismatch(ReleaseError):
+    code = "release_mismatch"
+    status = 409
+
+
+class ReleaseDamaged(ReleaseError):
+    code = "release_damaged"
+
+
+class UpstreamError(TandemError):
+    code = "upstream_error"
+    status = 503
+
+
+class UpstreamUnavailable(UpstreamError):
+    code = "upstream_unavailable"
+
+
+class UpstreamTimeout(UpstreamError):
+    code = "upstream_timeout"
+    status = 504
+
+
+class UpstreamAnswerInvalid(UpstreamError):
+    code = "upstream_invalid"
+    status = 502
+
+
+class JobError(TandemError):
+    code = "job_failed"
+
+
+class DataError(JobError):
+    code = "bad_data"
+
+    def __init__(self, problem: str, *, file: object, line: int | None = None, column: str | None = None) -> None:
+        place = str(file)
+        if line is not None:
+            place += f", line {line}"
+        if column is not None:
+            place += f", column {column!r}"
+        super().__init__(f"{place}: {problem}")

@@ -1,0 +1,1 @@
+"""The jobs, in their order: prepare, train, evaluate, register, index, seed. Each is `python -m training.<name>`."""
