@@ -17,7 +17,7 @@ def run_job(name: str, job: Callable[[JobSettings], str]) -> None:
     try:
         print(f"{name}: {job(JobSettings())}", flush=True)
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, e['loc'])).upper()}={e['input']!r}: {e['msg']}" for e in error.errors())
+        problems = "; ".join(f"{str(e['loc'][0]).upper()}={e['input']!r}: {e['msg']}" for e in error.errors())
         sys.exit(_failed(name, problems))
     except TandemError as error:
         sys.exit(_failed(name, str(error)))

@@ -1,0 +1,18 @@
+"""Scores for candidates, from the release that retrieved them."""
+
+from pydantic import Field
+
+from recsys.contracts.base import MAX_CANDIDATES, MAX_HISTORY, Answer, ItemId, Request
+
+
+class RankRequest(Request):
+    recent_items: list[ItemId] = Field(max_length=MAX_HISTORY, description="Newest last; none for a new user.")
+    candidate_items: list[ItemId] = Field(min_length=1, max_length=MAX_CANDIDATES)
+    release: int | None = Field(
+        default=None, description="The release that retrieved the candidates; the serving one by default."
+    )
+
+
+class RankedScores(Answer):
+    release: int
+    scores: list[float | None] = Field(description="One per candidate, in their order; null for an unknown item.")

@@ -1,0 +1,65 @@
+"""The public API's own shapes."""
+
+from enum import StrEnum
+from typing import Any
+
+from pydantic import Field
+
+from recsys.contracts.base import MAX_CANDIDATES, MAX_HISTORY, MAX_TOP_K, Answer, ItemId, Request, UserId
+
+
+class Tier(StrEnum):
+    """How good an answer is, best first."""
+
+    PERSONALIZED = "personalized"
+    RETRIEVED = "retrieved"
+    POPULAR = "popular"
+    STATIC = "static"
+
+
+class RecommendationRequest(Request):
+    user_id: UserId
+    session_items: list[ItemId] = Field(
+        default=[],
+        max_length=MAX_HISTORY,
+        description="What the user did just now, newest last, where no event says so.",
+    )
+    candidate_items: list[ItemId] | None = Field(
+        default=None, min_length=1, max_length=MAX_CANDIDATES, description="Rank just these instead of retrieving."
+    )
+    top_k: int = Field(default=10, ge=1, le=MAX_TOP_K)
+    exclude_items: list[ItemId] = Field(default=[], max_length=MAX_CANDIDATES, description="Never recommend these.")
+
+
+class Recommendation(Answer):
+    item_id: str
+    score: float | None = Field(description="Comparable within one answer only; null for an item nobody can score.")
+    rank: int = Field(description="1 is best.")
+    title: str | None
+    metadata: dict[str, Any]
+
+
+class RecommendationList(Answer):
+    """What every endpoint that recommends answers with."""
+
+    recommendations: list[Recommendation]
+    release: int | None = Field(description="The release that described or scored the items.")
+
+
+class RecommendationAnswer(RecommendationList):
+    recommendation_id: str
+    user_id: str
+    total_candidates: int = Field(description="How many items were considered.")
+    tier: Tier
+    tier_reason: str = Field(description="`complete`, or what kept the answer from a better tier.")
+    timings_ms: dict[str, float] = Field(description="Per stage that ran, and `total`.")
+
+
+class ItemAnswer(Answer):
+    item_id: str
+    title: str
+    metadata: dict[str, Any]
+
+
+class ItemsAnswer(Answer):
+    items: list[ItemAnswer]
