@@ -1,0 +1,10 @@
+"""The names of the files that together are one trained model."""
+
+from typing import Final
+
+WEIGHTS_FILE: Final = "weights.safetensors"
+CONFIG_FILE: Final = "config.json"
+VOCABULARY_FILE: Final = "vocabulary.json"
+ITEMS_FILE: Final = "items.jsonl"
+TRAINING_FILE: Final = "training.json"
+METRICS_FILE: Final = "metrics.json"

@@ -1,0 +1,52 @@
+"""Which item follows which, how closely and how often: the source of the item table's start and of a baseline."""
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from training.sequences import Sequences
+
+WINDOW = 10
+MAX_EVENTS = 10_000_000
+"""Of more events than this the first ones do: memory stays bounded and co-occurrence is a statistic."""
+
+
+def directed_cooccurrence(sequences: Sequences) -> sp.csr_matrix:
+    """[num_items + 1, num_items + 1]: sum of 1/distance over the times that column followed row within the window."""
+    items, users = (events[:MAX_EVENTS] for events in sequences.train_events())
+    size = sequences.num_items + 1
+    total = sp.csr_matrix((size, size), dtype=np.float32)
+    for distance in range(1, WINDOW + 1):
+        same_user = users[:-distance] == users[distance:]
+        before, after = items[:-distance][same_user], items[distance:][same_user]
+        different = before != after
+        weight = np.full(int(different.sum()), 1.0 / distance, dtype=np.float32)
+        total = total + sp.coo_matrix((weight, (before[different], after[different])), shape=(size, size)).tocsr()
+    return total
+
+
+def ppmi_vectors(cooccurrence: sp.csr_matrix, dim: int, seed: int) -> NDArray[np.float32]:
+    """[rows, dim]: U sqrt(S) of the positive pointwise mutual information of the symmetric co-occurrence.
+
+    Levy and Goldberg 2014, "Neural Word Embedding as Implicit Matrix Factorization", section 3; the truncated SVD is
+    the randomised one of Halko, Martinsson and Tropp 2011, algorithm 4.4, with two power iterations. Rows of items
+    without neighbours are zero; where there are fewer items than `dim`, the last columns are.
+    """
+    symmetric = (cooccurrence + cooccurrence.T).tocoo()
+    mass = np.asarray(symmetric.sum(axis=1)).ravel()
+    expected = mass[symmetric.row] * mass[symmetric.col] / mass.sum()
+    information = np.log(symmetric.data / expected)
+    positive = information > 0
+    rows, columns = symmetric.row[positive], symmetric.col[positive]
+    ppmi = sp.csr_matrix((information[positive].astype(np.float32), (rows, columns)), shape=symmetric.shape)
+
+    random = np.random.default_rng(seed)
+    width = min(dim + 16, ppmi.shape[0])
+    basis = np.linalg.qr(ppmi @ random.standard_normal((ppmi.shape[0], width)).astype(np.float32))[0]
+    for _ in range(2):
+        basis = np.linalg.qr(ppmi @ basis)[0]
+    left, strength, _ = np.linalg.svd((ppmi.T @ basis).T, full_matrices=False)
+    rank = min(dim, width)
+    vectors = np.zeros((ppmi.shape[0], dim), dtype=np.float32)
+    vectors[:, :rank] = (basis @ left[:, :rank]) * np.sqrt(strength[:rank])
+    return vectors

@@ -1,0 +1,48 @@
+"""The item table before the first step: co-occurrence vectors, the part of them that content explains, popularity."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from recsys.model.two_tower import TwoTower
+from training.cooccurrence import directed_cooccurrence, ppmi_vectors
+from training.sequences import Sequences
+
+RMS = 0.05
+"""Root mean square of the vectors' components: small, so that the first softmax is nearly that of popularity."""
+RIDGE = 10.0
+
+
+@torch.no_grad()
+def initialise_item_table(
+    model: TwoTower, sequences: Sequences, content: NDArray[np.uint8], counts: NDArray[np.int64], seed: int
+) -> None:
+    """Set item embedding, content projection, content buffer and bias of `model`.
+
+    Ridge regression gives to the content projection what content can say of the co-occurrence vectors, and the ids get
+    the rest, so an item without interactions starts, and stays, among those that are like it.
+    """
+    touched = counts > 0
+    vectors = ppmi_vectors(directed_cooccurrence(sequences), model.config.embedding_dim, seed)
+    vectors *= RMS / max(float(np.sqrt(np.mean(vectors[touched] ** 2))), 1e-12)
+    features = content[touched].astype(np.float32)
+    gram = features.T @ features + RIDGE * np.eye(features.shape[1], dtype=np.float32)
+    projection = np.linalg.solve(gram, features.T @ vectors[touched])
+    vectors[touched] -= features @ projection
+    vectors[~touched] = 0.0
+
+    model.content.copy_(torch.from_numpy(content))
+    model.content_projection.weight.copy_(torch.from_numpy(projection.T))
+    model.item_embedding.weight.copy_(torch.from_numpy(vectors))
+    log_counts = np.log(np.maximum(counts, 1)).astype(np.float32)
+    model.item_bias.weight.copy_(torch.from_numpy(log_counts - log_counts[touched].mean()).unsqueeze(1))
+    set_untouched_bias(model, counts)
+
+
+@torch.no_grad()
+def set_untouched_bias(model: TwoTower, counts: NDArray[np.int64]) -> None:
+    """An item that training never saw gets the median bias: neither pushed nor buried."""
+    touched = torch.from_numpy(counts > 0).to(model.content.device)
+    bias = model.item_bias.weight
+    bias[~touched] = bias[touched].median()
+    bias[0] = 0.0

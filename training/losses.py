@@ -1,0 +1,68 @@
+"""Next-item cross-entropy: over all candidates without keeping their logits, and over a corrected sample of them."""
+
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+CHUNK_ELEMENTS = 8_000_000
+"""Logits held at a time: small enough for the caches' sake, large enough for the product's."""
+
+
+class _LinearCrossEntropy(torch.autograd.Function):
+    """Softmax cross-entropy of queries @ candidates.T that makes its gradients while the logits are at hand.
+
+    The idea of Wijmans et al. 2024, "Cut Your Losses in Large-Vocabulary Language Models": the logits
+    [positions, candidates] are the largest thing of a step by far, so they live one chunk at a time and are never kept.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, queries: Tensor, candidates: Tensor, targets: Tensor) -> Tensor:
+        positions, items = len(queries), len(candidates)
+        query_gradient = torch.empty_like(queries)
+        candidate_gradient = torch.zeros(candidates.shape, dtype=torch.float32, device=candidates.device)
+        loss = torch.zeros((), dtype=torch.float32, device=queries.device)
+        step = max(1, CHUNK_ELEMENTS // items)
+        for start in range(0, positions, step):
+            query, target = queries[start : start + step], targets[start : start + step].unsqueeze(1)
+            probabilities = torch.softmax(query @ candidates.T, dim=-1)
+            of_target = probabilities.gather(1, target)
+            loss -= of_target.float().clamp(min=torch.finfo(torch.float32).tiny).log().sum()
+            probabilities.scatter_(1, target, of_target - 1)
+            torch.mm(probabilities, candidates, out=query_gradient[start : start + step])
+            candidate_gradient += probabilities.T @ query
+        ctx.save_for_backward(query_gradient, candidate_gradient.to(candidates.dtype))
+        ctx.positions = positions
+        return loss / positions
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
+        scale = gradients[0] / ctx.positions
+        query_gradient, candidate_gradient = ctx.saved_tensors
+        return query_gradient * scale, candidate_gradient * scale, None
+
+
+def full_softmax_loss(queries: Tensor, candidates: Tensor, targets: Tensor) -> Tensor:
+    """queries [positions, dim], candidates [items, dim], targets [positions] as rows of candidates -> mean loss."""
+    return cast(Tensor, _LinearCrossEntropy.apply(queries, candidates, targets))  # type: ignore[no-untyped-call]
+
+
+def sampled_softmax_loss(
+    queries: Tensor,
+    target_embeddings: Tensor,
+    targets: Tensor,
+    negative_embeddings: Tensor,
+    negatives: Tensor,
+    negative_log_probability: Tensor,
+) -> Tensor:
+    """Mean loss over [positions] with negatives [samples], drawn with replacement and shared by all positions.
+
+    exp(target) + mean over the samples of exp(logit) / probability estimates the full denominator without bias, so the
+    negatives' logits are lowered by log(samples * probability) and the target's is not (Bengio and Senecal 2008,
+    section 3). A sample that is the target itself is left out, as it is counted already.
+    """
+    of_target = (queries * target_embeddings).sum(-1, keepdim=True).float()
+    logits = (queries @ negative_embeddings.T).float()
+    logits = logits - negative_log_probability - torch.log(torch.tensor(float(len(negatives))))
+    logits = logits.masked_fill(negatives == targets.unsqueeze(1), -torch.inf)
+    return (torch.logsumexp(torch.cat([of_target, logits], dim=1), dim=1, keepdim=True) - of_target).mean()

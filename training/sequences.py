@@ -1,0 +1,182 @@
+"""Prepared interactions -> memory-mapped sequences of item indices, their leave-one-out split, and batches of them.
+
+The split, per user: train on s[:-2], validate on s[-2], test on s[-1] (the history of the test item includes the
+validation item). Users with fewer than three interactions only contribute to training.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from recsys.errors import DataError, JobError
+from recsys.model.files import VOCABULARY_FILE
+from recsys.model.vocabulary import Vocabulary
+from training.whole import only_one_at, whole_directory
+
+SEQUENCES_VERSION = 1
+INTERACTIONS_FILE = "interactions.parquet"
+ITEM_METADATA_FILE = "items.parquet"
+MANIFEST_FILE = "manifest.json"
+ITEMS_ARRAY = "items.npy"
+OFFSETS_ARRAY = "offsets.npy"
+HELD_OUT = 2
+MIN_EVALUATED_LENGTH = HELD_OUT + 1
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """User u's items are items[offsets[u]:offsets[u + 1]], oldest first, as item indices of `vocabulary`."""
+
+    items: NDArray[np.int32]
+    offsets: NDArray[np.int64]
+    vocabulary: Vocabulary
+
+    @property
+    def num_users(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def num_items(self) -> int:
+        return len(self.vocabulary)
+
+    @property
+    def train_lengths(self) -> NDArray[np.int64]:
+        """[num_users]: how many of each user's items are for training."""
+        return train_lengths(np.diff(self.offsets))
+
+    @property
+    def evaluated_users(self) -> NDArray[np.int64]:
+        return np.flatnonzero(np.diff(self.offsets) >= MIN_EVALUATED_LENGTH)
+
+    def train(self, user: int) -> NDArray[np.int32]:
+        start, end = self.offsets[user], self.offsets[user + 1]
+        return self.items[start : end - HELD_OUT] if end - start >= MIN_EVALUATED_LENGTH else self.items[start:end]
+
+    def validation(self, user: int) -> tuple[NDArray[np.int32], int]:
+        """History and target; the user must be one of `evaluated_users`."""
+        start, end = self.offsets[user], self.offsets[user + 1]
+        return self.items[start : end - 2], int(self.items[end - 2])
+
+    def test(self, user: int) -> tuple[NDArray[np.int32], int]:
+        """History and target; the user must be one of `evaluated_users`."""
+        start, end = self.offsets[user], self.offsets[user + 1]
+        return self.items[start : end - 1], int(self.items[end - 1])
+
+    def train_events(self) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        """Items [events] and users [events] of the training part, in order."""
+        users = np.repeat(np.arange(self.num_users), np.diff(self.offsets))
+        position = np.arange(len(self.items)) - self.offsets[users]
+        kept = position < self.train_lengths[users]
+        return np.asarray(self.items)[kept], users[kept]
+
+    def train_counts(self) -> NDArray[np.int64]:
+        """[num_items + 1]: how often training saw each item; index 0, the padding, stays 0."""
+        return np.bincount(self.train_events()[0], minlength=self.num_items + 1)
+
+
+def train_lengths(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    return np.where(lengths >= MIN_EVALUATED_LENGTH, lengths - HELD_OUT, lengths)
+
+
+def data_content_hash(processed_dir: Path) -> str:
+    """The hash of the prepared data. Raises JobError where nothing is prepared."""
+    for name in (INTERACTIONS_FILE, ITEM_METADATA_FILE, MANIFEST_FILE):
+        if not (processed_dir / name).exists():
+            raise JobError(f"no prepared data in {processed_dir} ({name} is missing); run `make data` first")
+    manifest = processed_dir / MANIFEST_FILE
+    try:
+        return str(json.loads(manifest.read_text(encoding="utf-8"))["content_hash"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError("it has no content_hash; run `make data` again", file=manifest) from error
+
+
+def load_sequences(processed_dir: Path, cache_root: Path) -> Sequences:
+    """The sequences of the prepared data, memory-mapped; converted once per content hash into `cache_root`."""
+    cache = cache_root / f"sequences-{data_content_hash(processed_dir)[:12]}-v{SEQUENCES_VERSION}"
+    with only_one_at(cache):
+        if not cache.exists():
+            with whole_directory(cache) as directory:
+                _convert(processed_dir, directory)
+    return Sequences(
+        items=np.load(cache / ITEMS_ARRAY, mmap_mode="r"),
+        offsets=np.load(cache / OFFSETS_ARRAY),
+        vocabulary=Vocabulary.load(cache / VOCABULARY_FILE),
+    )
+
+
+def _convert(processed_dir: Path, directory: Path) -> None:
+    file = processed_dir / INTERACTIONS_FILE
+    catalogue = pl.read_parquet(processed_dir / ITEM_METADATA_FILE, columns=["item_id"]).with_row_index("row")
+    events = pl.read_parquet(file, columns=["user_id", "item_id"])
+    if events.height == 0:
+        raise DataError("it holds no interactions; run `make data` again", file=file)
+    new_user = (events["user_id"] != events["user_id"].shift(1)).fill_null(True)
+    if int(new_user.sum()) != events["user_id"].n_unique():
+        raise DataError("it is not sorted by user; run `make data` again", file=file, column="user_id")
+    joined = events.join(catalogue, on="item_id", how="left", maintain_order="left")["row"]
+    if joined.null_count():
+        raise DataError(f"{joined.null_count()} interactions are with items that {ITEM_METADATA_FILE} lacks", file=file)
+
+    rows = joined.to_numpy().astype(np.int64)
+    starts = new_user.to_numpy()
+    # A view, then a click, then a purchase of one item is one step of a sequence, not three: predicting the item that
+    # has just been touched teaches nothing and would be filtered as seen.
+    kept = starts | (rows != np.roll(rows, 1))
+    rows, users = rows[kept], (np.cumsum(starts) - 1)[kept]
+    lengths = np.bincount(users)
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    trained = np.arange(len(rows)) - offsets[users] < train_lengths(lengths)[users]
+
+    # Items by falling training count: those that training saw are then the first rows of the item table.
+    counts = np.bincount(rows[trained], minlength=catalogue.height)
+    order = np.lexsort((np.arange(catalogue.height), -counts))
+    index_of_row = np.empty(catalogue.height, dtype=np.int32)
+    index_of_row[order] = np.arange(1, catalogue.height + 1, dtype=np.int32)
+    np.save(directory / ITEMS_ARRAY, index_of_row[rows])
+    np.save(directory / OFFSETS_ARRAY, offsets)
+    Vocabulary(catalogue["item_id"][order].to_list()).save(directory / VOCABULARY_FILE)
+
+
+def pad(histories: list[NDArray[np.int32]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Right-padded item indices [batch, longest] and lengths [batch]."""
+    lengths = np.array([len(history) for history in histories], dtype=np.int64)
+    padded = np.zeros((len(histories), int(lengths.max())), dtype=np.int64)
+    padded[np.arange(padded.shape[1]) < lengths[:, None]] = np.concatenate(histories)
+    return padded, lengths
+
+
+@dataclass(frozen=True)
+class TrainBatches:
+    """Batches of training sequences of similar length, in an order that depends on seed and epoch alone."""
+
+    sequences: Sequences
+    max_history: int
+    sequences_per_batch: int
+    min_items_per_batch: int
+    seed: int
+
+    def of_epoch(self, epoch: int) -> list[NDArray[np.int64]]:
+        """The users of each batch."""
+        random = np.random.default_rng((self.seed, epoch))
+        lengths = np.minimum(self.sequences.train_lengths, self.max_history + 1)
+        users = np.flatnonzero(lengths >= 2)
+        # Sorting by length with noise makes batches that waste little on padding and still differ from epoch to epoch.
+        noisy = lengths[users] * random.uniform(0.9, 1.1, len(users))
+        users = users[np.argsort(noisy, kind="stable")]
+        batches: list[NDArray[np.int64]] = []
+        start = 0
+        while start < len(users):
+            size = max(self.sequences_per_batch, self.min_items_per_batch // int(lengths[users[start]]))
+            batches.append(users[start : start + size])
+            start += size
+        return [batches[i] for i in random.permutation(len(batches))]
+
+    def load(self, users: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """Item indices [batch, length], lengths [batch], and the next item at every position [batch, length]."""
+        windows = [self.sequences.train(int(user))[-(self.max_history + 1) :] for user in users]
+        items, lengths = pad(windows)
+        return items[:, :-1], lengths - 1, items[:, 1:]
