@@ -19,6 +19,7 @@ TandemError
 Anything else that is raised is a programmer's mistake and is left to raise.
 """
 
+from functools import cache
 from typing import ClassVar
 
 
@@ -98,3 +99,19 @@ class DataError(JobError):
         if column is not None:
             place += f", column {column!r}"
         super().__init__(f"{place}: {problem}")
+
+
+def error_for(code: str) -> type[TandemError] | None:
+    """The class behind a code that came over the wire; None for a code of nobody's."""
+    return _subclasses_by_code().get(code)
+
+
+@cache
+def _subclasses_by_code() -> dict[str, type[TandemError]]:
+    found: dict[str, type[TandemError]] = {}
+    waiting: list[type[TandemError]] = [TandemError]
+    while waiting:
+        cls = waiting.pop()
+        found[cls.code] = cls
+        waiting.extend(cls.__subclasses__())
+    return found

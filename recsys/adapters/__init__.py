@@ -1,0 +1,1 @@
+"""Where technology is allowed: each module ties one technology to one port, or serves ports over a wire."""

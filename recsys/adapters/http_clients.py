@@ -1,0 +1,122 @@
+"""The ports over HTTP: what the orchestrator holds in place of a feature store and a ranker.
+
+Every call here may be repeated without harm (events carry their ids), so one that loses its connection is sent
+once more. aiohttp, because it costs a fraction of httpx per call when many are under way.
+"""
+
+from collections.abc import Sequence
+from typing import TypeVar
+from urllib.parse import quote
+
+import aiohttp
+from pydantic import BaseModel, TypeAdapter, ValidationError
+from yarl import URL
+
+from recsys.contracts.base import ErrorAnswer
+from recsys.contracts.events import Event, EventsRecorded
+from recsys.contracts.features import PopularItem, PopularItems, UserFeatures
+from recsys.contracts.ranking import RankedScores, RankRequest
+from recsys.contracts.retrieval import EncodeRequest, QueryEmbedding, ServingRelease
+from recsys.errors import UpstreamAnswerInvalid, UpstreamTimeout, UpstreamUnavailable, error_for
+
+A = TypeVar("A", bound=BaseModel)
+
+CONNECT_SECONDS = 0.5
+TOTAL_SECONDS = 2.0
+"""The most that any call may take; a request's own deadline is shorter and cancels the call."""
+POOL_SIZE = 256
+KEEP_ALIVE_SECONDS = 4.0
+"""Below the 5 s after which servers hang up on idle connections, so that none is used as it closes."""
+EVENTS = TypeAdapter(Sequence[Event])
+
+
+def open_session(base_url: str) -> aiohttp.ClientSession:
+    """One pool of connections to one upstream. Call it inside a running event loop, close it after use."""
+    return aiohttp.ClientSession(
+        base_url,
+        timeout=aiohttp.ClientTimeout(total=TOTAL_SECONDS, sock_connect=CONNECT_SECONDS),
+        connector=aiohttp.TCPConnector(limit=POOL_SIZE, keepalive_timeout=KEEP_ALIVE_SECONDS),
+        headers={"content-type": "application/json"},
+    )
+
+
+class HttpFeatureStore:
+    def __init__(self, session: aiohttp.ClientSession) -> None:
+        self._upstream = _Upstream("feature service", session)
+
+    async def user_features(self, user_id: str) -> UserFeatures:
+        return await self._upstream.call("GET", f"/v1/users/{_quote(user_id)}/features", UserFeatures)
+
+    async def record(self, events: Sequence[Event]) -> EventsRecorded:
+        return await self._upstream.call("POST", "/v1/events", EventsRecorded, EVENTS.dump_json(events))
+
+    async def popular(self, top_k: int) -> list[PopularItem]:
+        return (await self._upstream.call("GET", f"/v1/popular?top_k={top_k}", PopularItems)).items
+
+
+class HttpRanker:
+    """The ports QueryEncoder and Ranker."""
+
+    def __init__(self, session: aiohttp.ClientSession) -> None:
+        self._upstream = _Upstream("ranker", session)
+
+    async def encode(self, recent_items: Sequence[str]) -> QueryEmbedding:
+        request = EncodeRequest(recent_items=list(recent_items))
+        return await self._upstream.call("POST", "/v1/encode", QueryEmbedding, request.model_dump_json().encode())
+
+    async def serving_release(self) -> int:
+        return (await self._upstream.call("GET", "/v1/release", ServingRelease)).release
+
+    async def rank(
+        self, recent_items: Sequence[str], candidate_items: Sequence[str], release: int | None = None
+    ) -> RankedScores:
+        request = RankRequest(recent_items=list(recent_items), candidate_items=list(candidate_items), release=release)
+        answer = await self._upstream.call("POST", "/v1/rank", RankedScores, request.model_dump_json().encode())
+        if len(answer.scores) != len(candidate_items):
+            raise UpstreamAnswerInvalid(f"ranker: {len(answer.scores)} scores for {len(candidate_items)} candidates")
+        return answer
+
+
+class _Upstream:
+    """Calls to one service, with every foreign error translated."""
+
+    def __init__(self, name: str, session: aiohttp.ClientSession) -> None:
+        self._name = name
+        self._session = session
+
+    async def call(self, method: str, path: str, answer: type[A], body: bytes | None = None) -> A:
+        try:
+            status, content = await self._send_twice(method, path, body)
+        except TimeoutError as error:
+            raise UpstreamTimeout(f"{self._name}: no answer to {path} in time") from error
+        except aiohttp.ClientError as error:
+            raise UpstreamUnavailable(f"{self._name}: {error}") from error
+        if status != 200:
+            raise self._refusal(status, content)
+        try:
+            return answer.model_validate_json(content)
+        except ValidationError as error:
+            raise UpstreamAnswerInvalid(f"{self._name}: {path} answered what is no {answer.__name__}") from error
+
+    async def _send_twice(self, method: str, path: str, body: bytes | None) -> tuple[int, bytes]:
+        try:
+            return await self._send(method, path, body)
+        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):  # a pooled connection that was hung up
+            return await self._send(method, path, body)
+
+    async def _send(self, method: str, path: str, body: bytes | None) -> tuple[int, bytes]:
+        async with self._session.request(method, URL(path, encoded=True), data=body) as response:
+            return response.status, await response.read()
+
+    def _refusal(self, status: int, content: bytes) -> Exception:
+        try:
+            told = ErrorAnswer.model_validate_json(content)
+        except ValidationError:
+            return UpstreamUnavailable(f"{self._name}: status {status}")
+        raised = error_for(told.error) or UpstreamUnavailable
+        return raised(f"{self._name}: {told.detail}")
+
+
+def _quote(path_segment: str) -> str:
+    """Ids may hold any character, a slash too, or be two dots."""
+    return quote(path_segment, safe="").replace(".", "%2E")

@@ -1,0 +1,145 @@
+"""The ports CandidateIndex and Catalogue on a Qdrant server."""
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+
+from qdrant_client import AsyncQdrantClient, QdrantClient
+from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
+from qdrant_client.models import (
+    Distance,
+    FieldCondition,
+    Filter,
+    HasIdCondition,
+    HnswConfigDiff,
+    MatchText,
+    PointStruct,
+    SearchParams,
+    TextIndexParams,
+    TextIndexType,
+    VectorParams,
+)
+
+from recsys.adapters.qdrant_points import (
+    HNSW_EF_CONSTRUCT,
+    HNSW_M,
+    SIMILAR_POOL,
+    IndexedItem,
+    collection_name,
+    item_from,
+    nearest_by_angle,
+    payload_of,
+    point_id,
+    search_ef,
+)
+from recsys.contracts.retrieval import Candidate, CatalogueItem
+from recsys.errors import ReleaseNotLoaded, UnknownItem, UpstreamTimeout, UpstreamUnavailable
+
+TIMEOUT_SECONDS = 2
+NOT_FOUND = 404
+
+
+class QdrantCandidateIndex:
+    def __init__(self, client: AsyncQdrantClient) -> None:
+        self._client = client
+
+    async def search(
+        self, release: int, query_embedding: Sequence[float], num_candidates: int, exclude: Collection[str] = ()
+    ) -> list[Candidate]:
+        with _translated_errors(release):
+            answer = await self._client.query_points(
+                collection_name(release),
+                query=list(query_embedding),
+                limit=num_candidates,
+                query_filter=_without(exclude),
+                search_params=SearchParams(hnsw_ef=search_ef(num_candidates)),
+                with_payload=True,
+            )
+        return [Candidate(item_from(point.payload or {}), point.score) for point in answer.points]
+
+    async def similar(self, release: int, item_id: str, top_k: int) -> list[Candidate]:
+        with _translated_errors(release):
+            name = collection_name(release)
+            found = await self._client.retrieve(name, [point_id(item_id)], with_payload=False, with_vectors=True)
+            if not found:
+                raise UnknownItem(f"release {release} has no item {item_id!r}")
+            anchor = _dense(found[0].vector)
+            pool = await self._client.query_points(
+                name,
+                query=[*anchor[:-1], 0.0],
+                limit=top_k * SIMILAR_POOL,
+                query_filter=_without([item_id]),
+                search_params=SearchParams(hnsw_ef=search_ef(top_k * SIMILAR_POOL)),
+                with_payload=True,
+                with_vectors=True,
+            )
+        described = [(item_from(point.payload or {}), _dense(point.vector)) for point in pool.points]
+        return nearest_by_angle(anchor, described, top_k)
+
+    async def items(self, release: int, item_ids: Sequence[str]) -> dict[str, CatalogueItem]:
+        with _translated_errors(release):
+            ids = [point_id(item_id) for item_id in item_ids]
+            records = await self._client.retrieve(collection_name(release), ids, with_payload=True)
+        return {item.item_id: item for item in (item_from(record.payload or {}) for record in records)}
+
+    async def find_by_title(self, release: int, query: str, limit: int) -> list[CatalogueItem]:
+        condition = Filter(must=[FieldCondition(key="title", match=MatchText(text=query))])
+        with _translated_errors(release):
+            records, _ = await self._client.scroll(
+                collection_name(release), scroll_filter=condition, limit=limit, with_payload=True
+            )
+        return [item_from(record.payload or {}) for record in records]
+
+
+def has_server_collection(client: QdrantClient, release: int, num_items: int) -> bool:
+    """Whether a release's collection is there with every item in it."""
+    name = collection_name(release)
+    with _translated_errors(release):
+        return client.collection_exists(name) and client.count(name, exact=True).count == num_items
+
+
+def build_server_collection(
+    client: QdrantClient, release: int, embedding_dim: int, batches: Iterable[Sequence[IndexedItem]]
+) -> None:
+    """Write a release's collection, in place of what an interrupted run may have left of it."""
+    name = collection_name(release)
+    with _translated_errors(release):
+        client.delete_collection(name)
+        client.create_collection(
+            name,
+            vectors_config=VectorParams(size=embedding_dim, distance=Distance.DOT),
+            hnsw_config=HnswConfigDiff(m=HNSW_M, ef_construct=HNSW_EF_CONSTRUCT),
+        )
+        client.create_payload_index(name, "title", TextIndexParams(type=TextIndexType.TEXT))
+        for batch in batches:
+            points = [
+                PointStruct(id=point_id(each.item.item_id), vector=each.embedding, payload=payload_of(each.item))
+                for each in batch
+            ]
+            client.upsert(name, points, wait=True)
+
+
+def _without(exclude: Collection[str]) -> Filter | None:
+    if not exclude:
+        return None
+    return Filter(must_not=[HasIdCondition(has_id=[point_id(item_id) for item_id in exclude])])
+
+
+def _dense(vector: object) -> list[float]:
+    """The client types vectors as any of several kinds; ours are dense."""
+    if not isinstance(vector, list):
+        raise TypeError(f"expected a dense vector, got {type(vector).__name__}")
+    return vector
+
+
+@contextmanager
+def _translated_errors(release: int) -> Iterator[None]:
+    try:
+        yield
+    except UnexpectedResponse as error:
+        if error.status_code == NOT_FOUND:
+            raise ReleaseNotLoaded(f"Qdrant has no collection {collection_name(release)}; run `make index`") from error
+        raise UpstreamUnavailable(f"Qdrant: {error}") from error
+    except ResponseHandlingException as error:
+        if "timed out" in str(error).lower() or "timeout" in type(error.source).__name__.lower():
+            raise UpstreamTimeout(f"Qdrant: {error}") from error
+        raise UpstreamUnavailable(f"Qdrant: {error}") from error

@@ -1,0 +1,161 @@
+"""The ports CandidateIndex and Catalogue on Qdrant Edge: Qdrant's engine inside this process, collections as folders.
+
+A search takes a fraction of a millisecond and holds the GIL, so it runs where it is called instead of in a thread.
+One process at a time may open a collection; it is built under a temporary name and renamed when it is whole.
+"""
+
+import shutil
+from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
+
+from qdrant_edge import (
+    Distance,
+    EdgeConfig,
+    EdgeShard,
+    EdgeVectorParams,
+    FieldCondition,
+    Filter,
+    HasIdCondition,
+    HnswIndexConfig,
+    MatchText,
+    PayloadSchemaType,
+    Point,
+    Query,
+    ScrollRequest,
+    SearchParams,
+    SearchRequest,
+    UpdateOperation,
+)
+
+from recsys.adapters.qdrant_points import (
+    HNSW_EF_CONSTRUCT,
+    HNSW_M,
+    SIMILAR_POOL,
+    IndexedItem,
+    collection_name,
+    item_from,
+    nearest_by_angle,
+    payload_of,
+    point_id,
+    search_ef,
+)
+from recsys.contracts.retrieval import Candidate, CatalogueItem
+from recsys.errors import ReleaseNotLoaded, UnknownItem
+
+OPEN_COLLECTIONS = 2
+"""The serving release's and the one before."""
+FULL_SCAN_THRESHOLD_KB = 10_000
+"""Qdrant's default: below it a filtered search scans instead of walking the graph."""
+
+
+class QdrantEdgeCandidateIndex:
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._shards: dict[int, EdgeShard] = {}
+
+    def open(self, release: int) -> None:
+        """Load a release's collection ahead of its first search. Raises `ReleaseNotLoaded`."""
+        self._shard(release)
+
+    def close(self) -> None:
+        for release in list(self._shards):
+            self._shards.pop(release).close()
+
+    async def search(
+        self, release: int, query_embedding: Sequence[float], num_candidates: int, exclude: Collection[str] = ()
+    ) -> list[Candidate]:
+        points = self._shard(release).search(
+            SearchRequest(
+                query=Query.Nearest(list(query_embedding)),
+                limit=num_candidates,
+                filter=_without(exclude),
+                params=SearchParams(hnsw_ef=search_ef(num_candidates)),
+                with_payload=True,
+            )
+        )
+        return [Candidate(item_from(point.payload or {}), point.score) for point in points]
+
+    async def similar(self, release: int, item_id: str, top_k: int) -> list[Candidate]:
+        shard = self._shard(release)
+        found = shard.retrieve([point_id(item_id)], with_payload=False, with_vector=True)
+        if not found:
+            raise UnknownItem(f"release {release} has no item {item_id!r}")
+        anchor = _dense(found[0].vector)
+        pool = shard.search(
+            SearchRequest(
+                query=Query.Nearest([*anchor[:-1], 0.0]),
+                limit=top_k * SIMILAR_POOL,
+                filter=_without([item_id]),
+                params=SearchParams(hnsw_ef=search_ef(top_k * SIMILAR_POOL)),
+                with_payload=True,
+                with_vector=True,
+            )
+        )
+        described = [(item_from(point.payload or {}), _dense(point.vector)) for point in pool]
+        return nearest_by_angle(anchor, described, top_k)
+
+    async def items(self, release: int, item_ids: Sequence[str]) -> dict[str, CatalogueItem]:
+        ids = [point_id(item_id) for item_id in item_ids]
+        records = self._shard(release).retrieve(ids, with_payload=True, with_vector=False)
+        return {item.item_id: item for item in (item_from(record.payload or {}) for record in records)}
+
+    async def find_by_title(self, release: int, query: str, limit: int) -> list[CatalogueItem]:
+        condition = Filter(must=[FieldCondition("title", match=MatchText(query))])
+        records, _ = self._shard(release).scroll(ScrollRequest(limit=limit, filter=condition, with_payload=True))
+        return [item_from(record.payload or {}) for record in records]
+
+    def _shard(self, release: int) -> EdgeShard:
+        if release not in self._shards:
+            path = self._directory / collection_name(release)
+            if not path.is_dir():
+                raise ReleaseNotLoaded(f"there is no collection {path}; run `make index`")
+            self._shards[release] = EdgeShard.load(str(path))
+            for old in list(self._shards)[:-OPEN_COLLECTIONS]:
+                self._shards.pop(old).close()
+        return self._shards[release]
+
+
+def has_edge_collection(directory: Path, release: int) -> bool:
+    """Whether a release's collection was built; one that exists is whole."""
+    return (directory / collection_name(release)).is_dir()
+
+
+def build_edge_collection(
+    directory: Path, release: int, embedding_dim: int, batches: Iterable[Sequence[IndexedItem]]
+) -> None:
+    """Write a release's collection into `directory`, whole or not at all."""
+    whole = directory / collection_name(release)
+    partial = whole.with_name(whole.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    shard = EdgeShard.create(
+        str(partial),
+        EdgeConfig(
+            vectors=EdgeVectorParams(size=embedding_dim, distance=Distance.Dot),
+            hnsw_config=HnswIndexConfig(HNSW_M, HNSW_EF_CONSTRUCT, FULL_SCAN_THRESHOLD_KB),
+            max_search_threads=1,
+        ),
+    )
+    try:
+        shard.update(UpdateOperation.create_field_index("title", PayloadSchemaType.Text))
+        for batch in batches:
+            points = [Point(point_id(each.item.item_id), each.embedding, payload_of(each.item)) for each in batch]
+            shard.update(UpdateOperation.upsert_points(points))
+        shard.optimize()
+        shard.flush()
+    finally:
+        shard.close()
+    partial.rename(whole)
+
+
+def _without(exclude: Collection[str]) -> Filter | None:
+    if not exclude:
+        return None
+    return Filter(must_not=[HasIdCondition({point_id(item_id) for item_id in exclude})])
+
+
+def _dense(vector: object) -> list[float]:
+    """Edge types vectors as any of several kinds; ours are dense."""
+    if not isinstance(vector, list):
+        raise TypeError(f"expected a dense vector, got {type(vector).__name__}")
+    return vector

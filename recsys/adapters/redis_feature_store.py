@@ -1,0 +1,138 @@
+"""Users' histories, attributes and the trending items in Redis. One round trip per call.
+
+Per user: `recent` (a sorted set by time of `<position><item_id>`, the newest 200), `seen` (every item by the time it
+was last touched), `event_ids` (which events were recorded already) and `attributes` (a hash).
+
+Trending counts decay forwards (Cormode et al., "Forward Decay", ICDE 2009): an event weighs 2^((t - landmark) /
+half-life), so that counts need no refresh as they age; only the order of the sums means something.
+"""
+
+import hashlib
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import groupby
+from pathlib import Path
+from typing import cast
+
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from recsys.contracts.base import MAX_HISTORY
+from recsys.contracts.events import Event, EventsRecorded
+from recsys.contracts.features import PopularItem, UserFeatures
+from recsys.errors import UpstreamTimeout, UpstreamUnavailable
+
+MAX_SEEN = 10_000
+MAX_EVENT_IDS = 1_000
+"""Per user; an event sent again is recognised as long as it is among this many newest."""
+POSITION_LENGTH = 14
+"""Of what stands before an item id in `recent`: 0 for seeded and 1 for live events, then 13 hexadecimal digits."""
+DEFAULT_HALF_LIFE_SECONDS = 30 * 86_400.0
+
+POPULAR = "popular"
+POPULAR_LIVE = "popular:live"
+POPULAR_CLOCK = "popular:clock"
+SEQUENCE = "events:sequence"
+
+_RECORD_EVENTS = Path(__file__).with_name("record_events.lua").read_text()
+_RECORD_EVENTS_SHA = hashlib.sha1(_RECORD_EVENTS.encode(), usedforsecurity=False).hexdigest()
+
+
+def recent_key(user_id: str) -> str:
+    return f"user:{{{user_id}}}:recent"
+
+
+def seen_key(user_id: str) -> str:
+    return f"user:{{{user_id}}}:seen"
+
+
+def attributes_key(user_id: str) -> str:
+    return f"user:{{{user_id}}}:attributes"
+
+
+def event_ids_key(user_id: str) -> str:
+    return f"user:{{{user_id}}}:event_ids"
+
+
+def seeded_member(position: int, item_id: str) -> str:
+    """How the item at a position of the user's log stands in `recent`; seeding twice writes the same."""
+    return f"0{position:013x}{item_id}"
+
+
+def open_redis(url: str) -> "Redis":
+    """One pool. A stale connection is opened anew once; a server that is away fails at once."""
+    pool = BlockingConnectionPool.from_url(
+        url,
+        max_connections=64,
+        timeout=0.2,
+        socket_timeout=1.0,
+        socket_connect_timeout=0.5,
+        retry=Retry(NoBackoff(), 1),
+        decode_responses=True,
+    )
+    return Redis.from_pool(pool)
+
+
+class RedisFeatureStore:
+    def __init__(self, redis: "Redis") -> None:
+        self._redis = redis
+
+    async def user_features(self, user_id: str) -> UserFeatures:
+        pipeline = self._redis.pipeline(transaction=False)
+        pipeline.zrange(recent_key(user_id), 0, -1)
+        pipeline.zrange(seen_key(user_id), 0, -1)
+        pipeline.hgetall(attributes_key(user_id))
+        with _translated_errors():
+            recent, seen, attributes = await pipeline.execute()
+        return UserFeatures(
+            user_id=user_id,
+            known=bool(recent or attributes),
+            recent_items=[member[POSITION_LENGTH:] for member in recent],
+            seen_items=seen,
+            attributes=attributes,
+        )
+
+    async def record(self, events: Sequence[Event]) -> EventsRecorded:
+        with _translated_errors():
+            try:
+                recorded = await self._record(events)
+            except NoScriptError:  # a fresh server; nothing of the batch was done, or what was is recognised
+                await self._redis.script_load(_RECORD_EVENTS)
+                recorded = await self._record(events)
+        return EventsRecorded(recorded=recorded, duplicates=len(events) - recorded)
+
+    async def popular(self, top_k: int) -> list[PopularItem]:
+        with _translated_errors():
+            best = await self._redis.zrange(POPULAR, 0, top_k - 1, desc=True, withscores=True)
+        pairs = cast("list[tuple[str, float]]", best)
+        return [PopularItem(item_id=item_id, popularity=popularity) for item_id, popularity in pairs]
+
+    async def _record(self, events: Sequence[Event]) -> int:
+        now = time.time()
+        pipeline = self._redis.pipeline(transaction=False)
+        for user_id, of_user in groupby(sorted(events, key=lambda event: event.user_id), lambda event: event.user_id):
+            fields: list[str | float] = []
+            for event in of_user:
+                fields += [event.event_id, event.item_id, event.timestamp]
+            keys = [recent_key(user_id), seen_key(user_id), event_ids_key(user_id)]
+            keys += [POPULAR, POPULAR_LIVE, POPULAR_CLOCK, SEQUENCE]
+            limits = [now, MAX_HISTORY, MAX_SEEN, MAX_EVENT_IDS, DEFAULT_HALF_LIFE_SECONDS]
+            pipeline.evalsha(_RECORD_EVENTS_SHA, len(keys), *keys, *limits, *fields)
+        return sum(await pipeline.execute())
+
+
+@contextmanager
+def _translated_errors() -> Iterator[None]:
+    try:
+        yield
+    except (RedisTimeoutError, TimeoutError) as error:
+        raise UpstreamTimeout(f"Redis: {error}") from error
+    except (RedisConnectionError, OSError) as error:
+        raise UpstreamUnavailable(f"Redis: {error}") from error
+    except RedisError as error:
+        raise UpstreamUnavailable(f"Redis refused: {error}") from error

@@ -1,0 +1,137 @@
+"""Releases in the MLflow model registry. The only module that imports mlflow.
+
+Registering is the last step of handing a release over: a version that exists is whole.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param
+from mlflow.exceptions import MlflowException
+
+from recsys.errors import ReleaseNotLoaded, UpstreamUnavailable
+from recsys.model.release import RELEASE_FILE, RELEASE_FILES, ReleaseManifest
+
+MODEL_NAME = "two_tower"
+CHAMPION = "champion"
+FINGERPRINT_TAG = "fingerprint"
+RELEASE_PATH = "release"
+"""Where the release's files lie among the artifacts of their run."""
+MISSING = "RESOURCE_DOES_NOT_EXIST"
+
+
+class ModelRegistry:
+    """Blocking calls: for jobs, and for a thread beside an event loop.
+
+    Raises `UpstreamUnavailable` where the tracking server is away or refuses.
+    """
+
+    def __init__(self, tracking_uri: str) -> None:
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+        self._tracking_uri = tracking_uri
+        self._client = MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
+
+    def version_of(self, fingerprint: str) -> int | None:
+        """The version that was registered for this training, if there is one."""
+        query = f"name = '{MODEL_NAME}' and tags.`{FINGERPRINT_TAG}` = '{fingerprint}'"
+        with self._translated_errors():
+            found = self._client.search_model_versions(query)
+        return max((int(version.version) for version in found), default=None)
+
+    def register(
+        self,
+        manifest: ReleaseManifest,
+        directory: Path,
+        *,
+        params: dict[str, str],
+        history: list[tuple[str, float, int]],
+        report: Path | None,
+    ) -> int:
+        """Upload a release with what is known of its training, and give it the next version number.
+
+        `history` holds (metric, value, epoch). What an interrupted call left behind is removed first.
+        """
+        with self._translated_errors():
+            experiment_id = self._experiment(manifest.dataset)
+            for left in self._client.search_runs([experiment_id], f"tags.{FINGERPRINT_TAG} = '{manifest.fingerprint}'"):
+                self._client.delete_run(left.info.run_id)
+            run = self._client.create_run(
+                experiment_id, run_name=manifest.fingerprint, tags={FINGERPRINT_TAG: manifest.fingerprint}
+            )
+            run_id = run.info.run_id
+            finished = run.info.start_time
+            metrics = [Metric(_plain(key), value, finished, 0) for key, value in manifest.metrics.items()]
+            metrics += [Metric(_plain(key), value, finished, epoch) for key, value, epoch in history]
+            self._client.log_batch(run_id, metrics, [Param(key, value) for key, value in params.items()])
+            for name in (*RELEASE_FILES, RELEASE_FILE):
+                self._client.log_artifact(run_id, str(directory / name), RELEASE_PATH)
+            if report is not None:
+                self._client.log_artifacts(run_id, str(report), "report")
+            self._client.set_terminated(run_id)
+            self._ensure_model()
+            version = self._client.create_model_version(
+                MODEL_NAME,
+                source=f"{run.info.artifact_uri}/{RELEASE_PATH}",
+                run_id=run_id,
+                tags={FINGERPRINT_TAG: manifest.fingerprint, "dataset": manifest.dataset},
+            )
+        return int(version.version)
+
+    def version_behind(self, alias: str) -> int | None:
+        """The version that an alias names; None where there is no such alias yet."""
+        try:
+            with self._translated_errors():
+                return int(self._client.get_model_version_by_alias(MODEL_NAME, alias).version)
+        except ReleaseNotLoaded:
+            return None
+
+    def point(self, alias: str, version: int) -> None:
+        with self._translated_errors():
+            self._client.set_registered_model_alias(MODEL_NAME, alias, str(version))
+
+    def note(self, version: int, key: str, value: str) -> None:
+        """Tag a version with a fact that was measured after it was registered."""
+        with self._translated_errors():
+            self._client.set_model_version_tag(MODEL_NAME, str(version), key, value)
+
+    def fetch(self, version: int, destination: Path) -> None:
+        """Download a version's files into a folder that exists."""
+        with self._translated_errors():
+            run_id = self._client.get_model_version(MODEL_NAME, str(version)).run_id
+            for name in (*RELEASE_FILES, RELEASE_FILE):
+                self._client.download_artifacts(run_id, f"{RELEASE_PATH}/{name}", str(destination))
+        for path in (destination / RELEASE_PATH).iterdir():
+            path.rename(destination / path.name)
+        (destination / RELEASE_PATH).rmdir()
+
+    def _experiment(self, name: str) -> str:
+        found = self._client.get_experiment_by_name(name)
+        return str(found.experiment_id if found else self._client.create_experiment(name))
+
+    def _ensure_model(self) -> None:
+        try:
+            self._client.create_registered_model(MODEL_NAME)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+
+    @contextmanager
+    def _translated_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except MlflowException as error:
+            if error.error_code == MISSING:
+                raise ReleaseNotLoaded(f"MLflow at {self._tracking_uri}: {error.message}") from error
+            raise UpstreamUnavailable(f"MLflow at {self._tracking_uri}: {error.message}") from error
+        except OSError as error:
+            raise UpstreamUnavailable(f"MLflow at {self._tracking_uri}: {error}") from error
+
+
+def _plain(metric: str) -> str:
+    """MLflow's metric names hold no @."""
+    return metric.replace("@", "_at_")

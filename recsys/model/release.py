@@ -1,0 +1,128 @@
+"""A release: a trained model, its vocabulary and its feature schema, described by `release.json` and checked by hash.
+
+train writes the model's files, register describes them here and hands them to the registry; index and ranker load
+what this module has verified.
+"""
+
+import gc
+import hashlib
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from recsys.contracts.base import MAX_HISTORY
+from recsys.errors import ReleaseDamaged
+from recsys.model.files import CONFIG_FILE, ITEMS_FILE, VOCABULARY_FILE, WEIGHTS_FILE
+from recsys.model.two_tower import load_model
+from recsys.model.vocabulary import Vocabulary
+
+RELEASE_FILE = "release.json"
+RELEASE_FILES = (WEIGHTS_FILE, CONFIG_FILE, VOCABULARY_FILE, ITEMS_FILE)
+FEATURE_SCHEMA_VERSION = 1
+"""Raised when what the query tower takes from the feature store changes its meaning."""
+CACHED_QUERIES = 1024
+"""`rank` follows `encode` with the same recent items; this many are remembered in between."""
+
+Embedding = NDArray[np.float32]
+
+
+class ReleaseManifest(BaseModel):
+    """`release.json`: what a release is made of. The registry adds only the version number."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    fingerprint: str
+    """Names data and training settings; training the same again gives the same one."""
+    dataset: str
+    data_hash: str
+    feature_schema_version: int
+    num_items: int
+    embedding_dim: int
+    file_hashes: dict[str, str]
+    """sha256 by file name."""
+    metrics: dict[str, float]
+
+    @property
+    def weight_hash(self) -> str:
+        return self.file_hashes[WEIGHTS_FILE]
+
+    @classmethod
+    def read(cls, directory: Path) -> "ReleaseManifest":
+        path = directory / RELEASE_FILE
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except (OSError, ValidationError) as error:
+            raise ReleaseDamaged(f"{path} does not describe a release: {error}") from error
+
+
+def hash_file(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def verify_release(directory: Path) -> ReleaseManifest:
+    """The manifest of a release whose files are all what it says. Raises `ReleaseDamaged`, naming both sides."""
+    manifest = ReleaseManifest.read(directory)
+    if manifest.feature_schema_version != FEATURE_SCHEMA_VERSION:
+        raise ReleaseDamaged(
+            f"{directory} has feature schema {manifest.feature_schema_version}, this code {FEATURE_SCHEMA_VERSION}"
+        )
+    for name in RELEASE_FILES:
+        path, expected = directory / name, manifest.file_hashes.get(name)
+        found = hash_file(path) if path.is_file() else None
+        if found != expected:
+            raise ReleaseDamaged(f"{path} has the hash {found}, {RELEASE_FILE} says {expected}")
+    return manifest
+
+
+class Release:
+    """A verified release in memory. Immutable, and safe to share between requests."""
+
+    def __init__(self, version: int, manifest: ReleaseManifest, directory: Path) -> None:
+        self.version = version
+        self.manifest = manifest
+        self.vocabulary = Vocabulary.load(directory / VOCABULARY_FILE)
+        self._model = load_model(directory)
+        with torch.inference_mode():
+            tower: Embedding = self._model.candidate_tower().numpy()
+        self.candidate_embeddings = tower
+        """[num_items, embedding_dim]; row r is the item with item_index r + 1."""
+        if len(self.vocabulary) != len(tower):
+            raise ReleaseDamaged(
+                f"{directory}: {len(self.vocabulary)} items in the vocabulary, {len(tower)} embeddings"
+            )
+        self._encode_indices = lru_cache(maxsize=CACHED_QUERIES)(self._run_query_tower)
+
+    @classmethod
+    def load(cls, version: int, directory: Path) -> "Release":
+        release = cls(version, verify_release(directory), directory)
+        gc.collect()
+        gc.freeze()  # what was loaded lives long: later collections need not walk through it
+        return release
+
+    def encode(self, recent_items: Sequence[str]) -> Embedding | None:
+        """Recent items, newest last -> [embedding_dim]; None where none of them is known."""
+        indices = self.vocabulary.indices(recent_items)[-MAX_HISTORY:]
+        return self._encode_indices(tuple(indices)) if indices else None
+
+    def encode_nobody(self) -> Embedding:
+        """[embedding_dim]: the query whose scores are the items' biases, which is their popularity."""
+        return self._encode_indices(())
+
+    def score(self, query_embedding: Embedding, item_ids: Sequence[str]) -> list[float | None]:
+        """The dot product of the query with each item's candidate embedding; None for unknown items."""
+        indices = [self.vocabulary.index_of(item_id) for item_id in item_ids]
+        rows = [index - 1 for index in indices if index is not None]
+        scores = iter((self.candidate_embeddings[rows] @ query_embedding).tolist())
+        return [None if index is None else next(scores) for index in indices]
+
+    def _run_query_tower(self, indices: tuple[int, ...]) -> Embedding:
+        with torch.inference_mode():
+            batch = torch.tensor([indices], dtype=torch.int64)
+            encoded: Embedding = self._model.encode(batch, torch.tensor([len(indices)]))[0].numpy()
+        return encoded

@@ -1,0 +1,80 @@
+"""The failure policy of the pipeline, as data, and the trip that one request makes through its stages."""
+
+import asyncio
+from collections.abc import Awaitable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TypeVar
+
+from recsys.contracts.recommendation import Tier
+from recsys.deadline import Deadline
+from recsys.errors import ReleaseError, UpstreamError, UpstreamTimeout
+
+T = TypeVar("T")
+
+
+class Stage(StrEnum):
+    FEATURES = "features"
+    ENCODE = "encode"
+    RETRIEVE = "retrieve"
+    RANK = "rank"
+    POPULAR = "popular"
+    BACKFILL = "backfill"
+    DESCRIBE = "describe"
+
+
+@dataclass(frozen=True, slots=True)
+class StagePolicy:
+    finish_by: float
+    """The part of the deadline after which the stage is given up, so that time is left for what serves instead."""
+    instead: Tier | None
+    """The best tier that can still be served without this stage; None where the tier stays as it is."""
+
+
+FAILURE_POLICY: dict[Stage, StagePolicy] = {
+    Stage.FEATURES: StagePolicy(finish_by=0.45, instead=Tier.POPULAR),
+    Stage.ENCODE: StagePolicy(finish_by=0.60, instead=Tier.POPULAR),
+    Stage.RETRIEVE: StagePolicy(finish_by=0.70, instead=Tier.POPULAR),
+    Stage.RANK: StagePolicy(finish_by=0.80, instead=Tier.RETRIEVED),
+    Stage.POPULAR: StagePolicy(finish_by=0.90, instead=Tier.STATIC),
+    Stage.BACKFILL: StagePolicy(finish_by=0.90, instead=None),
+    Stage.DESCRIBE: StagePolicy(finish_by=0.95, instead=None),
+}
+
+COMPLETE = "complete"
+
+
+@dataclass(slots=True)
+class Trip:
+    """One request's way through the stages: its deadline, its timings, and the first thing that went wrong."""
+
+    deadline: Deadline
+    tier: Tier = Tier.PERSONALIZED
+    reason: str = COMPLETE
+    timings_ms: dict[str, float] = field(default_factory=dict)
+
+    async def attempt(self, stage: Stage, work: Awaitable[T]) -> T | None:
+        """The stage's result, or None where it failed or took too long; then the tier falls as the policy says.
+
+        Only failures of upstreams and releases are survived. Everything else is a programmer's mistake and raises.
+        """
+        policy = FAILURE_POLICY[stage]
+        started = self.deadline.elapsed()
+        try:
+            async with asyncio.timeout(max(0.0, self.deadline.seconds * policy.finish_by - started)):
+                return await work
+        except TimeoutError:
+            self.lower(policy.instead, f"{stage}:{UpstreamTimeout.code}")
+        except (UpstreamError, ReleaseError) as error:
+            self.lower(policy.instead, f"{stage}:{error.code}")
+        finally:
+            spent_ms = (self.deadline.elapsed() - started) * 1000
+            self.timings_ms[stage] = round(self.timings_ms.get(stage, 0.0) + spent_ms, 3)
+        return None
+
+    def lower(self, tier: Tier | None, reason: str) -> None:
+        """Let the answer be of no better tier than this one; the first reason given is the one that is told."""
+        if self.reason == COMPLETE:
+            self.reason = reason
+        if tier is not None:
+            self.tier = max(self.tier, tier, key=list(Tier).index)
