@@ -1,0 +1,42 @@
+"""Archives -> files in a folder. An archive that reaches outside of that folder is refused."""
+
+import gzip
+import shutil
+import tarfile
+import zipfile
+import zlib
+from pathlib import Path
+
+from recsys.errors import DataError
+
+KINDS = (".zip", ".tar", ".tar.gz", ".tgz", ".jsonl.gz")
+
+
+def unpack(archive: Path, folder: Path) -> None:
+    name = archive.name.lower()
+    try:
+        if name.endswith(".zip"):
+            _unzip(archive, folder)
+        elif name.endswith((".tar", ".tar.gz", ".tgz")):
+            with tarfile.open(archive) as tar:
+                # The data filter refuses absolute paths, ways out of the folder, links to outside and devices.
+                tar.extractall(folder, filter="data")
+        elif name.endswith(".jsonl.gz"):
+            with gzip.open(archive) as packed, (folder / archive.name[: -len(".gz")]).open("wb") as unpacked:
+                shutil.copyfileobj(packed, unpacked)
+        else:
+            raise DataError(f"this is neither a folder nor an archive ({', '.join(KINDS)})", file=archive)
+    except tarfile.FilterError as exc:
+        raise DataError(f"the archive reaches outside of its folder: {exc}", file=archive) from exc
+    except (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError) as exc:
+        raise DataError(f"the archive is broken: {exc}", file=archive) from exc
+
+
+def _unzip(archive: Path, folder: Path) -> None:
+    with zipfile.ZipFile(archive) as packed:
+        for member in packed.infolist():
+            if member.flag_bits & 0x1:
+                raise DataError(f"{member.filename!r} is encrypted", file=archive)
+            if not (folder / member.filename).resolve().is_relative_to(folder.resolve()):
+                raise DataError(f"the archive reaches outside of its folder: {member.filename!r}", file=archive)
+        packed.extractall(folder)  # noqa: S202 - every member was checked

@@ -1,0 +1,90 @@
+"""Raw values of an items file -> title, categories, year and price. What cannot be read is null, and is counted."""
+
+import ast
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import polars as pl
+
+from training.datasets.tables import ITEM_SCHEMA, RawItems
+
+UNREADABLE_YEAR = "unreadable_years"
+UNREADABLE_PRICE = "unreadable_prices"
+
+_BATCH = 100_000
+_YEAR = re.compile(r"(\d{4})(?:\.0+)?")
+_AMOUNT = re.compile(r"\d[\d,]*(?:\.\d+)?")
+_NO_VALUE = ("", "none", "null", "nan")
+
+
+class RawItem(NamedTuple):
+    item_id: str
+    title: object = None
+    categories: object = None
+    year: object = None
+    price: object = None
+
+
+def gather(items: Iterable[RawItem]) -> RawItems:
+    """Read every value of every item."""
+    warnings: Counter[str] = Counter()
+    # In batches: columns of a frame take a tenth of the room that lists of Python objects take.
+    frames: list[pl.DataFrame] = []
+    batch: list[tuple[str, str | None, list[str], int | None, float | None]] = []
+
+    def to_frame() -> None:
+        frames.append(pl.DataFrame(batch, schema=ITEM_SCHEMA, orient="row"))
+        batch.clear()
+
+    for item in items:
+        year, price = year_of(item.year), price_of(item.price)
+        warnings[UNREADABLE_YEAR] += year is None and not _absent(item.year)
+        warnings[UNREADABLE_PRICE] += price is None and not _absent(item.price)
+        batch.append((item.item_id, title_of(item.title), categories_of(item.categories), year, price))
+        if len(batch) == _BATCH:
+            to_frame()
+    to_frame()
+    return RawItems(pl.concat(frames), {kind: count for kind, count in warnings.items() if count})
+
+
+def title_of(value: object) -> str | None:
+    return None if _absent(value) else " ".join(str(value).split()) or None
+
+
+def categories_of(value: object) -> list[str]:
+    """A list, `A|B`, or a list written out as text; without blanks and repetitions."""
+    if isinstance(value, str) and value.startswith("[") and value.endswith("]"):
+        try:
+            value = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            value = str(value)[1:-1].split(",")
+    if isinstance(value, list | tuple):
+        names = [str(name).strip() for name in value if name is not None]
+    else:
+        names = [] if _absent(value) else [name.strip() for name in str(value).split("|")]
+    return list(dict.fromkeys(name for name in names if name))
+
+
+def year_of(value: object) -> int | None:
+    found = None if _absent(value) else _YEAR.fullmatch(str(value).strip())
+    return int(found[1]) if found else None
+
+
+def price_of(value: object) -> float | None:
+    """An amount, or the first amount in a text such as `from 12.99` or `$1,299.00`; never negative."""
+    if _absent(value):
+        return None
+    if isinstance(value, int | float):
+        return float(value) if math.isfinite(value) and value >= 0 else None
+    text = str(value)
+    found = _AMOUNT.search(text)
+    if found is None or text[: found.start()].rstrip(" $€£").endswith("-"):
+        return None
+    return float(found[0].replace(",", ""))
+
+
+def _absent(value: object) -> bool:
+    return value is None or (isinstance(value, str) and value.strip().lower() in _NO_VALUE)

@@ -1,0 +1,47 @@
+"""What the `prepare` job leaves behind: the names of its files, and the manifest that describes them."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
+
+from recsys.errors import DataError
+
+INTERACTIONS_FILE = "interactions.parquet"
+ITEMS_FILE = "items.parquet"
+MANIFEST_FILE = "manifest.json"
+
+SCHEMA_VERSION: Literal[1] = 1
+
+
+class Manifest(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+    dataset: str
+    rows: int
+    users: int
+    items: int
+    """Items with interactions; the catalogue in the items file may be larger."""
+    catalogue: int
+    """Rows of the items file."""
+    first_timestamp: int
+    last_timestamp: int
+    content_hash: str
+    """sha256, in hex, over the bytes of the interactions file and then of the items file."""
+    warnings: dict[str, int]
+    schema_version: Literal[1] = SCHEMA_VERSION
+    source: dict[str, JsonValue]
+    """Fingerprint of the inputs: equal fingerprints need no second preparation."""
+
+    @classmethod
+    def read(cls, directory: Path) -> "Manifest":
+        path = directory / MANIFEST_FILE
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except FileNotFoundError as exc:
+            raise DataError("there is no prepared data here; run the prepare job first", file=path) from exc
+        except ValidationError as exc:
+            raise DataError("this is not a manifest of this version; run the prepare job again", file=path) from exc
+
+    def write(self, directory: Path) -> None:
+        (directory / MANIFEST_FILE).write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,106 @@
+"""A team's own pair of tables: `interactions` and, if there is one, `items`, each .csv, .csv.gz or .parquet."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from recsys.errors import DataError
+from training.datasets import parquet_table, text_log
+from training.datasets.column_names import ColumnNames
+from training.datasets.faults import LogColumns
+from training.datasets.folder import find, need
+from training.datasets.item_values import RawItem, gather
+from training.datasets.tables import RawItems, RawLog, RawTables
+from training.datasets.text_table import TextTable
+from training.datasets.timestamps import seconds
+
+DEFAULT_EVENT = "interaction"
+_KINDS = (".csv", ".csv.gz", ".parquet")
+_LOG_FILES = tuple(f"interactions{kind}" for kind in _KINDS)
+_ITEM_FILES = tuple(f"items{kind}" for kind in _KINDS)
+
+
+class OwnTables:
+    def __init__(self, names: ColumnNames) -> None:
+        self._names = names
+
+    def inputs(self, folder: Path) -> list[Path]:
+        items = find(folder, *_ITEM_FILES)
+        return [need(folder, *_LOG_FILES), *([items] if items else [])]
+
+    def read(self, folder: Path) -> RawTables:
+        paths = self.inputs(folder)
+        self._names.refuse_strangers(*map(_columns, paths))
+        log, *items = paths
+        return RawTables(self._log(log), self._items(items[0]) if items else RawItems())
+
+    def _log(self, path: Path) -> RawLog:
+        columns = _columns(path)
+        theirs = LogColumns(*(self._require(path, columns, ours) for ours in LogColumns._fields))
+        event_column = self._names.find("event", columns)
+        event = pl.lit(DEFAULT_EVENT)
+        if event_column is not None:
+            given = pl.col(event_column).cast(pl.String)
+            event = pl.when(given.fill_null("") == "").then(event).otherwise(given)
+        if path.suffix == ".parquet":
+            return self._parquet_log(path, theirs, event)
+        table = TextTable(path)
+        _, first = next(table.records(), (0, None))
+        if first is None:
+            raise DataError("the file has no rows", file=path)
+        example = first[columns.index(theirs.timestamp)]
+        return text_log.raw_log(table, theirs, seconds("timestamp", pl.String(), example), event)
+
+    def _parquet_log(self, path: Path, theirs: LogColumns, event: pl.Expr) -> RawLog:
+        dtype = pl.read_parquet_schema(path)[theirs.timestamp]
+        if not (dtype.is_numeric() or dtype in (pl.Date, pl.Datetime, pl.String)):
+            raise DataError(f"a {dtype} is not a timestamp", file=path, column=theirs.timestamp)
+        head = pl.scan_parquet(path, glob=False).select(theirs.timestamp).drop_nulls().head(1).collect()
+        example = head.item() if head.height else None
+        return parquet_table.raw_log(path, theirs, seconds("timestamp", dtype, example), event)
+
+    def _items(self, path: Path) -> RawItems:
+        columns = _columns(path)
+        item_id = self._require(path, columns, "item_id")
+        title, categories, category, year, price = (
+            self._names.find(ours, columns) for ours in ("title", "categories", "category", "year", "price")
+        )
+
+        def items() -> Iterator[RawItem]:
+            for place, values in _records(path):
+                given = values[item_id]
+                if given is None or given == "":
+                    raise DataError("the id is empty", file=path, line=place, column=item_id)
+                yield RawItem(
+                    str(given),
+                    *(
+                        values[name] if name is not None else None
+                        for name in (title, categories or category, year, price)
+                    ),
+                )
+
+        return gather(items())
+
+    def _require(self, path: Path, columns: tuple[str, ...], ours: str) -> str:
+        theirs = self._names.find(ours, columns)
+        if theirs is None:
+            wanted = LogColumns._fields if path.name.startswith("interactions") else ("item_id",)
+            expected = ", ".join(map(self._names.expected, wanted))
+            problem = f"the column is missing; expected {expected}; the file has {', '.join(columns)}"
+            raise DataError(problem, file=path, column=self._names.expected(ours))
+        return theirs
+
+
+def _columns(path: Path) -> tuple[str, ...]:
+    return parquet_table.columns_of(path) if path.suffix == ".parquet" else TextTable(path).columns
+
+
+def _records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    if path.suffix == ".parquet":
+        yield from parquet_table.records(path)
+        return
+    table = TextTable(path)
+    for line, fields in table.records():
+        yield line, dict(zip(table.columns, fields, strict=True))

@@ -1,0 +1,66 @@
+"""A data set that is files: DATA_SOURCE, which is a folder or an archive, or else a download -> a reader's folder."""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pydantic import JsonValue
+
+from recsys.errors import DataError
+from training.datasets.archive import unpack
+from training.datasets.download import Download, fetch
+from training.datasets.phases import phase
+from training.datasets.tables import RawTables, Reader
+from training.settings import JobSettings
+
+
+class FilesDataset:
+    def __init__(self, settings: JobSettings, reader: Reader, downloads: tuple[Download, ...] = ()) -> None:
+        self._settings = settings
+        self._reader = reader
+        self._downloads = downloads
+
+    def fingerprint(self) -> dict[str, JsonValue]:
+        return {"dataset": self._settings.dataset, "columns": self._settings.data_columns, **self._inputs()}
+
+    @contextmanager
+    def open(self) -> Iterator[RawTables]:
+        local = self._local()
+        if local is not None and local.is_dir():
+            yield self._reader.read(local)
+            return
+        archives = (
+            [local] if local is not None else [fetch(d, self._settings.data_dir / "downloads") for d in self._downloads]
+        )
+        folder = self._settings.data_dir / "unpacked" / self._settings.dataset
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        try:
+            for archive in archives:
+                with phase(f"unpacking {archive.name}"):
+                    unpack(archive, folder)
+            yield self._reader.read(folder)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _inputs(self) -> dict[str, JsonValue]:
+        local = self._local()
+        if local is None:
+            # The address only: a published edition doesn't change, and the archive may be deleted to save room.
+            return {"urls": [download.url for download in self._downloads]}
+        files = self._reader.inputs(local) if local.is_dir() else [local]
+        stats = [(path.name, path.stat()) for path in files]
+        return {"files": [{"name": name, "size": stat.st_size, "mtime_ns": stat.st_mtime_ns} for name, stat in stats]}
+
+    def _local(self) -> Path | None:
+        given = self._settings.data_source
+        if given is None:
+            if not self._downloads:
+                problem = f"DATASET={self._settings.dataset} needs a folder or an archive with your files"
+                raise DataError(problem, file="DATA_SOURCE")
+            return None
+        path = Path(given).expanduser()
+        if not path.exists():
+            raise DataError("there is no such folder or archive", file=f"DATA_SOURCE={given}")
+        return path
