@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from recsys.contracts.base import MAX_CANDIDATES, MAX_HISTORY
 from recsys.contracts.features import PopularItem, UserFeatures
 from recsys.contracts.ranking import RankedScores
-from recsys.contracts.recommendation import RecommendationAnswer, RecommendationRequest, Tier
+from recsys.contracts.recommendation import RecommendationAnswer, RecommendationList, RecommendationRequest, Tier
 from recsys.contracts.retrieval import Candidate, CatalogueItem
 from recsys.deadline import Deadline
 from recsys.errors import ReleaseMismatch
@@ -87,6 +87,14 @@ class RecommendationPipeline:
             release=shortlist.release,
             timings_ms=trip.timings_ms,
         )
+
+    async def popular(self, top_k: int) -> RecommendationList:
+        """What everybody likes, for no one in particular."""
+        trip = Trip(Deadline(self._deadline_seconds))
+        shortlist = await self._popular(trip, exclude=())
+        picked = pick(shortlist.ranked, (), top_k)
+        described = await self._describe(trip, picked, shortlist)
+        return RecommendationList(recommendations=describe(picked, described), release=shortlist.release)
 
     async def remember_popular(self) -> None:
         """Keep the popular items for the time when nothing else can be had; called every now and then."""

@@ -7,6 +7,7 @@ One process at a time may open a collection; it is built under a temporary name 
 import shutil
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
+from uuid import UUID
 
 from qdrant_edge import (
     Distance,
@@ -95,7 +96,7 @@ class QdrantEdgeCandidateIndex:
         return nearest_by_angle(anchor, described, top_k)
 
     async def items(self, release: int, item_ids: Sequence[str]) -> dict[str, CatalogueItem]:
-        ids = [point_id(item_id) for item_id in item_ids]
+        ids: list[int | UUID | str] = [point_id(item_id) for item_id in item_ids]
         records = self._shard(release).retrieve(ids, with_payload=True, with_vector=False)
         return {item.item_id: item for item in (item_from(record.payload or {}) for record in records)}
 

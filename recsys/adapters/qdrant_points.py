@@ -30,7 +30,7 @@ def collection_name(release: int) -> str:
 
 @lru_cache(maxsize=1_000_000)
 def point_id(item_id: str) -> int:
-    """63 bits of the id's hash. Building refuses two items with one, which a million items risk 1 in 18 million times."""
+    """63 bits of the id's hash. Two of a million items share one in 1 of 18 million catalogues; indexing notices."""
     return int.from_bytes(hashlib.blake2b(item_id.encode(), digest_size=8).digest(), "big") >> 1
 
 

@@ -1,0 +1,1 @@
+"""Users' histories and the trending items over HTTP: a thin shell around the Redis feature store."""

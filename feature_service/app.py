@@ -1,0 +1,37 @@
+"""`uvicorn --factory feature_service.app:create_app`"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI, Request
+
+from feature_service.bootstrap import open_feature_store
+from feature_service.endpoints import feature_store, router
+from feature_service.settings import FeatureServiceSettings
+from recsys.adapters.fastapi_service import Readiness, create_service
+from recsys.errors import UpstreamError
+from recsys.observability import configure_logging
+
+
+def create_app() -> FastAPI:
+    settings = FeatureServiceSettings()
+    configure_logging("feature_service", settings.log_level)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, Any]]:
+        async with open_feature_store(settings) as store:
+            yield {"feature_store": store}
+
+    async def readiness(request: Request) -> Readiness:
+        try:
+            await feature_store(request).popular(1)
+        except UpstreamError as error:
+            return Readiness(ready=False, dependencies={"redis": str(error)})
+        return Readiness(ready=True, dependencies={"redis": "ok"})
+
+    app = create_service(
+        "Tandem feature service", "Users' histories and the trending items, in Redis.", lifespan, readiness
+    )
+    app.include_router(router)
+    return app

@@ -1,0 +1,68 @@
+"""The orchestrator's composition root: opens its upstreams, puts the pipeline together, closes all afterwards."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from qdrant_client import AsyncQdrantClient
+
+from orchestrator.lookout import Lookout
+from orchestrator.settings import OrchestratorSettings
+from recsys.adapters.http_clients import HttpFeatureStore, HttpRanker, open_session
+from recsys.adapters.qdrant_candidate_index import TIMEOUT_SECONDS, QdrantCandidateIndex
+from recsys.adapters.qdrant_edge_candidate_index import QdrantEdgeCandidateIndex
+from recsys.pipeline import RecommendationPipeline
+from recsys.ports import FeatureStore
+
+Index = QdrantCandidateIndex | QdrantEdgeCandidateIndex
+
+
+@dataclass(frozen=True, slots=True)
+class Orchestrator:
+    """What the endpoints work with."""
+
+    pipeline: RecommendationPipeline
+    features: FeatureStore
+    index: Index
+    lookout: Lookout
+
+
+@asynccontextmanager
+async def open_orchestrator(settings: OrchestratorSettings) -> AsyncIterator[Orchestrator]:
+    async with AsyncExitStack() as stack:
+        feature_session = await stack.enter_async_context(open_session(settings.feature_service_url))
+        ranker_session = await stack.enter_async_context(open_session(settings.ranker_url))
+        index, open_collection = await _open_index(settings, stack)
+        features, ranker = HttpFeatureStore(feature_session), HttpRanker(ranker_session)
+        lookout = Lookout(ranker, open_collection, settings.refresh_seconds)
+        pipeline = RecommendationPipeline(
+            features,
+            ranker,
+            index,
+            ranker,
+            index,
+            serving_release=lambda: lookout.release,
+            num_candidates=settings.num_candidates,
+            deadline_seconds=settings.deadline_ms / 1000,
+        )
+        watching = asyncio.create_task(lookout.run(pipeline.remember_popular))
+        stack.callback(watching.cancel)
+        yield Orchestrator(pipeline, features, index, lookout)
+
+
+async def _open_index(settings: OrchestratorSettings, stack: AsyncExitStack) -> tuple[Index, Callable[[int], None]]:
+    """The index, and what loads a release's collection into it ahead of the first search."""
+    if settings.qdrant_url is not None:
+        client = AsyncQdrantClient(
+            settings.qdrant_url,
+            api_key=settings.qdrant_api_key,
+            timeout=TIMEOUT_SECONDS,
+            check_compatibility=False,
+        )
+        stack.push_async_callback(client.close)
+        return QdrantCandidateIndex(client), lambda release: None
+    assert settings.qdrant_edge_dir is not None
+    edge = QdrantEdgeCandidateIndex(settings.qdrant_edge_dir)
+    stack.callback(edge.close)
+    return edge, edge.open

@@ -1,0 +1,95 @@
+"""The public API: parse, call, answer."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Path, Query, Request
+
+from orchestrator.bootstrap import Orchestrator
+from recsys.contracts.base import MAX_ID_LENGTH, MAX_TOP_K
+from recsys.contracts.events import Events, EventsRecorded
+from recsys.contracts.recommendation import (
+    ItemAnswer,
+    ItemsAnswer,
+    RecommendationAnswer,
+    RecommendationList,
+    RecommendationRequest,
+)
+from recsys.errors import ReleaseNotLoaded, UnknownItem
+from recsys.observability import note
+from recsys.rules import ScoredItem, describe
+
+MAX_QUERY_LENGTH = 200
+
+router = APIRouter(prefix="/v1")
+
+
+def orchestrator(request: Request) -> Orchestrator:
+    opened: Orchestrator = request.state.orchestrator
+    return opened
+
+
+def serving_release(request: Request) -> int:
+    release = orchestrator(request).lookout.release
+    if release is None:
+        raise ReleaseNotLoaded("no release serves yet; train, register and index one")
+    return release
+
+
+Opened = Annotated[Orchestrator, Depends(orchestrator)]
+Release = Annotated[int, Depends(serving_release)]
+ItemIdInPath = Annotated[str, Path(min_length=1, max_length=MAX_ID_LENGTH)]
+TopK = Annotated[int, Query(ge=1, le=MAX_TOP_K)]
+
+
+@router.post("/recommendations", tags=["recommendations"], summary="What this user should see next")
+async def recommend(request: RecommendationRequest, opened: Opened) -> RecommendationAnswer:
+    answer = await opened.pipeline.recommend(request)
+    note(
+        event_name="recommendation_served",
+        recommendation_id=answer.recommendation_id,
+        user_id=answer.user_id,
+        tier=answer.tier,
+        tier_reason=answer.tier_reason,
+        release=answer.release,
+        timings_ms=answer.timings_ms,
+    )
+    return answer
+
+
+@router.get("/popular", tags=["recommendations"], summary="What everybody likes now")
+async def popular(opened: Opened, top_k: TopK = 10) -> RecommendationList:
+    return await opened.pipeline.popular(top_k)
+
+
+@router.get("/items/{item_id:path}/similar", tags=["items"], summary="Items like this one")
+async def similar(item_id: ItemIdInPath, opened: Opened, release: Release, top_k: TopK = 10) -> RecommendationList:
+    candidates = await opened.index.similar(release, item_id, top_k)
+    items = [ScoredItem(candidate.item.item_id, candidate.similarity) for candidate in candidates]
+    described = {candidate.item.item_id: candidate.item for candidate in candidates}
+    return RecommendationList(recommendations=describe(items, described), release=release)
+
+
+@router.get("/items/{item_id:path}", tags=["items"], summary="One item")
+async def item(item_id: ItemIdInPath, opened: Opened, release: Release) -> ItemAnswer:
+    found = await opened.index.items(release, [item_id])
+    if item_id not in found:
+        raise UnknownItem(f"release {release} has no item {item_id!r}")
+    return ItemAnswer(item_id=item_id, title=found[item_id].title, metadata=found[item_id].metadata)
+
+
+@router.get("/items", tags=["items"], summary="Items by words of their title")
+async def find_items(
+    query: Annotated[str, Query(min_length=1, max_length=MAX_QUERY_LENGTH)],
+    opened: Opened,
+    release: Release,
+    limit: TopK = 20,
+) -> ItemsAnswer:
+    found = await opened.index.find_by_title(release, query, limit)
+    return ItemsAnswer(
+        items=[ItemAnswer(item_id=each.item_id, title=each.title, metadata=each.metadata) for each in found]
+    )
+
+
+@router.post("/events", tags=["events"], summary="What users just did; the next recommendation knows it")
+async def record(events: Events, opened: Opened) -> EventsRecorded:
+    return await opened.features.record(events)

@@ -1,0 +1,42 @@
+"""What the orchestrator learns ahead of requests: which release serves, and what is popular."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from recsys.errors import ReleaseError, UpstreamError
+from recsys.ports import QueryEncoder
+
+log = structlog.get_logger()
+
+
+class Lookout:
+    """Repeats its two look-ups for as long as it runs; what was found last stays valid while an upstream is away."""
+
+    def __init__(self, encoder: QueryEncoder, open_collection: Callable[[int], None], refresh_seconds: float) -> None:
+        self._encoder = encoder
+        self._open_collection = open_collection
+        self._refresh_seconds = refresh_seconds
+        self.release: int | None = None
+        self.problems: dict[str, str] = {"ranker": "not asked yet", "feature_service": "not asked yet"}
+
+    async def run(self, remember_popular: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            await self._look("ranker", self._find_release)
+            await self._look("feature_service", remember_popular)
+            await asyncio.sleep(self._refresh_seconds)
+
+    async def _find_release(self) -> None:
+        release = await self._encoder.serving_release()
+        if release != self.release:
+            self._open_collection(release)
+            log.info("release_found", release=release, before=self.release)
+            self.release = release
+
+    async def _look(self, name: str, look: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await look()
+            self.problems.pop(name, None)
+        except (UpstreamError, ReleaseError) as error:
+            self.problems[name] = str(error)

@@ -1,0 +1,31 @@
+"""What the orchestrator can be told through the environment."""
+
+from pathlib import Path
+from typing import Self
+
+from pydantic import Field, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class OrchestratorSettings(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix="ORCHESTRATOR_", env_ignore_empty=True)
+
+    feature_service_url: str = Field(validation_alias="FEATURE_SERVICE_URL")
+    ranker_url: str = Field(validation_alias="RANKER_URL")
+    qdrant_url: str | None = Field(default=None, validation_alias="QDRANT_URL")
+    """A Qdrant server; without it the collections in `qdrant_edge_dir` are searched in this process."""
+    qdrant_api_key: str | None = Field(default=None, validation_alias="QDRANT_API_KEY")
+    qdrant_edge_dir: Path | None = Field(default=None, validation_alias="QDRANT_EDGE_DIR")
+    deadline_ms: float = Field(default=200.0, ge=20, le=10_000)
+    """How long one recommendation may take."""
+    num_candidates: int = Field(default=200, ge=10, le=1000)
+    """How many items are retrieved for the ranker to choose from."""
+    refresh_seconds: float = Field(default=1.0, gt=0)
+    """How often the serving release and the popular items are looked up ahead of requests."""
+    log_level: str = Field(default="info", validation_alias="LOG_LEVEL")
+
+    @model_validator(mode="after")
+    def _has_an_index(self) -> Self:
+        if self.qdrant_url is None and self.qdrant_edge_dir is None:
+            raise ValueError("set QDRANT_URL (a server) or QDRANT_EDGE_DIR (a folder of embedded collections)")
+        return self

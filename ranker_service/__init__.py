@@ -1,0 +1,1 @@
+"""The two towers over HTTP: a BentoML service around the releases that the registry's aliases name."""

@@ -1,0 +1,34 @@
+"""The ranker's HTTP surface: parse, call the ranker, answer."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Request
+
+from recsys.adapters.torch_ranker import TorchRanker
+from recsys.contracts.ranking import RankedScores, RankRequest
+from recsys.contracts.retrieval import EncodeRequest, QueryEmbedding, ServingRelease
+
+router = APIRouter(prefix="/v1", tags=["ranking"])
+
+
+def torch_ranker(request: Request) -> TorchRanker:
+    ranker: TorchRanker = request.app.state.ranker
+    return ranker
+
+
+Ranker = Annotated[TorchRanker, Depends(torch_ranker)]
+
+
+@router.post("/encode", summary="Recent items to a query embedding")
+async def encode(request: EncodeRequest, ranker: Ranker) -> QueryEmbedding:
+    return await ranker.encode(request.recent_items)
+
+
+@router.post("/rank", summary="Scores for candidates")
+async def rank(request: RankRequest, ranker: Ranker) -> RankedScores:
+    return await ranker.rank(request.recent_items, request.candidate_items, request.release)
+
+
+@router.get("/release", summary="The release that serves now")
+async def release(ranker: Ranker) -> ServingRelease:
+    return ServingRelease(release=await ranker.serving_release())

@@ -1,0 +1,58 @@
+"""`bentoml serve ranker_service.service:RankerService`
+
+The endpoints are an ASGI app inside the Bento: its own JSON APIs cost three times the CPU per request. BentoML brings
+/livez, /healthz, /readyz and /metrics, the worker, and its supervision.
+"""
+
+import asyncio
+
+import bentoml
+from starlette.exceptions import HTTPException
+
+from ranker_service.bootstrap import ChampionWatch, use_one_thread
+from ranker_service.endpoints import router
+from ranker_service.settings import RankerSettings
+from recsys.adapters.fastapi_service import create_api
+from recsys.adapters.torch_ranker import TorchRanker
+from recsys.observability import configure_logging
+
+TIMEOUT_SECONDS = 2
+"""Short, as BentoML keeps a timer per request for as long as this."""
+
+api = create_api("Tandem ranker", "Query embeddings and scores from the two-tower model.")
+api.include_router(router)
+
+
+@bentoml.service(
+    name="ranker",
+    workers=1,
+    traffic={"timeout": TIMEOUT_SECONDS},
+    tracing={"excluded_urls": "/v1/.*"},
+    logging={"access": {"enabled": False}},
+)
+@bentoml.asgi_app(api, path="/")
+class RankerService:
+    def __init__(self) -> None:
+        settings = RankerSettings()
+        configure_logging("ranker_service", settings.log_level)
+        use_one_thread()
+        api.state.ranker = TorchRanker()
+        self._watch = ChampionWatch(settings, api.state.ranker)
+        self._watching: asyncio.Task[None] | None = None
+
+    @bentoml.on_startup
+    async def start_watching(self) -> None:
+        self._watching = asyncio.create_task(self._watch.run())
+
+    @bentoml.on_shutdown
+    async def stop_watching(self) -> None:
+        if self._watching is not None:
+            self._watching.cancel()
+        self._watch.close()
+
+    async def __is_ready__(self) -> bool:
+        if self._watch.serving is None:
+            raise HTTPException(
+                503, detail=f"no release is loaded: {self._watch.problem or 'there is no champion yet'}"
+            )
+        return True

@@ -1,0 +1,98 @@
+"""What an operator sees: one JSON log line and one set of metrics per request, tied together by a request id."""
+
+import logging
+import sys
+import time
+import uuid
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+import structlog
+from prometheus_client import Counter, Histogram
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+REQUEST_ID_HEADER = b"x-request-id"
+MAX_REQUEST_ID = 64
+BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
+
+REQUESTS = Counter("tandem_requests_total", "Requests by route and status.", ["route", "method", "status"])
+LATENCY = Histogram("tandem_request_seconds", "Time to answer, by route.", ["route", "method"], buckets=BUCKETS)
+
+log = structlog.get_logger()
+
+
+def configure_logging(service: str, level: str) -> None:
+    """JSON lines on standard output; JSON also keeps an id with a newline in it from forging a line."""
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        logger_factory=structlog.WriteLoggerFactory(sys.stdout),
+        cache_logger_on_first_use=True,
+    )
+    structlog.contextvars.bind_contextvars(service=service)
+
+
+def note(**fields: object) -> None:
+    """Add fields to the log line of the request that is being answered."""
+    structlog.contextvars.bind_contextvars(**fields)
+
+
+class ObserveRequests:
+    """ASGI middleware: gives every request an id, counts and times it, and logs one line when it was answered."""
+
+    def __init__(self, app: App, quiet_paths: frozenset[str] = frozenset({"/healthz", "/readyz", "/metrics"})) -> None:
+        self._app = app
+        self._quiet_paths = quiet_paths
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        request_id = _request_id(scope)
+        status = 500
+
+        async def observed_send(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message.get("headers", []), (REQUEST_ID_HEADER, request_id.encode())]
+            await send(message)
+
+        with structlog.contextvars.bound_contextvars(request_id=request_id):
+            before = structlog.contextvars.get_contextvars()
+            try:
+                await self._app(scope, receive, observed_send)
+            finally:
+                spent = time.perf_counter() - started
+                route = getattr(scope.get("route"), "path", "unmatched")
+                REQUESTS.labels(route, scope["method"], str(status)).inc()
+                LATENCY.labels(route, scope["method"]).observe(spent)
+                if scope["path"] not in self._quiet_paths:
+                    log.info(
+                        "request_served",
+                        route=route,
+                        method=scope["method"],
+                        status=status,
+                        latency_ms=round(spent * 1000, 3),
+                    )
+                structlog.contextvars.clear_contextvars()
+                structlog.contextvars.bind_contextvars(**before)
+
+
+def _request_id(scope: Scope) -> str:
+    for name, value in scope["headers"]:
+        if name == REQUEST_ID_HEADER and 0 < len(value) <= MAX_REQUEST_ID and value.isalnum():
+            return str(value.decode("ascii"))
+    return uuid.uuid4().hex
