@@ -8,6 +8,7 @@ from fastapi import FastAPI, Request
 
 from orchestrator.bootstrap import open_orchestrator
 from orchestrator.endpoints import orchestrator, router
+from orchestrator.lookout import OK
 from orchestrator.settings import OrchestratorSettings
 from recsys.adapters.fastapi_service import Readiness, create_service
 from recsys.observability import configure_logging
@@ -23,9 +24,8 @@ def create_app() -> FastAPI:
             yield {"orchestrator": opened}
 
     async def readiness(request: Request) -> Readiness:
-        problems = orchestrator(request).lookout.problems
-        dependencies = {name: problems.get(name, "ok") for name in ("ranker", "feature_service")}
-        return Readiness(ready=not problems, dependencies=dependencies)
+        dependencies = orchestrator(request).lookout.dependencies
+        return Readiness(ready=set(dependencies.values()) == {OK}, dependencies=dependencies)
 
     app = create_service("Tandem", "Recommendations in real time.", lifespan, readiness)
     app.include_router(router)

@@ -1,7 +1,7 @@
 """The orchestrator's composition root: opens its upstreams, puts the pipeline together, closes all afterwards."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
@@ -33,9 +33,10 @@ async def open_orchestrator(settings: OrchestratorSettings) -> AsyncIterator[Orc
     async with AsyncExitStack() as stack:
         feature_session = await stack.enter_async_context(open_session(settings.feature_service_url))
         ranker_session = await stack.enter_async_context(open_session(settings.ranker_url))
-        index, open_collection = await _open_index(settings, stack)
+        index = _open_index(settings)
+        stack.push_async_callback(index.close)
         features, ranker = HttpFeatureStore(feature_session), HttpRanker(ranker_session)
-        lookout = Lookout(ranker, open_collection, settings.refresh_seconds)
+        lookout = Lookout(ranker, index.open, settings.refresh_seconds)
         pipeline = RecommendationPipeline(
             features,
             ranker,
@@ -51,18 +52,11 @@ async def open_orchestrator(settings: OrchestratorSettings) -> AsyncIterator[Orc
         yield Orchestrator(pipeline, features, index, lookout)
 
 
-async def _open_index(settings: OrchestratorSettings, stack: AsyncExitStack) -> tuple[Index, Callable[[int], None]]:
-    """The index, and what loads a release's collection into it ahead of the first search."""
-    if settings.qdrant_url is not None:
-        client = AsyncQdrantClient(
-            settings.qdrant_url,
-            api_key=settings.qdrant_api_key,
-            timeout=TIMEOUT_SECONDS,
-            check_compatibility=False,
-        )
-        stack.push_async_callback(client.close)
-        return QdrantCandidateIndex(client), lambda release: None
-    assert settings.qdrant_edge_dir is not None
-    edge = QdrantEdgeCandidateIndex(settings.qdrant_edge_dir)
-    stack.callback(edge.close)
-    return edge, edge.open
+def _open_index(settings: OrchestratorSettings) -> Index:
+    if settings.qdrant_url is None:
+        assert settings.qdrant_edge_dir is not None
+        return QdrantEdgeCandidateIndex(settings.qdrant_edge_dir)
+    client = AsyncQdrantClient(
+        settings.qdrant_url, api_key=settings.qdrant_api_key, timeout=TIMEOUT_SECONDS, check_compatibility=False
+    )
+    return QdrantCandidateIndex(client)

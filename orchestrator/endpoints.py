@@ -14,6 +14,7 @@ from recsys.contracts.recommendation import (
     RecommendationList,
     RecommendationRequest,
 )
+from recsys.contracts.retrieval import CatalogueItem
 from recsys.errors import ReleaseNotLoaded, UnknownItem
 from recsys.observability import note
 from recsys.rules import ScoredItem, describe
@@ -74,7 +75,7 @@ async def item(item_id: ItemIdInPath, opened: Opened, release: Release) -> ItemA
     found = await opened.index.items(release, [item_id])
     if item_id not in found:
         raise UnknownItem(f"release {release} has no item {item_id!r}")
-    return ItemAnswer(item_id=item_id, title=found[item_id].title, metadata=found[item_id].metadata)
+    return _shown(found[item_id])
 
 
 @router.get("/items", tags=["items"], summary="Items by words of their title")
@@ -93,3 +94,7 @@ async def find_items(
 @router.post("/events", tags=["events"], summary="What users just did; the next recommendation knows it")
 async def record(events: Events, opened: Opened) -> EventsRecorded:
     return await opened.features.record(events)
+
+
+def _shown(described: CatalogueItem) -> ItemAnswer:
+    return ItemAnswer(item_id=described.item_id, title=described.title, metadata=described.metadata)

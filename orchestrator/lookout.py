@@ -8,18 +8,23 @@ import structlog
 from recsys.errors import ReleaseError, UpstreamError
 from recsys.ports import QueryEncoder
 
+OK = "ok"
+
 log = structlog.get_logger()
 
 
 class Lookout:
-    """Repeats its two look-ups for as long as it runs; what was found last stays valid while an upstream is away."""
+    """Repeats its look-ups for as long as it runs; what was found last stays valid while an upstream is away."""
 
-    def __init__(self, encoder: QueryEncoder, open_collection: Callable[[int], None], refresh_seconds: float) -> None:
+    def __init__(
+        self, encoder: QueryEncoder, open_collection: Callable[[int], Awaitable[None]], refresh_seconds: float
+    ) -> None:
         self._encoder = encoder
         self._open_collection = open_collection
         self._refresh_seconds = refresh_seconds
         self.release: int | None = None
-        self.problems: dict[str, str] = {"ranker": "not asked yet", "feature_service": "not asked yet"}
+        self.dependencies = dict.fromkeys(("ranker", "index", "feature_service"), "not asked yet")
+        """`ok`, or what is wrong, by name."""
 
     async def run(self, remember_popular: Callable[[], Awaitable[None]]) -> None:
         while True:
@@ -29,14 +34,14 @@ class Lookout:
 
     async def _find_release(self) -> None:
         release = await self._encoder.serving_release()
-        if release != self.release:
-            self._open_collection(release)
-            log.info("release_found", release=release, before=self.release)
+        if release != self.release or self.dependencies["index"] != OK:
+            await self._look("index", lambda: self._open_collection(release))
+            log.info("release_found", release=release, before=self.release, index=self.dependencies["index"])
             self.release = release
 
     async def _look(self, name: str, look: Callable[[], Awaitable[None]]) -> None:
         try:
             await look()
-            self.problems.pop(name, None)
+            self.dependencies[name] = OK
         except (UpstreamError, ReleaseError) as error:
-            self.problems[name] = str(error)
+            self.dependencies[name] = str(error)

@@ -1,4 +1,4 @@
-"""What the jobs can be told through the environment or `.env`."""
+"""What the jobs can be told through the environment."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 class JobSettings(BaseSettings):
-    model_config = SettingsConfigDict(env_file=".env", env_ignore_empty=True, extra="ignore")
+    model_config = SettingsConfigDict(env_ignore_empty=True)
 
     dataset: str = "shop"
     """Which data set: shop, ml-latest-small, ml-100k, ml-1m, ml-20m, ml-25m, ml-32m, amazon-<category> or csv."""
@@ -33,3 +33,24 @@ class JobSettings(BaseSettings):
     @property
     def reports_dir(self) -> Path:
         return self.data_dir / "reports" / self.dataset
+
+
+class RegistrySettings(BaseSettings):
+    model_config = SettingsConfigDict(env_ignore_empty=True)
+
+    mlflow_tracking_uri: str
+
+
+class IndexSettings(BaseSettings):
+    model_config = SettingsConfigDict(env_ignore_empty=True)
+
+    qdrant_url: str | None = None
+    """A Qdrant server; without it the collection is written into `qdrant_edge_dir`."""
+    qdrant_api_key: str | None = None
+    qdrant_edge_dir: Path = Path(".run/qdrant")
+
+
+class FeatureStoreSettings(BaseSettings):
+    model_config = SettingsConfigDict(env_ignore_empty=True)
+
+    redis_url: str

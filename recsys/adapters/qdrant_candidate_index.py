@@ -42,6 +42,15 @@ class QdrantCandidateIndex:
     def __init__(self, client: AsyncQdrantClient) -> None:
         self._client = client
 
+    async def open(self, release: int) -> None:
+        """See that a release's collection is there. Raises `ReleaseNotLoaded`."""
+        with _translated_errors(release):
+            if not await self._client.collection_exists(collection_name(release)):
+                raise ReleaseNotLoaded(f"Qdrant has no collection {collection_name(release)}; run `make index`")
+
+    async def close(self) -> None:
+        await self._client.close()
+
     async def search(
         self, release: int, query_embedding: Sequence[float], num_candidates: int, exclude: Collection[str] = ()
     ) -> list[Candidate]:

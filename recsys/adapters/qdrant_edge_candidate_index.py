@@ -1,7 +1,7 @@
 """The ports CandidateIndex and Catalogue on Qdrant Edge: Qdrant's engine inside this process, collections as folders.
 
 A search takes a fraction of a millisecond and holds the GIL, so it runs where it is called instead of in a thread.
-One process at a time may open a collection; it is built under a temporary name and renamed when it is whole.
+One process at a time may open a collection; it is built in another folder and moved when it is whole.
 """
 
 import shutil
@@ -45,6 +45,8 @@ from recsys.errors import ReleaseNotLoaded, UnknownItem
 
 OPEN_COLLECTIONS = 2
 """The serving release's and the one before."""
+WEIGHT_HASH_FILE = "weight_hash"
+"""In a collection's folder: whose embeddings it holds."""
 FULL_SCAN_THRESHOLD_KB = 10_000
 """Qdrant's default: below it a filtered search scans instead of walking the graph."""
 
@@ -54,11 +56,11 @@ class QdrantEdgeCandidateIndex:
         self._directory = directory
         self._shards: dict[int, EdgeShard] = {}
 
-    def open(self, release: int) -> None:
+    async def open(self, release: int) -> None:
         """Load a release's collection ahead of its first search. Raises `ReleaseNotLoaded`."""
         self._shard(release)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         for release in list(self._shards):
             self._shards.pop(release).close()
 
@@ -116,21 +118,21 @@ class QdrantEdgeCandidateIndex:
         return self._shards[release]
 
 
-def has_edge_collection(directory: Path, release: int) -> bool:
-    """Whether a release's collection was built; one that exists is whole."""
-    return (directory / collection_name(release)).is_dir()
+def edge_collection_holds(directory: Path, release: int, weight_hash: str) -> bool:
+    """Whether a release's collection was built from these very weights; one that exists is whole."""
+    marker = directory / collection_name(release) / WEIGHT_HASH_FILE
+    return marker.is_file() and marker.read_text() == weight_hash
 
 
 def build_edge_collection(
     directory: Path, release: int, embedding_dim: int, batches: Iterable[Sequence[IndexedItem]]
 ) -> None:
-    """Write a release's collection into `directory`, whole or not at all."""
-    whole = directory / collection_name(release)
-    partial = whole.with_name(whole.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+    """Write a release's collection into `directory`, where nobody may be reading it."""
+    path = directory / collection_name(release)
+    shutil.rmtree(path, ignore_errors=True)
+    path.mkdir(parents=True)
     shard = EdgeShard.create(
-        str(partial),
+        str(path),
         EdgeConfig(
             vectors=EdgeVectorParams(size=embedding_dim, distance=Distance.Dot),
             hnsw_config=HnswIndexConfig(HNSW_M, HNSW_EF_CONSTRUCT, FULL_SCAN_THRESHOLD_KB),
@@ -146,7 +148,14 @@ def build_edge_collection(
         shard.flush()
     finally:
         shard.close()
-    partial.rename(whole)
+
+
+def publish_edge_collection(built: Path, directory: Path, release: int, weight_hash: str) -> None:
+    """Move a collection from the folder it was built in to the one that is served from, whole or not at all."""
+    source, target = built / collection_name(release), directory / collection_name(release)
+    (source / WEIGHT_HASH_FILE).write_text(weight_hash)
+    shutil.rmtree(target, ignore_errors=True)  # only ever another training's, under a number that is given anew
+    source.rename(target)
 
 
 def _without(exclude: Collection[str]) -> Filter | None:

