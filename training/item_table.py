@@ -32,7 +32,7 @@ def initialise_item_table(
     vectors[~touched] = 0.0
 
     model.content.copy_(torch.from_numpy(content))
-    model.content_projection.weight.copy_(torch.from_numpy(projection.T))
+    model.content_projection.copy_(torch.from_numpy(projection))
     model.item_embedding.weight.copy_(torch.from_numpy(vectors))
     log_counts = np.log(np.maximum(counts, 1)).astype(np.float32)
     model.item_bias.weight.copy_(torch.from_numpy(log_counts - log_counts[touched].mean()).unsqueeze(1))

@@ -5,7 +5,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-CHUNK_ELEMENTS = 8_000_000
+CHUNK_ELEMENTS = 2_000_000
 """Logits held at a time: small enough for the caches' sake, large enough for the product's."""
 
 

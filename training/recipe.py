@@ -26,9 +26,11 @@ class Recipe(BaseModel):
     """Up to this many candidates the loss looks at all of them, beyond it at a sample."""
     num_negatives: int = 1024
 
+    max_epochs: int = 100
+    """More are not made, even if the time budget allows for them."""
     steps_per_round: int = 300
-    """Validation follows each round; a round is never longer than an epoch."""
-    patience_rounds: int = 4
+    """Validation follows each round; a round is no longer than an epoch, unless an epoch is a few steps only."""
+    patience_rounds: int = 8
     """After this many rounds without a better validation NDCG@10 the learning rate is brought down to the end."""
     cooldown_fraction: float = 0.2
     """How long the bringing down takes, as a fraction of the steps done so far."""

@@ -51,6 +51,9 @@ class Trainer:
         self.batches = TrainBatches(
             sequences, recipe.max_history, recipe.sequences_per_batch, recipe.min_items_per_batch, seed
         )
+        # Epochs differ by a batch or so in their number; the first one's length stands for all.
+        self.batches_per_epoch = len(self.batches.of_epoch(0))
+        self.steps_per_round = min(recipe.steps_per_round, max(self.batches_per_epoch, recipe.steps_per_round // 10))
         evaluated = sequences.evaluated_users
         if len(evaluated) > recipe.validation_users:
             evaluated = np.sort(np.random.default_rng(seed).permutation(evaluated)[: recipe.validation_users])
@@ -100,7 +103,6 @@ class Trainer:
         progress, started = self.progress, time.monotonic() - self.progress.seconds
         saved_at = progress.seconds
         users_of_batch = self.batches.of_epoch(progress.epoch)
-        round_length = min(self.recipe.steps_per_round, max(len(users_of_batch), self.recipe.steps_per_round // 10))
         self.model.train()
         with _bar(self.budget_seconds, progress.seconds) as bar:
             while not self._finished():
@@ -112,8 +114,8 @@ class Trainer:
                 progress.round_loss += loss
                 progress.round_steps += 1
                 progress.seconds = time.monotonic() - started
-                if progress.round_steps >= round_length or self._finished():
-                    self._validate(progress.epoch + progress.batch / len(users_of_batch))
+                if progress.round_steps >= self.steps_per_round or self._finished():
+                    self._validate()
                     progress.seconds = time.monotonic() - started
                 if progress.seconds - saved_at >= self.recipe.checkpoint_seconds:
                     self._save()
@@ -128,7 +130,17 @@ class Trainer:
         cooled = (
             progress.cooldown_from is not None and progress.step >= progress.cooldown_from + progress.cooldown_steps
         )
-        return cooled or progress.seconds >= self.budget_seconds
+        return cooled or self._spent() >= 1.0
+
+    def _spent(self) -> float:
+        """The share of what training may take that is gone, by the clock or by epochs, whichever is more.
+
+        Where the epochs run out first nothing depends on the clock, and a seed gives the same weights every time.
+        """
+        return max(self.progress.seconds / self.budget_seconds, self._epochs() / self.recipe.max_epochs)
+
+    def _epochs(self) -> float:
+        return self.progress.epoch + self.progress.batch / self.batches_per_epoch
 
     def _step(self, users: NDArray[np.int64]) -> float:
         rate = self.recipe.learning_rate * self._learning_rate_factor()
@@ -177,11 +189,11 @@ class Trainer:
         if progress.cooldown_from is not None:
             done = (progress.step - progress.cooldown_from) / progress.cooldown_steps
             return progress.cooldown_factor * max(floor, 1.0 - done)
-        spent = min(1.0, progress.seconds / self.budget_seconds)
+        spent = min(1.0, self._spent())
         warm = min(1.0, (progress.step + 1) / self.recipe.warmup_steps)
         return warm * (floor + (1.0 - floor) * (1.0 + math.cos(math.pi * spent)) / 2.0)
 
-    def _validate(self, epochs: float) -> None:
+    def _validate(self) -> None:
         progress = self.progress
         set_untouched_bias(self.model, self.counts)
         ranks = rank_held_out(TwoTowerScorer(self.model), self.validation_examples).ranks
@@ -191,7 +203,7 @@ class Trainer:
             {
                 "round": len(progress.history),
                 "step": progress.step,
-                "epoch": round(epochs, 3),
+                "epoch": round(self._epochs(), 3),
                 "seconds": round(progress.seconds, 1),
                 "learning_rate": self.recipe.learning_rate * self._learning_rate_factor(),
                 "train_loss": progress.round_loss / progress.round_steps,

@@ -1,0 +1,48 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from recsys.errors import JobError
+from recsys.model.files import METRICS_FILE
+from tests.unit.sequence_fixtures import cyclic_sequences, job_settings, write_processed
+from training.evaluate import evaluate, latest_model
+from training.recipe import Recipe
+from training.train import train
+
+
+def test_the_latest_model_is_tested_beside_its_baselines(tmp_path: Path) -> None:
+    settings = job_settings(tmp_path, train_minutes=1.0)
+    with pytest.raises(JobError, match="make train"):
+        evaluate(settings)
+    write_processed(settings, cyclic_sequences(num_users=250, num_items=50, length=12))
+    train(settings, Recipe(embedding_dim=32, max_history=20, steps_per_round=20, max_epochs=25, warmup_steps=10))
+    line = evaluate(settings)
+    directory = latest_model(settings.models_dir)
+    metrics = json.loads((directory / METRICS_FILE).read_text())
+    assert metrics["num_users"] == 250
+    assert metrics["ndcg_at_10"] > 0.9
+    assert metrics["ndcg_at_10"] > 5 * metrics["models"]["popularity"]["ndcg_at_10"]
+    # What follows an item in a circle is known to co-visitation as well.
+    assert metrics["models"]["covisitation"]["hr_at_10"] > 0.9
+    low, high = metrics["ndcg_at_10_interval"]
+    assert low <= metrics["ndcg_at_10"] <= high
+    assert f"{metrics['ndcg_at_10']:.4f}" in line
+    for model in metrics["models"].values():
+        assert all(0 <= value <= 1 for value in model.values())
+
+    report = settings.reports_dir / directory.name
+    text = (report / "report.md").read_text()
+    assert "| two towers |" in text
+    for image in ("metrics_by_k.png", "validation.png"):
+        assert f"({image})" in text
+        assert (report / image).stat().st_size > 1000
+
+    before = (directory / METRICS_FILE).stat().st_mtime_ns
+    assert "already evaluated" in evaluate(settings)
+    assert (directory / METRICS_FILE).stat().st_mtime_ns == before
+
+    (settings.processed_dir / "manifest.json").write_text('{"content_hash": "other"}')
+    (directory / METRICS_FILE).unlink()
+    with pytest.raises(JobError, match="other data"):
+        evaluate(settings)

@@ -1,0 +1,44 @@
+"""What the two towers have to beat: popularity, and directed co-visitation, the honest baseline."""
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from training.ranking import History
+
+LATEST_ITEMS = 10
+DECAY = 0.8
+
+
+class PopularityScorer:
+    """Everybody gets the items that training saw most often; counts [num_items + 1] as of `Sequences.train_counts`."""
+
+    def __init__(self, counts: NDArray[np.int64]) -> None:
+        self._scores = counts[1:].astype(np.float32)
+        self.num_items = len(self._scores)
+
+    def scores(self, histories: list[History]) -> NDArray[np.float32]:
+        return np.tile(self._scores, (len(histories), 1))
+
+
+class CovisitationScorer:
+    """What followed the latest items, the latest counting most: sum over age a of 0.8^a * cooccurrence[item, :].
+
+    cooccurrence [num_items + 1, num_items + 1] as of `directed_cooccurrence`. Items that never followed any of them
+    share the score 0, and so the rank of the middle of them.
+    """
+
+    def __init__(self, cooccurrence: sp.csr_matrix) -> None:
+        self._cooccurrence = cooccurrence
+        self.num_items = cooccurrence.shape[0] - 1
+
+    def scores(self, histories: list[History]) -> NDArray[np.float32]:
+        latest = [history[::-1][:LATEST_ITEMS] for history in histories]
+        rows = np.repeat(np.arange(len(latest)), [len(items) for items in latest])
+        ages = np.concatenate([np.arange(len(items)) for items in latest])
+        weights = sp.csr_matrix(
+            ((DECAY**ages).astype(np.float32), (rows, np.concatenate(latest))),
+            shape=(len(latest), self.num_items + 1),
+        )
+        scores: NDArray[np.float32] = (weights @ self._cooccurrence).toarray()[:, 1:]
+        return np.ascontiguousarray(scores)
