@@ -39,9 +39,9 @@ def write(log: RawLog, path: Path) -> WrittenLog:
         coded = _sorted_once(coded)
     dropped = arrived - coded.height
     with phase(f"writing {coded.height:,} rows"):
-        coded.lazy().with_columns(pl.col(*_IDS).cast(pl.String)).sink_parquet(
-            path, row_group_size=_ROW_GROUP, engine="streaming"
-        )
+        coded.lazy().select(
+            pl.col("user_id", "item_id").cast(pl.String), "timestamp", pl.col("event").cast(pl.String)
+        ).sink_parquet(path, row_group_size=_ROW_GROUP, engine="streaming")
     dtype = coded.schema["item_id"]
     assert isinstance(dtype, pl.Enum)
     return WrittenLog(
@@ -56,12 +56,17 @@ def write(log: RawLog, path: Path) -> WrittenLog:
 
 def _checked(log: RawLog) -> pl.DataFrame:
     """The rows with their ids as Enum in alphabetical order; DataError at the first fault."""
-    empty = pl.any_horizontal(pl.col("user_id", "item_id").fill_null("") == "")
-    suspect = pl.col("suspect") | empty | pl.col("timestamp").is_null()
+    empty = [pl.col(name).fill_null("") == "" for name in ("user_id", "item_id")]
+    untimed = pl.col("timestamp").is_null()
+    bad = pl.any_horizontal(*empty, untimed)
     codes = [pl.col(name).cast(pl.Categorical(pl.Categories.random())) for name in _IDS]
     try:
         rows = log.rows.select(
-            *codes, "timestamp", suspect.alias("suspect"), (empty | pl.col("timestamp").is_null()).alias("bad")
+            *codes,
+            "timestamp",
+            suspect=pl.col("suspect") | bad,
+            bad=bad,
+            blank=pl.all_horizontal(*empty, untimed),
         )
         coded = rows.collect(engine="streaming")
     except (pl.exceptions.PolarsError, OSError) as exc:
@@ -69,10 +74,12 @@ def _checked(log: RawLog) -> pl.DataFrame:
         raise DataError(f"the file cannot be read: {exc}", file=log.file) from exc
     if coded["suspect"].any():
         log.explain()
-        coded = coded.filter(~pl.col("bad"))
+        coded = coded.filter(~pl.col("blank"))
+        if coded["bad"].any():
+            raise DataError(f"{coded['bad'].sum():,} rows lack an id or a timestamp", file=log.file)
     if coded.is_empty():
         raise DataError("the file has no rows", file=log.file)
-    coded = coded.drop("suspect", "bad")
+    coded = coded.drop("suspect", "bad", "blank")
     for name in _IDS:
         present = coded[name].unique().cast(pl.String).sort()
         coded = coded.with_columns(pl.col(name).cast(pl.Enum(present)))

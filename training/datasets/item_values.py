@@ -16,7 +16,8 @@ UNREADABLE_PRICE = "unreadable_prices"
 
 _BATCH = 100_000
 _YEAR = re.compile(r"(\d{4})(?:\.0+)?")
-_AMOUNT = re.compile(r"\d[\d,]*(?:\.\d+)?")
+_AMOUNT = re.compile(r"\d(?:[\d.,]*\d)?")
+_CENTS = re.compile(r"[.,]\d{1,2}")
 _NO_VALUE = ("", "none", "null", "nan")
 
 
@@ -83,7 +84,19 @@ def price_of(value: object) -> float | None:
     found = _AMOUNT.search(text)
     if found is None or text[: found.start()].rstrip(" $€£").endswith("-"):
         return None
-    return float(found[0].replace(",", ""))
+    return _amount(found[0])
+
+
+def _amount(digits: str) -> float:
+    """`1,299.00`, `1.299,00`, `12,99`, `1,299`: the last separator is the decimal one, unless it groups thousands."""
+    last = max(digits.rfind("."), digits.rfind(","))
+    mark = digits[last] if last >= 0 else "."
+    other = "," if mark == "." else "."
+    grouping = digits.count(mark) > 1 or (
+        mark == "," and _CENTS.fullmatch(digits[last:]) is None and other not in digits
+    )
+    whole = digits.replace(other, "")
+    return float(whole.replace(mark, "") if grouping else whole.replace(mark, "."))
 
 
 def _absent(value: object) -> bool:

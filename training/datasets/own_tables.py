@@ -27,6 +27,9 @@ class OwnTables:
         self._names = names
 
     def inputs(self, folder: Path) -> list[Path]:
+        for names in (_LOG_FILES, _ITEM_FILES):
+            if len(here := [name for name in names if find(folder, name)]) > 1:
+                raise DataError(f"one of these is expected, and here are {' and '.join(here)}", file=folder)
         items = find(folder, *_ITEM_FILES)
         return [need(folder, *_LOG_FILES), *([items] if items else [])]
 

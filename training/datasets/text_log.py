@@ -21,7 +21,9 @@ def raw_log(table: TextTable, columns: LogColumns, seconds: pl.Expr, event: pl.E
         for line, fields in table.records():
             yield LogLine(line, fields[user], fields[item], fields[timestamp])
 
-    # A record with too few fields arrives with its last ones empty, so an empty last field is worth a second look.
+    # A record with too few fields arrives with its last ones empty, so an empty last field is worth a second look. One
+    # with too many is noticed by polars only if all columns are asked for: text is never null, so this only asks.
+    torn = (pl.col(table.columns[-1]) == "") | pl.any_horizontal(pl.all().is_null())
     rows = (
         table.scan()
         .select(
@@ -29,7 +31,7 @@ def raw_log(table: TextTable, columns: LogColumns, seconds: pl.Expr, event: pl.E
             pl.col(columns.item_id).alias("item_id"),
             pl.col(columns.timestamp).alias("timestamp"),
             event.alias("event"),
-            (pl.col(table.columns[-1]) == "").alias("suspect"),
+            torn.alias("suspect"),
         )
         .with_columns(seconds.alias("timestamp"))
     )
