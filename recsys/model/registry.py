@@ -3,6 +3,7 @@
 Registering is the last step of handing a release over: a version that exists is whole.
 """
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,6 +34,8 @@ class ModelRegistry:
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
         os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+        os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+        logging.getLogger("mlflow").setLevel(logging.WARNING)
         self._tracking_uri = tracking_uri
         self._client = MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
 
@@ -104,10 +107,8 @@ class ModelRegistry:
         with self._translated_errors():
             run_id = self._client.get_model_version(MODEL_NAME, str(version)).run_id
             for name in (*RELEASE_FILES, RELEASE_FILE):
-                self._client.download_artifacts(run_id, f"{RELEASE_PATH}/{name}", str(destination))
-        for path in (destination / RELEASE_PATH).iterdir():
-            path.rename(destination / path.name)
-        (destination / RELEASE_PATH).rmdir()
+                fetched = self._client.download_artifacts(run_id, f"{RELEASE_PATH}/{name}", str(destination))
+                Path(fetched).replace(destination / name)
 
     def _experiment(self, name: str) -> str:
         found = self._client.get_experiment_by_name(name)
