@@ -2,6 +2,8 @@
 
 from pydantic import BaseModel, ConfigDict
 
+from recsys.contracts.base import MAX_HISTORY
+
 
 class Recipe(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -11,7 +13,7 @@ class Recipe(BaseModel):
     num_heads: int = 1
     feed_forward_factor: int = 2
     dropout: float = 0.25
-    max_history: int = 200
+    max_history: int = MAX_HISTORY
 
     learning_rate: float = 1.5e-3
     final_learning_rate_fraction: float = 0.02
@@ -22,6 +24,8 @@ class Recipe(BaseModel):
     sequences_per_batch: int = 32
     min_items_per_batch: int = 2048
     """Batches of short sequences hold more than `sequences_per_batch` of them, until they hold this many items."""
+    earlier_windows: float = 0.5
+    """How often a sequence longer than `max_history` shows a window from anywhere in it instead of its latest items."""
     full_softmax_items: int = 20_000
     """Up to this many candidates the loss looks at all of them, beyond it at a sample."""
     num_negatives: int = 1024
@@ -29,8 +33,8 @@ class Recipe(BaseModel):
     max_epochs: int = 100
     """More are not made, even if the time budget allows for them."""
     steps_per_round: int = 300
-    """Validation follows each round; a round is no longer than an epoch, unless an epoch is a few steps only."""
-    patience_rounds: int = 8
+    """Validation follows each round; a round is no longer than two epochs, unless those are a few steps only."""
+    patience_rounds: int = 5
     """After this many rounds without a better validation NDCG@10 the learning rate is brought down to the end."""
     cooldown_fraction: float = 0.2
     """How long the bringing down takes, as a fraction of the steps done so far."""

@@ -149,6 +149,10 @@ def pad(histories: list[NDArray[np.int32]]) -> tuple[NDArray[np.int64], NDArray[
     return padded, lengths
 
 
+Spans = NDArray[np.int64]
+"""[batch, 2]: where the window of each sequence of a batch starts and ends in `Sequences.items`."""
+
+
 @dataclass(frozen=True)
 class TrainBatches:
     """Batches of training sequences of similar length, in an order that depends on seed and epoch alone."""
@@ -157,26 +161,34 @@ class TrainBatches:
     max_history: int
     sequences_per_batch: int
     min_items_per_batch: int
+    earlier_windows: float
     seed: int
 
-    def of_epoch(self, epoch: int) -> list[NDArray[np.int64]]:
-        """The users of each batch."""
+    def of_epoch(self, epoch: int) -> list[Spans]:
         random = np.random.default_rng((self.seed, epoch))
-        lengths = np.minimum(self.sequences.train_lengths, self.max_history + 1)
+        lengths = self.sequences.train_lengths
         users = np.flatnonzero(lengths >= 2)
+        starts, lengths = self.sequences.offsets[users], lengths[users]
+        ends = starts + lengths
+        # Half of the time a long sequence shows its latest items, which are most like what comes next; the other half
+        # a window from anywhere, so that its earlier items are learnt from as well.
+        longest = self.max_history + 1
+        earlier = np.maximum(starts + longest, ends - random.integers(0, lengths))
+        ends = np.where((lengths > longest) & (random.random(len(users)) < self.earlier_windows), earlier, ends)
+        spans = np.stack([np.maximum(starts, ends - longest), ends], axis=1)
         # Sorting by length with noise makes batches that waste little on padding and still differ from epoch to epoch.
-        noisy = lengths[users] * random.uniform(0.9, 1.1, len(users))
-        users = users[np.argsort(noisy, kind="stable")]
-        batches: list[NDArray[np.int64]] = []
+        window = spans[:, 1] - spans[:, 0]
+        order = np.argsort(window * random.uniform(0.9, 1.1, len(users)), kind="stable")
+        spans, window = spans[order], window[order]
+        batches: list[Spans] = []
         start = 0
-        while start < len(users):
-            size = max(self.sequences_per_batch, self.min_items_per_batch // int(lengths[users[start]]))
-            batches.append(users[start : start + size])
+        while start < len(spans):
+            size = max(self.sequences_per_batch, self.min_items_per_batch // int(window[start]))
+            batches.append(spans[start : start + size])
             start += size
         return [batches[i] for i in random.permutation(len(batches))]
 
-    def load(self, users: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    def load(self, spans: Spans) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
         """Item indices [batch, length], lengths [batch], and the next item at every position [batch, length]."""
-        windows = [self.sequences.train(int(user))[-(self.max_history + 1) :] for user in users]
-        items, lengths = pad(windows)
+        items, lengths = pad([self.sequences.items[start:end] for start, end in spans])
         return items[:, :-1], lengths - 1, items[:, 1:]

@@ -21,12 +21,12 @@ from training.checkpoint import Progress, load_checkpoint, save_checkpoint
 from training.item_table import set_untouched_bias
 from training.losses import full_softmax_loss, sampled_softmax_loss
 from training.metrics import hr_at_k, mrr_at_k, ndcg_at_k
+from training.negatives import NegativeSampler
 from training.ranking import TwoTowerScorer, rank_held_out
 from training.recipe import Recipe
-from training.sequences import Sequences, TrainBatches
+from training.sequences import Sequences, Spans, TrainBatches
 
-NEGATIVE_SAMPLING_POWER = 0.75
-"""Negatives are drawn in proportion to count ** power (Mikolov et al. 2013, section 2.2); the loss corrects for it."""
+BETAS = (0.9, 0.98)
 
 
 class Trainer:
@@ -49,11 +49,18 @@ class Trainer:
         self.budget_seconds = budget_seconds
         self.checkpoint_directory = checkpoint_directory
         self.batches = TrainBatches(
-            sequences, recipe.max_history, recipe.sequences_per_batch, recipe.min_items_per_batch, seed
+            sequences,
+            recipe.max_history,
+            recipe.sequences_per_batch,
+            recipe.min_items_per_batch,
+            recipe.earlier_windows,
+            seed,
         )
         # Epochs differ by a batch or so in their number; the first one's length stands for all.
         self.batches_per_epoch = len(self.batches.of_epoch(0))
-        self.steps_per_round = min(recipe.steps_per_round, max(self.batches_per_epoch, recipe.steps_per_round // 10))
+        self.steps_per_round = min(
+            recipe.steps_per_round, max(2 * self.batches_per_epoch, recipe.steps_per_round // 10)
+        )
         evaluated = sequences.evaluated_users
         if len(evaluated) > recipe.validation_users:
             evaluated = np.sort(np.random.default_rng(seed).permutation(evaluated)[: recipe.validation_users])
@@ -63,26 +70,8 @@ class Trainer:
         # candidates of the loss: pushed away by every step, they could not stay where their content puts them.
         self.num_touched = int(np.count_nonzero(counts))
         self.sampled = self.num_touched > recipe.full_softmax_items
-        probability = counts[1 : self.num_touched + 1].astype(np.float64) ** NEGATIVE_SAMPLING_POWER
-        probability /= probability.sum()
-        self.negative_cumulative = torch.from_numpy(np.cumsum(probability)).to(self.device)
-        self.negative_log_probability = torch.from_numpy(np.log(probability)).float().to(self.device)
-
-        table = [model.item_embedding, model.item_bias]
-        dense = list(model.parameters())
-        self.optimizers: list[torch.optim.Optimizer] = []
-        if self.sampled:
-            # Only the rows of a batch have gradients and moments to update: a step costs the same in any catalogue.
-            for embedding in table:
-                embedding.sparse = True
-            rows = [embedding.weight for embedding in table]
-            dense = [parameter for parameter in dense if all(parameter is not row for row in rows)]
-            self.optimizers.append(torch.optim.SparseAdam(rows, lr=recipe.learning_rate, betas=(0.9, 0.98)))
-        self.optimizers.append(
-            torch.optim.AdamW(
-                dense, lr=recipe.learning_rate, betas=(0.9, 0.98), weight_decay=recipe.weight_decay, fused=True
-            )
-        )
+        self.negatives = NegativeSampler(counts[1 : self.num_touched + 1], self.device)
+        self.optimizers = _optimizers(model, recipe, sparse=self.sampled)
         self.progress = Progress()
         self.best = self._copy_of_weights()
 
@@ -102,15 +91,15 @@ class Trainer:
         """Train until the budget is spent or validation has stopped to improve; returns how it went."""
         progress, started = self.progress, time.monotonic() - self.progress.seconds
         saved_at = progress.seconds
-        users_of_batch = self.batches.of_epoch(progress.epoch)
+        batches = self.batches.of_epoch(progress.epoch)
         self.model.train()
         with _bar(self.budget_seconds, progress.seconds) as bar:
             while not self._finished():
-                loss = self._step(users_of_batch[progress.batch])
+                loss = self._step(batches[progress.batch])
                 progress.batch += 1
-                if progress.batch == len(users_of_batch):
+                if progress.batch == len(batches):
                     progress.epoch, progress.batch = progress.epoch + 1, 0
-                    users_of_batch = self.batches.of_epoch(progress.epoch)
+                    batches = self.batches.of_epoch(progress.epoch)
                 progress.round_loss += loss
                 progress.round_steps += 1
                 progress.seconds = time.monotonic() - started
@@ -142,13 +131,13 @@ class Trainer:
     def _epochs(self) -> float:
         return self.progress.epoch + self.progress.batch / self.batches_per_epoch
 
-    def _step(self, users: NDArray[np.int64]) -> float:
+    def _step(self, spans: Spans) -> float:
         rate = self.recipe.learning_rate * self._learning_rate_factor()
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = rate
             optimizer.zero_grad(set_to_none=True)
-        items, lengths, targets = (torch.from_numpy(array).to(self.device) for array in self.batches.load(users))
+        items, lengths, targets = (torch.from_numpy(array).to(self.device) for array in self.batches.load(spans))
         real = torch.arange(items.shape[1], device=self.device) < lengths.unsqueeze(1)
         with self._autocast():
             queries = self.model.query_tower(items, lengths)[real]
@@ -171,16 +160,15 @@ class Trainer:
             rows = torch.arange(1, self.num_touched + 1, device=self.device)
             candidates = self.model.candidate_embeddings(rows).to(dtype)
             return full_softmax_loss(queries.to(dtype), candidates, targets - 1)
-        uniform = torch.rand(self.recipe.num_negatives, dtype=torch.float64, device=self.device)
-        rows = torch.searchsorted(self.negative_cumulative, uniform).clamp(max=self.num_touched - 1)
+        negatives, log_probability = self.negatives.draw(self.recipe.num_negatives)
         distinct, place = torch.unique(targets, return_inverse=True)
         return sampled_softmax_loss(
             queries.to(dtype),
             self.model.candidate_embeddings(distinct).to(dtype)[place],
             targets,
-            self.model.candidate_embeddings(rows + 1).to(dtype),
-            rows + 1,
-            self.negative_log_probability[rows],
+            self.model.candidate_embeddings(negatives).to(dtype),
+            negatives,
+            log_probability,
         )
 
     def _learning_rate_factor(self) -> float:
@@ -196,7 +184,7 @@ class Trainer:
     def _validate(self) -> None:
         progress = self.progress
         set_untouched_bias(self.model, self.counts)
-        ranks = rank_held_out(TwoTowerScorer(self.model), self.validation_examples).ranks
+        ranks = rank_held_out(TwoTowerScorer(self.model, encode_in=self.dtype), self.validation_examples).ranks
         self.model.train()
         ndcg = ndcg_at_k(ranks, 10)
         progress.history.append(
@@ -256,6 +244,24 @@ class Trainer:
             refresh=False,
         )
         bar.update(0)
+
+
+def _optimizers(model: TwoTower, recipe: Recipe, *, sparse: bool) -> list[torch.optim.Optimizer]:
+    """AdamW for everything; with `sparse` the item table has its own, which touches the rows of a batch only.
+
+    Gradients and moments of all rows would make a step dearer the larger the catalogue is.
+    """
+    table = [model.item_embedding, model.item_bias] if sparse else []
+    for embedding in table:
+        embedding.sparse = True
+    rows = [embedding.weight for embedding in table]
+    dense = [parameter for parameter in model.parameters() if all(parameter is not weight for weight in rows)]
+    optimizers: list[torch.optim.Optimizer] = [
+        torch.optim.AdamW(dense, lr=recipe.learning_rate, betas=BETAS, weight_decay=recipe.weight_decay, fused=True)
+    ]
+    if sparse:
+        optimizers.append(torch.optim.SparseAdam(rows, lr=recipe.learning_rate, betas=BETAS))
+    return optimizers
 
 
 def low_precision(device: str) -> torch.dtype | None:

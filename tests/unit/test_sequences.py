@@ -84,21 +84,26 @@ def test_pad_puts_zeros_to_the_right() -> None:
 def test_batches_hold_every_trainable_user_once_and_shift_targets_by_one(tmp_path: Path) -> None:
     table = cyclic_sequences(num_users=60, num_items=40, length=12) | {"v": ["i000", "i001", "i002"], "w": ["i000"]}
     sequences = load(tmp_path, table)
-    batches = TrainBatches(sequences, max_history=6, sequences_per_batch=8, min_items_per_batch=1, seed=5)
+    batches = TrainBatches(sequences, 6, sequences_per_batch=8, min_items_per_batch=1, earlier_windows=0.5, seed=5)
     first, second = batches.of_epoch(0), batches.of_epoch(1)
-    # v has one item left to train on and w has one item: neither has a next one.
-    assert sorted(np.concatenate(first).tolist()) == list(range(60))
     assert [batch.tolist() for batch in first] == [batch.tolist() for batch in batches.of_epoch(0)]
     assert [batch.tolist() for batch in first] != [batch.tolist() for batch in second]
-    for users in first:
-        items, lengths, targets = batches.load(users)
-        assert items.shape == targets.shape == (len(users), 6)
-        for row, user in enumerate(users):
-            assert items[row, : lengths[row]].tolist() == sequences.train(int(user))[-7:-1].tolist()
-            assert targets[row, : lengths[row]].tolist() == sequences.train(int(user))[-6:].tolist()
+    spans = np.concatenate(first)
+    users = np.searchsorted(sequences.offsets, spans[:, 0], side="right") - 1
+    # v has one item left to train on and w has one item: neither has a next one.
+    assert sorted(users.tolist()) == list(range(60))
+    from_the_end = (sequences.offsets[users] + sequences.train_lengths[users]) - spans[:, 1]
+    assert set(from_the_end.tolist()) == {0, 1, 2, 3}
+    assert 0.4 < np.mean(from_the_end == 0) < 0.9
+    for batch in first:
+        items, lengths, targets = batches.load(batch)
+        assert items.shape == targets.shape == (len(batch), 6)
+        for row, (start, end) in enumerate(batch):
+            assert items[row, : lengths[row]].tolist() == sequences.items[start : end - 1].tolist()
+            assert targets[row, : lengths[row]].tolist() == sequences.items[start + 1 : end].tolist()
 
 
 def test_batches_of_short_sequences_hold_more_of_them(tmp_path: Path) -> None:
     sequences = load(tmp_path, cyclic_sequences(num_users=100, num_items=40, length=7))
-    batches = TrainBatches(sequences, max_history=50, sequences_per_batch=4, min_items_per_batch=100, seed=5)
+    batches = TrainBatches(sequences, 50, sequences_per_batch=4, min_items_per_batch=100, earlier_windows=0.5, seed=5)
     assert {len(batch) for batch in batches.of_epoch(0)} == {20}
