@@ -131,4 +131,3 @@ class ModelRegistry:
             raise UpstreamUnavailable(f"MLflow at {self._tracking_uri}: {error.message}") from error
         except OSError as error:
             raise UpstreamUnavailable(f"MLflow at {self._tracking_uri}: {error}") from error
-
