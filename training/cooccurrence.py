@@ -2,6 +2,7 @@
 
 import numpy as np
 import scipy.sparse as sp
+import torch
 from numpy.typing import NDArray
 
 from training.sequences import Sequences
@@ -42,11 +43,20 @@ def ppmi_vectors(cooccurrence: sp.csr_matrix, dim: int, seed: int) -> NDArray[np
 
     random = np.random.default_rng(seed)
     width = min(dim + 16, ppmi.shape[0])
-    basis = np.linalg.qr(ppmi @ random.standard_normal((ppmi.shape[0], width)).astype(np.float32))[0]
+    basis = _orthonormal(ppmi @ random.standard_normal((ppmi.shape[0], width)).astype(np.float32))
     for _ in range(2):
-        basis = np.linalg.qr(ppmi @ basis)[0]
-    left, strength, _ = np.linalg.svd((ppmi.T @ basis).T, full_matrices=False)
+        basis = _orthonormal(ppmi @ basis)
+    # ppmi is symmetric and nearly basis @ (ppmi @ basis).T, whose SVD is that of a [width, width] matrix.
+    other = ppmi @ basis
+    other_basis = _orthonormal(other)
+    left, strength, _ = np.linalg.svd((other_basis.T @ other).T)
     rank = min(dim, width)
     vectors = np.zeros((ppmi.shape[0], dim), dtype=np.float32)
     vectors[:, :rank] = (basis @ left[:, :rank]) * np.sqrt(strength[:rank])
     return vectors
+
+
+def _orthonormal(matrix: NDArray[np.float32]) -> NDArray[np.float32]:
+    """A basis of the columns' span. torch's QR, as numpy's is many times slower on tall matrices."""
+    basis: NDArray[np.float32] = torch.linalg.qr(torch.from_numpy(matrix))[0].numpy()
+    return basis

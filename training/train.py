@@ -38,7 +38,7 @@ from training.settings import JobSettings
 from training.trainer import Trainer
 from training.whole import only_one_at, whole_directory, whole_file
 
-TRAINING_VERSION = 1
+TRAINING_VERSION = 2
 """Raise it when a change of the code makes other weights of the same data and recipe."""
 LATEST_FILE = "latest"
 METADATA_SCHEMA: dict[str, pl.DataType] = {
