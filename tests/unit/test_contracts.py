@@ -1,0 +1,220 @@
+"""Every shape that crosses a wire comes out of JSON as it went in; requests are strict, answers are tolerant."""
+
+import inspect
+import json
+import math
+import time
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import TypeAdapter, ValidationError
+
+from recsys.contracts import base, events, features, ranking, recommendation, retrieval
+from recsys.contracts.base import MAX_CANDIDATES, MAX_HISTORY, MAX_ID_LENGTH, MAX_TOP_K, Answer, ErrorAnswer, Request
+from recsys.contracts.events import LATEST_TIMESTAMP, MAX_EVENTS, Event, Events, EventsRecorded
+from recsys.contracts.features import PopularItem, PopularItems, UserFeatures
+from recsys.contracts.ranking import RankedScores, RankRequest
+from recsys.contracts.recommendation import (
+    ItemAnswer,
+    ItemsAnswer,
+    Recommendation,
+    RecommendationAnswer,
+    RecommendationList,
+    RecommendationRequest,
+    Tier,
+)
+from recsys.contracts.retrieval import EncodeRequest, QueryEmbedding, ServingRelease
+
+words = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+ids = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=MAX_ID_LENGTH)
+id_lists = st.lists(ids, max_size=5)
+some_ids = st.lists(ids, min_size=1, max_size=5)
+numbers = st.floats(allow_nan=False, allow_infinity=False)
+releases = st.integers(1, 10_000)
+metadata = st.dictionaries(words, st.none() | st.booleans() | st.integers(-(2**53), 2**53) | words | st.lists(words))
+
+popular_items = st.builds(PopularItem, item_id=ids, popularity=numbers)
+items = st.builds(ItemAnswer, item_id=ids, title=words, metadata=metadata)
+recommendations = st.builds(
+    Recommendation,
+    item_id=ids,
+    score=st.none() | numbers,
+    rank=st.integers(1, MAX_TOP_K),
+    title=st.none() | words,
+    metadata=metadata,
+)
+MODELS: dict[type[Request | Answer], st.SearchStrategy[Any]] = {
+    ErrorAnswer: st.builds(ErrorAnswer, error=words, detail=words),
+    Event: st.builds(
+        Event,
+        event_id=st.from_regex(r"[A-Za-z0-9_.:-]{1,64}", fullmatch=True),
+        user_id=ids,
+        item_id=ids,
+        event=st.from_regex(r"[a-z][a-z0-9_]{0,31}", fullmatch=True),
+        timestamp=st.floats(0, LATEST_TIMESTAMP),
+        recommendation_id=st.none() | words,
+    ),
+    EventsRecorded: st.builds(EventsRecorded, recorded=st.integers(0), duplicates=st.integers(0)),
+    UserFeatures: st.builds(
+        UserFeatures,
+        user_id=ids,
+        known=st.booleans(),
+        recent_items=id_lists,
+        seen_items=id_lists,
+        attributes=st.dictionaries(words, words),
+    ),
+    PopularItem: popular_items,
+    PopularItems: st.builds(PopularItems, items=st.lists(popular_items, max_size=5)),
+    RankRequest: st.builds(RankRequest, recent_items=id_lists, candidate_items=some_ids, release=st.none() | releases),
+    RankedScores: st.builds(
+        RankedScores, release=releases, personalized=st.booleans(), scores=st.lists(st.none() | numbers)
+    ),
+    EncodeRequest: st.builds(EncodeRequest, recent_items=some_ids),
+    QueryEmbedding: st.builds(QueryEmbedding, release=releases, query_embedding=st.none() | st.lists(numbers)),
+    ServingRelease: st.builds(ServingRelease, release=releases),
+    RecommendationRequest: st.builds(
+        RecommendationRequest,
+        user_id=ids,
+        session_items=id_lists,
+        candidate_items=st.none() | some_ids,
+        top_k=st.integers(1, MAX_TOP_K),
+        exclude_items=id_lists,
+    ),
+    Recommendation: recommendations,
+    RecommendationList: st.builds(
+        RecommendationList, recommendations=st.lists(recommendations, max_size=3), release=st.none() | releases
+    ),
+    RecommendationAnswer: st.builds(
+        RecommendationAnswer,
+        recommendations=st.lists(recommendations, max_size=3),
+        release=st.none() | releases,
+        recommendation_id=words,
+        user_id=ids,
+        total_candidates=st.integers(0),
+        tier=st.sampled_from(Tier),
+        tier_reason=words,
+        timings_ms=st.dictionaries(words, numbers),
+    ),
+    ItemAnswer: items,
+    ItemsAnswer: st.builds(ItemsAnswer, items=st.lists(items, max_size=3)),
+}
+REQUESTS = [model for model in MODELS if issubclass(model, Request)]
+ANSWERS = [model for model in MODELS if issubclass(model, Answer)]
+
+
+def declared() -> set[type[Request | Answer]]:
+    classes = [
+        value
+        for module in (base, events, features, ranking, recommendation, retrieval)
+        for value in vars(module).values()
+        if inspect.isclass(value)
+    ]
+    return {cls for cls in classes if issubclass(cls, Request | Answer)} - {Request, Answer}
+
+
+def by_name(model: type) -> str:
+    return model.__name__
+
+
+def test_no_contract_is_left_out_here():
+    assert declared() == set(MODELS)
+
+
+@pytest.mark.parametrize("model", MODELS, ids=by_name)
+@given(data=st.data())
+def test_what_goes_into_json_comes_out_of_it(model, data):
+    sent = data.draw(MODELS[model])
+    assert model.model_validate_json(sent.model_dump_json()) == sent
+
+
+@pytest.mark.parametrize("model", REQUESTS, ids=by_name)
+@given(data=st.data())
+def test_requests_refuse_fields_that_they_do_not_know(model, data):
+    body = json.loads(data.draw(MODELS[model]).model_dump_json()) | {"no_such_field": 1}
+    with pytest.raises(ValidationError, match="no_such_field"):
+        model.model_validate_json(json.dumps(body))
+
+
+@pytest.mark.parametrize("model", ANSWERS, ids=by_name)
+@given(data=st.data())
+def test_answers_let_fields_pass_that_they_do_not_know(model, data):
+    answer = data.draw(MODELS[model])
+    body = json.loads(answer.model_dump_json()) | {"from_a_newer_service": 1}
+    assert model.model_validate_json(json.dumps(body)) == answer
+
+
+@pytest.mark.parametrize("model", MODELS, ids=by_name)
+@given(data=st.data())
+def test_shapes_cannot_be_changed_on_their_way(model, data):
+    shape = data.draw(MODELS[model])
+    with pytest.raises(ValidationError, match="frozen"):
+        setattr(shape, next(iter(model.model_fields)), None)
+
+
+RECOMMEND = {"user_id": "u"}
+EVENT = {"user_id": "u", "item_id": "i", "event": "view"}
+LONGEST = "x" * MAX_ID_LENGTH
+ACCEPTED = [
+    (RecommendationRequest, RECOMMEND),
+    (RecommendationRequest, {"user_id": LONGEST, "top_k": MAX_TOP_K, "candidate_items": ["i"] * MAX_CANDIDATES}),
+    (RecommendationRequest, {**RECOMMEND, "session_items": ["i"] * MAX_HISTORY, "exclude_items": [LONGEST]}),
+    (Event, EVENT),
+    (Event, {**EVENT, "event_id": "x" * 64, "event": "a" + "_" * 31, "timestamp": 0}),
+    (Event, {**EVENT, "timestamp": LATEST_TIMESTAMP, "recommendation_id": None}),
+    (RankRequest, {"recent_items": [], "candidate_items": ["i"]}),
+    (EncodeRequest, {"recent_items": ["i"] * MAX_HISTORY}),
+]
+REFUSED = [
+    (RecommendationRequest, {}),
+    (RecommendationRequest, {"user_id": ""}),
+    (RecommendationRequest, {"user_id": LONGEST + "x"}),
+    (RecommendationRequest, {"user_id": 5}),
+    (RecommendationRequest, {"user_id": None}),
+    (RecommendationRequest, {**RECOMMEND, "top_k": 0}),
+    (RecommendationRequest, {**RECOMMEND, "top_k": MAX_TOP_K + 1}),
+    (RecommendationRequest, {**RECOMMEND, "top_k": 1.5}),
+    (RecommendationRequest, {**RECOMMEND, "candidate_items": []}),
+    (RecommendationRequest, {**RECOMMEND, "candidate_items": ["i"] * (MAX_CANDIDATES + 1)}),
+    (RecommendationRequest, {**RECOMMEND, "candidate_items": ["i", ""]}),
+    (RecommendationRequest, {**RECOMMEND, "session_items": ["i"] * (MAX_HISTORY + 1)}),
+    (RecommendationRequest, {**RECOMMEND, "exclude_items": [LONGEST + "x"]}),
+    (Event, {**EVENT, "event": "Not A Word"}),
+    (Event, {**EVENT, "event": "a" + "_" * 32}),
+    (Event, {**EVENT, "event_id": ""}),
+    (Event, {**EVENT, "event_id": "x" * 65}),
+    (Event, {**EVENT, "timestamp": -1}),
+    (Event, {**EVENT, "timestamp": 1_700_000_000_000}),
+    (Event, {**EVENT, "timestamp": math.inf}),
+    (Event, {**EVENT, "timestamp": math.nan}),
+    (Event, {**EVENT, "recommendation_id": "x" * 65}),
+    (RankRequest, {"recent_items": [], "candidate_items": []}),
+    (RankRequest, {"recent_items": ["i"] * (MAX_HISTORY + 1), "candidate_items": ["i"]}),
+    (EncodeRequest, {"recent_items": []}),
+    (EncodeRequest, {"recent_items": ["i"] * (MAX_HISTORY + 1)}),
+]
+
+
+@pytest.mark.parametrize(("model", "body"), ACCEPTED)
+def test_requests_up_to_their_limits_are_taken(model, body):
+    model.model_validate_json(json.dumps(body))
+
+
+@pytest.mark.parametrize(("model", "body"), REFUSED)
+def test_requests_beyond_their_limits_are_refused(model, body):
+    with pytest.raises(ValidationError):
+        model.model_validate_json(json.dumps(body))
+
+
+def test_an_event_without_id_and_time_gets_an_id_of_its_own_and_the_present():
+    before = time.time()
+    first, second = Event(**EVENT), Event(**EVENT)
+    assert first.event_id != second.event_id
+    assert before <= first.timestamp <= time.time()
+
+
+@pytest.mark.parametrize("count", [0, MAX_EVENTS + 1])
+def test_a_batch_of_events_is_neither_empty_nor_endless(count):
+    with pytest.raises(ValidationError):
+        TypeAdapter(Events).validate_python([Event(**EVENT)] * count)
