@@ -22,14 +22,17 @@ class PopularityScorer:
 
 
 class CovisitationScorer:
-    """What followed the latest items, the latest counting most: sum over age a of 0.8^a * cooccurrence[item, :].
+    """What followed the latest items, the latest counting most: sum over age a of 0.8^a * P(next | item).
 
-    cooccurrence [num_items + 1, num_items + 1] as of `directed_cooccurrence`. Items that never followed any of them
-    share the score 0, and so the rank of the middle of them.
+    cooccurrence [num_items + 1, num_items + 1] as of `directed_cooccurrence`; its rows are scaled to sum to 1, without
+    which the most popular of the latest items would drown the others. Items that never followed any of them share the
+    score 0, and so the rank of the middle of them.
     """
 
     def __init__(self, cooccurrence: sp.csr_matrix) -> None:
-        self._cooccurrence = cooccurrence
+        followers = np.asarray(cooccurrence.sum(axis=1)).ravel()
+        scale = np.divide(1.0, followers, out=np.zeros_like(followers), where=followers > 0)
+        self._next_item = sp.csr_matrix(sp.diags(scale) @ cooccurrence)
         self.num_items = cooccurrence.shape[0] - 1
 
     def scores(self, histories: list[History]) -> NDArray[np.float32]:
@@ -40,5 +43,5 @@ class CovisitationScorer:
             ((DECAY**ages).astype(np.float32), (rows, np.concatenate(latest))),
             shape=(len(latest), self.num_items + 1),
         )
-        scores: NDArray[np.float32] = (weights @ self._cooccurrence).toarray()[:, 1:]
+        scores: NDArray[np.float32] = (weights @ self._next_item).toarray()[:, 1:]
         return np.ascontiguousarray(scores)

@@ -32,7 +32,8 @@ def write_report(directory: Path, metrics: dict[str, Any], training: dict[str, A
         "",
         f"Leave-one-out: the last item of each of {metrics['num_users']:,} users is ranked among all "
         f"{training['num_items']:,} items, the seen ones filtered; the history includes the validation item. "
-        "Ties count half.",
+        "Ties count half. Coverage is the share of the catalogue in anybody's first ten, popularity bias the mean "
+        "popularity percentile there (0.5: none).",
         *(
             [f"A random {metrics['num_users']:,} of {metrics['num_evaluable_users']:,} users were evaluated.", ""]
             if metrics["num_users"] < metrics["num_evaluable_users"]

@@ -27,8 +27,9 @@ def test_cooccurrence_is_directed_and_falls_with_distance(tmp_path: Path) -> Non
     np.testing.assert_allclose(matrix, expected)
     scores = CovisitationScorer(directed_cooccurrence(sequences)).scores([history(a, b), history(e)])
     assert scores.shape == (2, 5)
-    assert scores[0, c - 1] == pytest.approx(1.0 + 0.8 * 0.5)
-    assert scores[0, b - 1] == pytest.approx(0.8)
+    # Two thirds of what followed a are b, one third c; after b came c only.
+    assert scores[0, c - 1] == pytest.approx(1.0 + 0.8 / 3)
+    assert scores[0, b - 1] == pytest.approx(0.8 * 2 / 3)
     assert scores[1].tolist() == [0.0] * 5
 
 
