@@ -2,14 +2,15 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path, Query, Request
+from fastapi import Depends, Path, Query, Request
 
+from recsys.adapters.fastapi_service import create_router
 from recsys.contracts.base import MAX_CANDIDATES, MAX_ID_LENGTH
 from recsys.contracts.events import Events, EventsRecorded
 from recsys.contracts.features import PopularItems, UserFeatures
 from recsys.ports import FeatureStore
 
-router = APIRouter(prefix="/v1", tags=["features"])
+router = create_router(prefix="/v1", tags=["features"])
 
 
 def feature_store(request: Request) -> FeatureStore:
@@ -20,7 +21,7 @@ def feature_store(request: Request) -> FeatureStore:
 Store = Annotated[FeatureStore, Depends(feature_store)]
 
 
-@router.get("/users/{user_id:path}/features", summary="What is known of a user")
+@router.get("/users/{user_id:any}/features", summary="What is known of a user")
 async def user_features(
     user_id: Annotated[str, Path(min_length=1, max_length=MAX_ID_LENGTH)], store: Store
 ) -> UserFeatures:

@@ -2,9 +2,10 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path, Query, Request
+from fastapi import Depends, Path, Query, Request
 
 from orchestrator.bootstrap import Orchestrator
+from recsys.adapters.fastapi_service import create_router
 from recsys.contracts.base import MAX_ID_LENGTH, MAX_TOP_K
 from recsys.contracts.events import Events, EventsRecorded
 from recsys.contracts.recommendation import (
@@ -21,7 +22,7 @@ from recsys.rules import ScoredItem, describe
 
 MAX_QUERY_LENGTH = 200
 
-router = APIRouter(prefix="/v1")
+router = create_router(prefix="/v1")
 
 
 def orchestrator(request: Request) -> Orchestrator:
@@ -62,7 +63,7 @@ async def popular(opened: Opened, top_k: TopK = 10) -> RecommendationList:
     return await opened.pipeline.popular(top_k)
 
 
-@router.get("/items/{item_id:path}/similar", tags=["items"], summary="Items like this one")
+@router.get("/items/{item_id:any}/similar", tags=["items"], summary="Items like this one")
 async def similar(item_id: ItemIdInPath, opened: Opened, release: Release, top_k: TopK = 10) -> RecommendationList:
     candidates = await opened.index.similar(release, item_id, top_k)
     items = [ScoredItem(candidate.item.item_id, candidate.similarity) for candidate in candidates]
@@ -70,7 +71,7 @@ async def similar(item_id: ItemIdInPath, opened: Opened, release: Release, top_k
     return RecommendationList(recommendations=describe(items, described), release=release)
 
 
-@router.get("/items/{item_id:path}", tags=["items"], summary="One item")
+@router.get("/items/{item_id:any}", tags=["items"], summary="One item")
 async def item(item_id: ItemIdInPath, opened: Opened, release: Release) -> ItemAnswer:
     found = await opened.index.items(release, [item_id])
     if item_id not in found:

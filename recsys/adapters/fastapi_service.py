@@ -2,14 +2,16 @@
 
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
+from enum import Enum
 from typing import Any
 
 import structlog
-from fastapi import FastAPI, Request, Response
+from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel
+from starlette.convertors import Convertor, register_url_convertor
 from starlette.exceptions import HTTPException
 
 from recsys.contracts.base import ErrorAnswer
@@ -23,6 +25,26 @@ SHOWN_INPUT = 80
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[Any]]
 log = structlog.get_logger()
+
+
+class AnyText(Convertor[str]):
+    """For ids in paths, as `{item_id:any}`: unlike `path`, it lets line breaks through too."""
+
+    regex = "(?s:.*)"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+register_url_convertor("any", AnyText())
+
+
+def create_router(prefix: str, tags: list[str | Enum] | None = None) -> APIRouter:
+    """A router for paths with ids in them: `{item_id:any}` is known wherever this was imported."""
+    return APIRouter(prefix=prefix, tags=tags)
 
 
 class Readiness(BaseModel):

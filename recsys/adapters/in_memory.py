@@ -1,6 +1,7 @@
 """Every port in plain memory: for tests, notebooks, and a first look at a pipeline. They pass the adapters' contract
 tests like the real ones."""
 
+import time
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 
@@ -38,7 +39,8 @@ class InMemoryFeatureStore:
             if (event.user_id, event.event_id) in self._event_ids:
                 continue
             self._event_ids.add((event.user_id, event.event_id))
-            self._events[event.user_id].append(event)
+            happened = min(event.timestamp, time.time())  # an event of the future counts as one of now
+            self._events[event.user_id].append(event.model_copy(update={"timestamp": happened}))
             self._events[event.user_id].sort(key=lambda each: each.timestamp)  # stable: ties stay as they arrived
             self._popularity[event.item_id] += 1.0
             recorded += 1
