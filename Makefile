@@ -10,8 +10,20 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet
-# The jobs find Redis and MLflow through this: it starts those that nobody runs, for as long as the job takes.
+# Jobs run in a container while this folder's stack is up (or with STACK=docker), or else in the virtual environment.
+ifndef STACK
+STACK := $(if $(wildcard .env),$(shell docker compose ps --quiet mlflow 2>/dev/null | grep -q . && echo docker))
+endif
+ifeq ($(STACK),docker)
+JOB = docker compose --profile jobs build --quiet jobs && docker compose run --rm jobs python -m
+WITH_STORES :=
+JOB_NEEDS := .env
+else
+JOB := $(BIN)/python -m
+# Starts the Redis and the MLflow that nobody runs, for as long as the job takes.
 WITH_STORES := $(BIN)/python -m local.stores
+JOB_NEEDS := $(VENV)/local
+endif
 SERVICE_REQUIREMENTS := $(wildcard */requirements.txt) requirements-torch.txt constraints.txt
 
 .PHONY: help
@@ -21,36 +33,37 @@ help: ## List the targets
 # --- the main job -----------------------------------------------------------------------------------------------------
 
 .PHONY: demo
-demo: pipeline ## Prepare, train and serve on this machine, without Docker; Ctrl-C stops it
+demo: $(VENV)/local ## Prepare, train and serve on this machine, without Docker; Ctrl-C stops it
+	@$(MAKE) pipeline STACK=local
 	@$(BIN)/python -m local.demo
 
 .PHONY: pipeline
-pipeline: $(VENV)/local ## All jobs in their order; what is there already is kept
+pipeline: $(JOB_NEEDS) ## All jobs in their order; what is there already is kept
 	@$(WITH_STORES) $(MAKE) data train evaluate register index seed
 
 .PHONY: data
-data: $(VENV)/local ## Prepare DATASET (shop, ml-latest-small, ..., amazon-<category>, csv) from DATA_SOURCE or the network
-	@$(BIN)/python -m training.prepare
+data: $(JOB_NEEDS) ## Prepare DATASET (shop, ml-latest-small, ..., amazon-<category>, csv) from DATA_SOURCE or the network
+	@$(JOB) training.prepare
 
 .PHONY: train
-train: $(VENV)/local ## Train the two towers for at most TRAIN_MINUTES
-	@$(BIN)/python -m training.train
+train: $(JOB_NEEDS) ## Train the two towers for at most TRAIN_MINUTES
+	@$(JOB) training.train
 
 .PHONY: evaluate
-evaluate: $(VENV)/local ## Test the model beside its baselines; writes data/reports/
-	@$(BIN)/python -m training.evaluate
+evaluate: $(JOB_NEEDS) ## Test the model beside its baselines; writes data/reports/
+	@$(JOB) training.evaluate
 
 .PHONY: register
-register: $(VENV)/local ## Make the model a version in the MLflow registry
-	@$(WITH_STORES) $(BIN)/python -m training.register
+register: $(JOB_NEEDS) ## Make the model a version in the MLflow registry
+	@$(WITH_STORES) $(JOB) training.register
 
 .PHONY: index
-index: $(VENV)/local ## Build and verify that version's Qdrant collection, then make it the champion
-	@$(WITH_STORES) $(BIN)/python -m training.index
+index: $(JOB_NEEDS) ## Build and verify that version's Qdrant collection, then make it the champion
+	@$(WITH_STORES) $(JOB) training.index
 
 .PHONY: seed
-seed: $(VENV)/local ## Fill Redis with histories, attributes and popular items
-	@$(WITH_STORES) $(BIN)/python -m training.seed
+seed: $(JOB_NEEDS) ## Fill Redis with histories, attributes and popular items
+	@$(WITH_STORES) $(JOB) training.seed
 
 # --- development ------------------------------------------------------------------------------------------------------
 
@@ -78,6 +91,48 @@ lock: $(VENV)/dev ## Write the versions that are installed into constraints.txt
 .PHONY: clean
 clean: ## Forget what the stores hold and what the jobs wrote; prepared downloads stay
 	@rm -rf .run data/processed data/models data/reports
+
+# --- docker -----------------------------------------------------------------------------------------------------------
+
+WITH_PROFILES := docker compose --profile jobs --profile observability
+
+# The secrets that .env.example leaves open are made up here; MySQL and the S3 store keep those of their first start.
+.env:
+	@umask 077; while IFS= read -r line; do case $$line in \
+	  *=change-me*) echo "$${line%%=*}=$$(head -c 16 /dev/urandom | od -An -tx1 | tr -d ' \n')" ;; \
+	  '#JOBS_USER='*) echo "JOBS_USER=$$(id -u):$$(id -g)" ;; \
+	  *) printf '%s\n' "$$line" ;; \
+	esac; done < .env.example > .env.partial && mv .env.partial .env
+	@echo "wrote .env with new secrets"
+
+.PHONY: up
+up: .env ## Start the stack in containers and wait until it is healthy; .env is written where there is none
+	@docker compose --profile jobs build
+	@docker compose up --detach --wait
+	@api=$$(docker compose port orchestrator 8000) && mlflow=$$(docker compose port mlflow 5000) && printf '%s\n' \
+	  "" "API      http://$$api/docs" "MLflow   http://$$mlflow" \
+	  "" "Fill it: make pipeline" "Try it:  curl -s http://$$api/v1/popular?top_k=5"
+
+.PHONY: down
+down: ## Stop the stack; what its stores hold stays
+	@$(WITH_PROFILES) down
+
+.PHONY: logs
+logs: ## Follow the logs of the stack, or of SERVICE
+	@docker compose logs --follow --tail 100 $(SERVICE)
+
+.PHONY: ps
+ps: ## The containers of the stack and their health
+	@docker compose ps
+
+.PHONY: destroy
+destroy: ## Stop the stack and delete what its stores hold; asks first
+	@read -r -p "Delete the containers and all that Redis, Qdrant and MLflow hold? (data/ and .env stay) [y/N] " answer; \
+	  if [[ $$answer == [yY]* ]]; then $(WITH_PROFILES) down --volumes --remove-orphans; else echo "nothing was deleted"; fi
+
+.PHONY: test-compose
+test-compose: $(VENV)/dev ## Build, start, exercise and remove the stack, on a real Docker engine
+	@$(BIN)/python -m pytest -m compose tests/compose $(PYTEST_ARGS)
 
 # --- the virtual environment ------------------------------------------------------------------------------------------
 

@@ -1,0 +1,72 @@
+"""`.env.example` names every setting there is, and no other."""
+
+import importlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from pydantic_settings import BaseSettings
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("orchestrator", "feature_service", "ranker_service", "training", "local")
+SETTINGS_MODULES = [f"{package}.settings" for package in PACKAGES]
+ENV_EXAMPLE = ROOT / ".env.example"
+
+
+def settings_classes() -> Iterator[type[BaseSettings]]:
+    for name in SETTINGS_MODULES:
+        module = importlib.import_module(name)
+        for value in vars(module).values():
+            if isinstance(value, type) and issubclass(value, BaseSettings) and value.__module__ == name:
+                yield value
+
+
+def names_of(settings: type[BaseSettings]) -> set[str]:
+    """The environment variables that its fields are read from."""
+    prefix = settings.model_config.get("env_prefix", "")
+    aliases = {name: field.validation_alias for name, field in settings.model_fields.items()}
+    return {str(alias or prefix + name).upper() for name, alias in aliases.items()}
+
+
+def in_example() -> list[str]:
+    return re.findall(r"^#?([A-Z][A-Z0-9_]*)=", ENV_EXAMPLE.read_text(encoding="utf-8"), re.MULTILINE)
+
+
+def in_compose() -> set[str]:
+    """What compose.yml asks the environment for: `${NAME...}`, and `NAME:` without a value."""
+    text = (ROOT / "compose.yml").read_text(encoding="utf-8")
+    asked = set(re.findall(r"\$\{([A-Z][A-Z0-9_]*)", text))
+    for service in yaml.safe_load(text)["services"].values():
+        asked |= {name for name, value in service.get("environment", {}).items() if value is None}
+    return asked
+
+
+def test_settings_are_all_looked_at() -> None:
+    files = {path.relative_to(ROOT).as_posix() for path in ROOT.glob("[!.]*/**/*.py")}
+    written = {file for file in files if "(BaseSettings)" in (ROOT / file).read_text(encoding="utf-8")}
+    assert written == {f"{name.replace('.', '/')}.py" for name in SETTINGS_MODULES} | {f"tests/unit/{Path(__file__).name}"}
+
+
+@pytest.mark.parametrize("settings", settings_classes(), ids=lambda settings: settings.__name__)
+def test_every_setting_is_in_the_example(settings: type[BaseSettings]) -> None:
+    assert names_of(settings) - set(in_example()) == set()
+
+
+def test_every_variable_of_compose_is_in_the_example() -> None:
+    assert in_compose() - set(in_example()) == set()
+
+
+def test_the_example_names_nothing_that_nobody_reads() -> None:
+    read = in_compose().union(*(names_of(settings) for settings in settings_classes()))
+    assert set(in_example()) - read == set()
+
+
+def test_the_example_names_everything_once() -> None:
+    assert sorted(in_example()) == sorted(set(in_example()))
+
+
+def test_every_line_of_the_example_has_a_comment_above_its_group() -> None:
+    for paragraph in ENV_EXAMPLE.read_text(encoding="utf-8").split("\n\n")[1:]:
+        assert paragraph.startswith("# "), paragraph
