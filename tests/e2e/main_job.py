@@ -1,0 +1,104 @@
+"""`make demo` and `make pipeline` run as a user would, on ports and in folders of the test's own."""
+
+import os
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+SHARED = Path(os.environ.get("TANDEM_SHARED", ROOT.parent / "shared"))
+PORT_SETTINGS = ("ORCHESTRATOR_PORT", "FEATURE_SERVICE_PORT", "RANKER_PORT", "MLFLOW_PORT", "REDIS_PORT")
+READY = "Ctrl-C stops everything"
+PATIENCE_SECONDS = 270
+
+
+def free_ports(count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()
+
+
+def settings_in(folder: Path, **settings: str) -> dict[str, str]:
+    """The environment of a main job that keeps to `folder` and to free ports."""
+    ports = dict(zip(PORT_SETTINGS, map(str, free_ports(len(PORT_SETTINGS))), strict=True))
+    ours = {"STATE_DIR": str(folder / "state"), "DATA_DIR": str(folder / "data"), "ORCHESTRATOR_DEADLINE_MS": "5000"}
+    inherited = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
+    return {**inherited, **ports, **ours, **settings}
+
+
+class Running:
+    """A command under way, with everything it has printed so far."""
+
+    def __init__(self, command: list[str], env: dict[str, str]) -> None:
+        self.env = env
+        self.process = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        self._lines: list[str] = []
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    @property
+    def output(self) -> str:
+        return "".join(self._lines)
+
+    def url(self, setting: str) -> str:
+        return f"http://127.0.0.1:{self.env[setting]}"
+
+    def wait_for(self, text: str) -> None:
+        """Until `text` was printed; fails where the command ends before, or takes too long."""
+        give_up = time.monotonic() + PATIENCE_SECONDS
+        while text not in self.output:
+            assert self.process.poll() is None, f"ended with {self.process.returncode} before {text!r}:\n{self.output}"
+            assert time.monotonic() < give_up, f"no {text!r} after {PATIENCE_SECONDS} s:\n{self.output}"
+            time.sleep(0.05)
+
+    def finish(self) -> int:
+        code = self.process.wait(PATIENCE_SECONDS)
+        self._reader.join(10)
+        return code
+
+    def interrupt(self) -> None:
+        """Ctrl-C: the whole group of the terminal gets it."""
+        os.killpg(self.process.pid, signal.SIGINT)
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self._lines.append(line)
+
+
+@contextmanager
+def running(command: list[str], env: dict[str, str]) -> Iterator[Running]:
+    started = Running(command, env)
+    try:
+        yield started
+    finally:
+        if started.process.poll() is None:
+            started.interrupt()
+            try:
+                started.process.wait(30)
+            except subprocess.TimeoutExpired:
+                os.killpg(started.process.pid, signal.SIGKILL)
+                started.process.wait()
+
+
+def is_free(port: str) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", int(port))) != 0

@@ -1,0 +1,122 @@
+"""The main job end to end, on real data where it is at hand."""
+
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.e2e.main_job import PORT_SETTINGS, READY, ROOT, SHARED, Running, is_free, running, settings_in
+
+REAL_DATA = SHARED / "data" / "ml-latest-small"
+
+
+def data_settings() -> dict[str, str]:
+    """ml-latest-small from the shared folder; the generated shop where there is none."""
+    return {"DATASET": "ml-latest-small", "DATA_SOURCE": str(REAL_DATA)} if REAL_DATA.is_dir() else {"DATASET": "shop"}
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    env = settings_in(tmp_path_factory.mktemp("demo"), TRAIN_MINUTES="0.5", **data_settings())
+    with running(["make", "demo"], env) as started:
+        started.wait_for(READY)
+        yield started
+
+
+@pytest.fixture(scope="module")
+def api(demo: Running) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=demo.url("ORCHESTRATOR_PORT"), timeout=10) as client:
+        yield client
+
+
+def shown_users(output: str) -> list[str]:
+    return [line.split("user ", 1)[1].split(",")[0] for line in output.splitlines() if "| user " in line]
+
+
+def test_the_demo_prints_recommendations_for_three_users(demo: Running) -> None:
+    assert len(shown_users(demo.output)) == 3
+    assert demo.output.count("personalized by release 1") == 3
+    assert f"http://127.0.0.1:{demo.env['ORCHESTRATOR_PORT']}/docs" in demo.output
+
+
+def test_the_model_that_is_served_beats_popularity_offline(demo: Running) -> None:
+    line = next(line for line in demo.output.splitlines() if line.startswith("evaluate: "))
+    ours = float(line.split("NDCG@10 ")[1].split(" ")[0])
+    popularity = float(line.split("popularity ")[1].split(",")[0])
+    assert ours > 1.5 * popularity > 0
+
+
+def test_the_next_recommendation_reflects_an_event(demo: Running, api: httpx.Client) -> None:
+    user_id = shown_users(demo.output)[0]
+    before = api.post("/v1/recommendations", json={"user_id": user_id, "top_k": 20}).json()
+    consumed = before["recommendations"][0]["item_id"]
+    posted = api.post("/v1/events", json=[{"user_id": user_id, "item_id": consumed, "event": "view"}])
+    assert posted.json() == {"recorded": 1, "duplicates": 0}
+    after = api.post("/v1/recommendations", json={"user_id": user_id, "top_k": 20}).json()
+    offered = [each["item_id"] for each in after["recommendations"]]
+    assert after["tier"] == "personalized"
+    assert consumed not in offered
+    assert offered != [each["item_id"] for each in before["recommendations"]][1:], "the order did not react"
+
+
+def test_every_recommendation_has_a_title(demo: Running, api: httpx.Client) -> None:
+    for user_id in [*shown_users(demo.output), "nobody-was-ever-called-this"]:
+        answer = api.post("/v1/recommendations", json={"user_id": user_id}).json()
+        assert len(answer["recommendations"]) == 10
+        assert all(each["title"] for each in answer["recommendations"])
+
+
+def test_a_second_run_reuses_everything_and_ctrl_c_stops_it(demo: Running) -> None:
+    demo.interrupt()
+    assert demo.finish() in (0, 2, -signal.SIGINT), demo.output  # make itself ends by the signal
+    assert all(is_free(demo.env[setting]) for setting in PORT_SETTINGS)
+    with running(["make", "demo"], demo.env) as again:
+        again.wait_for(READY)
+        assert "up to date" in again.output
+        assert "already trained" in again.output
+        assert "already evaluated" in again.output
+        assert "is already version 1" in again.output
+        assert "was there already" in again.output
+        assert again.output.count("personalized by release 1") == 3
+
+
+@pytest.mark.parametrize("setting", ["ORCHESTRATOR_PORT", "REDIS_PORT"])
+def test_a_port_that_is_taken_is_one_clear_sentence(setting: str, tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        env = settings_in(tmp_path, **{setting: port})
+        ended = subprocess.run(
+            [ROOT / ".venv/bin/python", "-m", "local.demo"],
+            cwd=ROOT,
+            env=env,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+    assert ended.returncode == 1
+    assert f"port {port} is taken by" in ended.stderr
+    assert f"{setting}=<port>" in ended.stderr
+    assert "Traceback" not in ended.stdout + ended.stderr
+
+
+def test_a_missing_python_is_one_clear_sentence(tmp_path: Path) -> None:
+    command = ["make", "demo", "PYTHON=/nowhere/python", f"VENV={tmp_path / 'venv'}"]
+    ended = subprocess.run(command, cwd=ROOT, env=settings_in(tmp_path), capture_output=True, text=True, timeout=60)
+    assert ended.returncode != 0
+    assert "Python 3.11 or newer is needed" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_failed_step_is_one_clear_sentence(tmp_path: Path) -> None:
+    env = settings_in(tmp_path, DATASET="csv", DATA_SOURCE=str(tmp_path / "missing"))
+    ended = subprocess.run(["make", "demo"], cwd=ROOT, env=env, capture_output=True, text=True, timeout=180)
+    assert ended.returncode != 0
+    assert "prepare: failed: " in ended.stderr
+    assert str(tmp_path / "missing") in ended.stderr
+    assert "Traceback" not in ended.stdout + ended.stderr

@@ -1,0 +1,127 @@
+"""`kill -9` anywhere in `make pipeline`, then the same command again: the end is the same."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+from redis import Redis
+
+from recsys.adapters.qdrant_edge_candidate_index import edge_collection_holds
+from recsys.errors import UpstreamError
+from recsys.model.registry import CHAMPION, ModelRegistry
+from recsys.model.release import ReleaseManifest
+from tests.e2e.main_job import Running, running, settings_in
+
+STORES = ".venv/bin/python -m local.stores sleep 3600"
+
+
+def own_shop(folder: Path) -> Path:
+    """A small log of a team's own: 120 users who go through 40 items in order, from different starts."""
+    folder.mkdir()
+    rows = [f"u{user},i{(user + step) % 40},{1000 * step + user}" for user in range(120) for step in range(12)]
+    (folder / "interactions.csv").write_text("user_id,item_id,timestamp\n" + "\n".join(rows) + "\n")
+    items = [f"i{item},Item {item}" for item in range(40)]
+    (folder / "items.csv").write_text("item_id,title\n" + "\n".join(items) + "\n")
+    return folder
+
+
+@pytest.fixture
+def env(tmp_path: Path) -> dict[str, str]:
+    return settings_in(
+        tmp_path, DATASET="csv", DATA_SOURCE=str(own_shop(tmp_path / "log")), TRAIN_MINUTES="0.05", LOG_LEVEL="warning"
+    )
+
+
+def kill_one(started: Running, part_of_command: str, after: float) -> bool:
+    """SIGKILL to a process below `make` whose command line has this in it, some seconds into its life.
+
+    Whether it was still there to be killed.
+    """
+    give_up = time.monotonic() + 60
+    while time.monotonic() < give_up:
+        for process in psutil.Process(started.process.pid).children(recursive=True):
+            try:
+                if part_of_command in " ".join(process.cmdline()) and process.name() != "setpriv":
+                    time.sleep(after)
+                    process.kill()
+                    return True
+            except psutil.NoSuchProcess:
+                if after:
+                    return False
+        time.sleep(0.01)
+    raise AssertionError(f"no process with {part_of_command!r}:\n{started.output}")
+
+
+def state(env: dict[str, str]) -> dict[str, object]:
+    """What the stores and folders hold, as far as two complete runs must agree on it."""
+    data = Path(env["DATA_DIR"])
+    models = data / "models" / "csv"
+    latest = (models / "latest").read_text().strip()
+    manifest = ReleaseManifest.read(models / latest)
+    with running(STORES.split(), env):
+        registry = ModelRegistry(f"http://127.0.0.1:{env['MLFLOW_PORT']}")
+        version = _once_it_answers(lambda: registry.version_of(latest))
+        champion = registry.version_behind(CHAMPION)
+        users, popular = _redis_counts(env)
+    home = Path(env["STATE_DIR"]) / "csv"
+    return {
+        "fingerprint": latest,
+        "version": version,
+        "champion": champion,
+        "users": users,
+        "popular": popular,
+        "collection": edge_collection_holds(home / "qdrant", version or 0, manifest.weight_hash),
+        "left over": sorted(path.name for path in data.rglob("*") if path.name.endswith((".partial", ".checkpoint"))),
+    }
+
+
+def _once_it_answers(ask: Callable[[], int | None]) -> int | None:
+    for _ in range(300):
+        try:
+            return ask()
+        except UpstreamError:
+            time.sleep(0.2)
+    raise AssertionError("MLflow did not answer")
+
+
+def _redis_counts(env: dict[str, str]) -> tuple[int, int]:
+    with Redis(port=int(env["REDIS_PORT"])) as redis:
+        return len(list(redis.scan_iter("user:*:recent", count=1000))), redis.zcard("popular")
+
+
+VICTIMS = {
+    "training.prepare": 0.8,
+    "training.train": 4.0,
+    "training.evaluate": 3.0,
+    "training.register": 4.0,
+    "training.index": 4.0,
+    "training.seed": 1.2,
+    "mlflow server": 0.0,
+    "valkey-server": 0.0,
+    "-m local.stores make": 0.5,
+}
+"""Part of a command line, and how many seconds into its life it is killed: jobs mostly in the middle of their work."""
+
+
+@pytest.mark.timeout(600)
+def test_the_pipeline_ends_the_same_after_any_process_was_killed(env: dict[str, str]) -> None:
+    for victim, after in VICTIMS.items():
+        with running(["make", "pipeline"], env) as interrupted:
+            if kill_one(interrupted, victim, after):
+                assert interrupted.finish() != 0, f"{victim}: {interrupted.output}"
+            else:
+                interrupted.finish()
+    with running(["make", "pipeline"], env) as again:
+        assert again.finish() == 0, again.output
+    found = state(env)
+    assert found == {
+        "fingerprint": found["fingerprint"],
+        "version": 1,
+        "champion": 1,
+        "users": 120,
+        "popular": 40,
+        "collection": True,
+        "left over": [],
+    }
