@@ -25,7 +25,7 @@ def create_app() -> FastAPI:
 
     async def readiness(request: Request) -> Readiness:
         try:
-            await feature_store(request).popular(1)
+            await (await feature_store(request)).popular(1)
         except UpstreamError as error:
             return Readiness(ready=False, dependencies={"redis": str(error)})
         return Readiness(ready=True, dependencies={"redis": "ok"})

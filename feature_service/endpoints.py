@@ -13,7 +13,7 @@ from recsys.ports import FeatureStore
 router = create_router(prefix="/v1", tags=["features"])
 
 
-def feature_store(request: Request) -> FeatureStore:
+async def feature_store(request: Request) -> FeatureStore:  # async: FastAPI sends plain functions to a thread
     store: FeatureStore = request.state.feature_store
     return store
 

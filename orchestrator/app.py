@@ -24,7 +24,7 @@ def create_app() -> FastAPI:
             yield {"orchestrator": opened}
 
     async def readiness(request: Request) -> Readiness:
-        dependencies = orchestrator(request).lookout.dependencies
+        dependencies = (await orchestrator(request)).lookout.dependencies
         return Readiness(ready=set(dependencies.values()) == {OK}, dependencies=dependencies)
 
     app = create_service("Tandem", "Recommendations in real time.", lifespan, readiness)

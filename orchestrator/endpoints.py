@@ -25,19 +25,21 @@ MAX_QUERY_LENGTH = 200
 router = create_router(prefix="/v1")
 
 
-def orchestrator(request: Request) -> Orchestrator:
+async def orchestrator(request: Request) -> Orchestrator:  # async: FastAPI sends plain functions to a thread
     opened: Orchestrator = request.state.orchestrator
     return opened
 
 
-def serving_release(request: Request) -> int:
-    release = orchestrator(request).lookout.release
+Opened = Annotated[Orchestrator, Depends(orchestrator)]
+
+
+async def serving_release(opened: Opened) -> int:
+    release = opened.lookout.release
     if release is None:
         raise ReleaseNotLoaded("no release serves yet; train, register and index one")
     return release
 
 
-Opened = Annotated[Orchestrator, Depends(orchestrator)]
 Release = Annotated[int, Depends(serving_release)]
 ItemIdInPath = Annotated[str, Path(min_length=1, max_length=MAX_ID_LENGTH)]
 TopK = Annotated[int, Query(ge=1, le=MAX_TOP_K)]
@@ -47,7 +49,7 @@ TopK = Annotated[int, Query(ge=1, le=MAX_TOP_K)]
 async def recommend(request: RecommendationRequest, opened: Opened) -> RecommendationAnswer:
     answer = await opened.pipeline.recommend(request)
     note(
-        event_name="recommendation_served",
+        "recommendation_served",
         recommendation_id=answer.recommendation_id,
         user_id=answer.user_id,
         tier=answer.tier,

@@ -11,7 +11,7 @@ from recsys.contracts.retrieval import EncodeRequest, QueryEmbedding, ServingRel
 router = APIRouter(prefix="/v1", tags=["ranking"])
 
 
-def torch_ranker(request: Request) -> TorchRanker:
+async def torch_ranker(request: Request) -> TorchRanker:  # async: FastAPI sends plain functions to a thread
     ranker: TorchRanker = request.app.state.ranker
     return ranker
 

@@ -43,9 +43,9 @@ def configure_logging(service: str, level: str) -> None:
     structlog.contextvars.bind_contextvars(service=service)
 
 
-def note(**fields: object) -> None:
-    """Add fields to the log line of the request that is being answered."""
-    structlog.contextvars.bind_contextvars(**fields)
+def note(event: str, **fields: object) -> None:
+    """Name the log line of the request that is being answered, and add fields to it."""
+    structlog.contextvars.bind_contextvars(line=event, **fields)
 
 
 class ObserveRequests:
@@ -80,8 +80,10 @@ class ObserveRequests:
                 REQUESTS.labels(route, scope["method"], str(status)).inc()
                 LATENCY.labels(route, scope["method"]).observe(spent)
                 if scope["path"] not in self._quiet_paths:
+                    fields = structlog.contextvars.get_contextvars()
+                    structlog.contextvars.unbind_contextvars("line")
                     log.info(
-                        "request_served",
+                        fields.get("line", "request_served"),
                         route=route,
                         method=scope["method"],
                         status=status,

@@ -1,15 +1,14 @@
 """The last stage: from scored candidates to the list that is shown."""
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from recsys.contracts.features import PopularItem
 from recsys.contracts.recommendation import Recommendation
 from recsys.contracts.retrieval import CatalogueItem
 
 
-@dataclass(frozen=True, slots=True)
-class ScoredItem:
+class ScoredItem(NamedTuple):
     item_id: str
     score: float | None
     """None where nothing could score the item; such items come last."""

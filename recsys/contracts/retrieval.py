@@ -1,7 +1,6 @@
 """From recent items to a query embedding, and from there to candidates."""
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import Field
 
@@ -25,8 +24,7 @@ class ServingRelease(Answer):
     release: int
 
 
-@dataclass(frozen=True, slots=True)
-class CatalogueItem:
+class CatalogueItem(NamedTuple):
     """An item as the index describes it."""
 
     item_id: str
@@ -35,8 +33,7 @@ class CatalogueItem:
     """categories, year and price, as far as they are known."""
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(NamedTuple):
     item: CatalogueItem
     similarity: float
     """The dot product of query and candidate embedding."""
