@@ -17,7 +17,14 @@ from recsys.contracts.events import Event, EventsRecorded
 from recsys.contracts.features import PopularItem, PopularItems, UserFeatures
 from recsys.contracts.ranking import RankedScores, RankRequest
 from recsys.contracts.retrieval import EncodeRequest, QueryEmbedding, ServingRelease
-from recsys.errors import UpstreamAnswerInvalid, UpstreamTimeout, UpstreamUnavailable, error_for
+from recsys.errors import (
+    ReleaseError,
+    UpstreamAnswerInvalid,
+    UpstreamError,
+    UpstreamTimeout,
+    UpstreamUnavailable,
+    error_for,
+)
 
 A = TypeVar("A", bound=BaseModel)
 
@@ -27,6 +34,7 @@ TOTAL_SECONDS = 2.0
 POOL_SIZE = 256
 KEEP_ALIVE_SECONDS = 4.0
 """Below the 5 s after which servers hang up on idle connections, so that none is used as it closes."""
+SERVER_ERROR = 500
 EVENTS = TypeAdapter(Sequence[Event])
 
 
@@ -114,6 +122,8 @@ class _Upstream:
         except ValidationError:
             return UpstreamUnavailable(f"{self._name}: status {status}")
         raised = error_for(told.error) or UpstreamUnavailable
+        if status >= SERVER_ERROR and not issubclass(raised, UpstreamError | ReleaseError):
+            raised = UpstreamUnavailable  # a mistake over there is no mistake here
         return raised(f"{self._name}: {told.detail}")
 
 

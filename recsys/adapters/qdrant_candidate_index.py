@@ -2,9 +2,12 @@
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from json import JSONDecodeError
 
+from pydantic import ValidationError
 from qdrant_client import AsyncQdrantClient, QdrantClient
-from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
+from qdrant_client.common.client_exceptions import QdrantException
+from qdrant_client.http.exceptions import ApiException, ResponseHandlingException, UnexpectedResponse
 from qdrant_client.models import (
     Distance,
     FieldCondition,
@@ -32,7 +35,7 @@ from recsys.adapters.qdrant_points import (
     search_ef,
 )
 from recsys.contracts.retrieval import Candidate, CatalogueItem
-from recsys.errors import ReleaseNotLoaded, UnknownItem, UpstreamTimeout, UpstreamUnavailable
+from recsys.errors import ReleaseNotLoaded, UnknownItem, UpstreamAnswerInvalid, UpstreamTimeout, UpstreamUnavailable
 
 TIMEOUT_SECONDS = 2
 NOT_FOUND = 404
@@ -151,4 +154,10 @@ def _translated_errors(release: int) -> Iterator[None]:
     except ResponseHandlingException as error:
         if "timed out" in str(error).lower() or "timeout" in type(error.source).__name__.lower():
             raise UpstreamTimeout(f"Qdrant: {error}") from error
+        if isinstance(error.source, ValidationError):
+            raise UpstreamAnswerInvalid(f"Qdrant: {error}") from error
         raise UpstreamUnavailable(f"Qdrant: {error}") from error
+    except (ApiException, QdrantException) as error:
+        raise UpstreamUnavailable(f"Qdrant: {error}") from error
+    except (JSONDecodeError, UnicodeDecodeError) as error:
+        raise UpstreamAnswerInvalid(f"Qdrant answered with no JSON: {error}") from error
