@@ -1,0 +1,110 @@
+"""What all tests share: the engines, started once, and the whole stack with a tiny release."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+
+from local.settings import HOST, LocalSettings
+from tests import toy
+from tests.engines import Cable, Engine, answers_with_200, environment, eventually, local_settings, running
+from training.index import index
+from training.register import register
+from training.seed import seed
+from training.settings import JobSettings
+
+Answers = dict[str, httpx.Response]
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Every process of the local runtime, serving release 1 of the toy shop."""
+
+    settings: LocalSettings
+    jobs: JobSettings
+    model_dir: Path
+    """The files of release 1."""
+    mlflow_cable: Cable
+    """What stands between the ranker and MLflow."""
+    engines: dict[str, Engine]
+    before_events: Answers
+    """What the services said with empty stores."""
+    before_release: Answers
+    """What they said when there had been an event, but no release yet."""
+
+
+@pytest.fixture(scope="session")
+def monkeypatch_session() -> Iterator[pytest.MonkeyPatch]:
+    with pytest.MonkeyPatch.context() as patch:
+        yield patch
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory, monkeypatch_session: pytest.MonkeyPatch) -> Iterator[Stack]:
+    """Starts everything before there is any model, notes what it says, then runs the jobs beside it."""
+    folder = tmp_path_factory.mktemp("stack")
+    settings = local_settings(folder / "run")
+    cable = Cable(settings.mlflow_port)
+    settings = settings.model_copy(update={"mlflow_tracking_uri": f"http://{HOST}:{cable.port}"})
+    for name in ("REDIS_URL", "MLFLOW_TRACKING_URI", "QDRANT_URL", "QDRANT_EDGE_DIR"):
+        monkeypatch_session.setenv(name, environment(settings)[name])
+    names = ("redis", "mlflow", "feature_service", "ranker_service", "orchestrator")
+    with running(settings, *names) as engines, httpx.Client(timeout=30) as client:
+        eventually(lambda: "there is no champion" in client.get(f"{settings.ranker_url}/readyz").text)
+        eventually(lambda: "asked yet" not in client.get(f"{settings.orchestrator_url}/readyz").text)
+        before_events = ask_everything(client, settings)
+        early = {"user_id": "early bird", "item_id": toy.ITEM_IDS[0], "event": "view", "timestamp": toy.START}
+        client.post(f"{settings.orchestrator_url}/v1/events", json=[early]).raise_for_status()
+        before_release = ask_everything(client, settings)
+        jobs = toy.job_settings(folder / "data")
+        toy.write_prepared(jobs)
+        model_dir = toy.write_model(jobs, "first", seed=1)
+        for job in (register, index, seed):
+            job(jobs)
+        wait_until_ready(settings)
+        yield Stack(settings, jobs, model_dir, cable, engines, before_events, before_release)
+        cable.cut()
+
+
+def ask_everything(client: httpx.Client, settings: LocalSettings) -> Answers:
+    """One answer of each endpoint that a page or an operator looks at, by its name."""
+    public, ranker, item = settings.orchestrator_url, settings.ranker_url, toy.ITEM_IDS[1]
+    asked: dict[str, Callable[[], httpx.Response]] = {
+        "healthz": lambda: client.get(f"{public}/healthz"),
+        "readyz": lambda: client.get(f"{public}/readyz"),
+        "recommend": lambda: client.post(
+            f"{public}/v1/recommendations", json={"user_id": "u", "session_items": [item]}
+        ),
+        "rank": lambda: client.post(f"{public}/v1/recommendations", json={"user_id": "u", "candidate_items": [item]}),
+        "popular": lambda: client.get(f"{public}/v1/popular"),
+        "item": lambda: client.get(f"{public}/v1/items/{item}"),
+        "similar": lambda: client.get(f"{public}/v1/items/{item}/similar"),
+        "search": lambda: client.get(f"{public}/v1/items", params={"query": "thing"}),
+        "ranker healthz": lambda: client.get(f"{ranker}/healthz"),
+        "ranker readyz": lambda: client.get(f"{ranker}/readyz"),
+        "ranker release": lambda: client.get(f"{ranker}/v1/release"),
+        "ranker encode": lambda: client.post(f"{ranker}/v1/encode", json={"recent_items": [item]}),
+        "features healthz": lambda: client.get(f"{settings.feature_service_url}/healthz"),
+        "features readyz": lambda: client.get(f"{settings.feature_service_url}/readyz"),
+    }
+    return {name: ask() for name, ask in asked.items()}
+
+
+def wait_until_ready(settings: LocalSettings) -> None:
+    for url in (settings.feature_service_url, settings.ranker_url, settings.orchestrator_url):
+        eventually(lambda url=url: answers_with_200(f"{url}/readyz"), f"{url} is not ready")
+
+
+@pytest.fixture
+def api(stack: Stack) -> Iterator[httpx.Client]:
+    """The public API."""
+    with httpx.Client(base_url=stack.settings.orchestrator_url, timeout=30) as client:
+        yield client
+
+
+@pytest.fixture
+def stopped(tmp_path: Path) -> LocalSettings:
+    """A runtime of which nothing runs: every port of it is closed."""
+    return local_settings(tmp_path)

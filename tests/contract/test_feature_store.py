@@ -1,0 +1,239 @@
+"""What every feature store does alike: in memory, in Redis, and over HTTP in front of Redis."""
+
+import time
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from redis.asyncio import Redis
+
+from local.settings import LocalSettings
+from recsys.adapters.http_clients import HttpFeatureStore, open_session
+from recsys.adapters.in_memory import InMemoryFeatureStore
+from recsys.adapters.redis_feature_store import RedisFeatureStore, open_redis
+from recsys.contracts.base import MAX_HISTORY, MAX_ID_LENGTH
+from recsys.contracts.events import MAX_EVENTS, Event, EventsRecorded
+from recsys.contracts.features import UserFeatures
+from recsys.ports import FeatureStore
+from tests.contract.conftest import redis_url
+
+ODD_IDS = {
+    "slash": "a/b",
+    "only a slash": "/",
+    "slash at the end": "a/",
+    "like another path": "a/features",
+    "one dot": ".",
+    "two dots": "..",
+    "path upwards": "../../etc/passwd",
+    "space": "a b",
+    "spaces around": " a ",
+    "newline": "a\nb",
+    "newline at the end": "a\n",
+    "carriage return": "a\r\nb",
+    "tab": "a\tb",
+    "nul": "a\0b",
+    "quotes": '"it\'s"',
+    "backslash": "a\\b",
+    "percent": "100%",
+    "looks encoded": "a%2Fb",
+    "plus": "a+b",
+    "question mark and hash": "a?b=c#d",
+    "semicolon and braces": "a;b{c}d",
+    "umlaut": "Jürgen",
+    "emoji": "👩\u200d🚀",
+    "right to left": "משתמש",
+    "longest": "x" * MAX_ID_LENGTH,
+    "longest, four bytes each": "🚀" * MAX_ID_LENGTH,
+    "looks like a number": "007",
+    "looks like nothing": "null",
+}
+
+
+@asynccontextmanager
+async def in_memory(settings: LocalSettings) -> AsyncIterator[FeatureStore]:
+    yield InMemoryFeatureStore()
+
+
+@asynccontextmanager
+async def in_redis(settings: LocalSettings) -> AsyncIterator[FeatureStore]:
+    redis = open_redis(redis_url(settings))
+    await redis.flushall()
+    yield RedisFeatureStore(redis)
+    await redis.aclose()
+
+
+@asynccontextmanager
+async def over_http(settings: LocalSettings) -> AsyncIterator[FeatureStore]:
+    async with Redis.from_url(redis_url(settings)) as redis:
+        await redis.flushall()
+    async with open_session(settings.feature_service_url) as session:
+        yield HttpFeatureStore(session)
+
+
+@pytest.fixture(params=[in_memory, in_redis, over_http], ids=lambda adapter: adapter.__name__)
+async def store(request: pytest.FixtureRequest) -> AsyncIterator[FeatureStore]:
+    settings = None if request.param is in_memory else request.getfixturevalue("feature_engines")
+    async with request.param(settings) as opened:
+        yield opened
+
+
+def view(item_id: str, at: float, user_id: str = "u", event_id: str | None = None) -> Event:
+    return Event(event_id=event_id or uuid.uuid4().hex, user_id=user_id, item_id=item_id, event="view", timestamp=at)
+
+
+async def recent(store: FeatureStore, user_id: str = "u") -> list[str]:
+    return (await store.user_features(user_id)).recent_items
+
+
+async def test_of_an_unknown_user_nothing_is_known(store):
+    assert await store.user_features("nobody") == UserFeatures.unknown("nobody")
+
+
+async def test_an_event_is_in_the_features_right_after_it_was_recorded(store):
+    assert await store.record([view("a", 1)]) == EventsRecorded(recorded=1, duplicates=0)
+    features = await store.user_features("u")
+    assert (features.user_id, features.known) == ("u", True)
+    assert features.recent_items == features.seen_items == ["a"]
+    assert features.attributes == {}
+
+
+async def test_recent_items_are_the_newest_last(store):
+    await store.record([view("a", 1), view("b", 2)])
+    await store.record([view("c", 3)])
+    assert await recent(store) == ["a", "b", "c"]
+
+
+async def test_an_event_that_arrives_late_stands_where_its_time_says(store):
+    await store.record([view("b", 20), view("d", 40)])
+    await store.record([view("c", 30)])
+    await store.record([view("a", 10)])
+    assert await recent(store) == ["a", "b", "c", "d"]
+
+
+async def test_events_of_the_same_time_stand_in_the_order_of_their_arrival(store):
+    await store.record([view("z", 5), view("m", 5)])
+    await store.record([view("a", 5)])
+    assert await recent(store) == ["z", "m", "a"]
+
+
+async def test_fractions_of_a_second_count(store):
+    now = float(int(time.time())) - 10
+    await store.record([view("b", now + 0.0002), view("a", now + 0.0001)])
+    assert await recent(store) == ["a", "b"]
+
+
+async def test_an_event_of_the_future_counts_as_one_of_now(store):
+    await store.record([view("future", time.time() + 10_000)])
+    await store.record([view("now", time.time())])
+    await store.record([view("past", time.time() - 10_000)])
+    assert await recent(store) == ["past", "future", "now"]
+
+
+async def test_only_the_newest_items_are_recent_and_all_are_seen(store):
+    items = [f"i{number:03d}" for number in range(MAX_HISTORY + 50)]
+    await store.record([view(item_id, at) for at, item_id in enumerate(items)])
+    features = await store.user_features("u")
+    assert features.recent_items == items[-MAX_HISTORY:]
+    assert sorted(features.seen_items) == items
+
+
+async def test_an_event_older_than_all_that_is_kept_is_seen_but_not_recent(store):
+    await store.record([view("i", 100 + number) for number in range(MAX_HISTORY)])
+    await store.record([view("ancient", 1)])
+    features = await store.user_features("u")
+    assert features.recent_items == ["i"] * MAX_HISTORY
+    assert sorted(features.seen_items) == ["ancient", "i"]
+
+
+async def test_repeats_of_an_item_are_all_recent_and_seen_once(store):
+    await store.record([view("a", 1), view("b", 2), view("a", 3)])
+    await store.record([view("a", 3)])
+    features = await store.user_features("u")
+    assert features.recent_items == ["a", "b", "a", "a"]
+    assert sorted(features.seen_items) == ["a", "b"]
+
+
+async def test_an_event_that_is_sent_again_counts_once(store):
+    event = view("a", 1, event_id="e1")
+    assert await store.record([event]) == EventsRecorded(recorded=1, duplicates=0)
+    assert await store.record([event]) == EventsRecorded(recorded=0, duplicates=1)
+    assert await recent(store) == ["a"]
+    assert [item.popularity for item in await store.popular(10)] == pytest.approx(
+        [(await store.popular(1))[0].popularity]
+    )
+
+
+async def test_an_event_that_stands_twice_in_a_batch_counts_once(store):
+    event = view("a", 1, event_id="e1")
+    assert await store.record([event, view("b", 2), event]) == EventsRecorded(recorded=2, duplicates=1)
+    assert await recent(store) == ["a", "b"]
+
+
+async def test_under_a_known_event_id_the_first_event_stays(store):
+    await store.record([view("a", 1, event_id="e1")])
+    await store.record([view("b", 2, event_id="e1")])
+    assert await recent(store) == ["a"]
+
+
+async def test_two_users_may_have_events_of_one_id(store):
+    events = [view("a", 1, "ann", "e1"), view("b", 1, "bob", "e1")]
+    assert await store.record(events) == EventsRecorded(recorded=2, duplicates=0)
+
+
+async def test_a_batch_may_hold_several_users_in_any_order(store):
+    events = [
+        view("a1", 1, "ann"),
+        view("b1", 1, "bob"),
+        view("a2", 2, "ann"),
+        view("c1", 1, "cleo"),
+        view("b2", 0, "bob"),
+    ]
+    assert (await store.record(events)).recorded == 5
+    assert await recent(store, "ann") == ["a1", "a2"]
+    assert await recent(store, "bob") == ["b2", "b1"]
+    assert await recent(store, "cleo") == ["c1"]
+
+
+async def test_the_largest_batch_is_recorded_whole(store):
+    events = [view(f"i{number}", number, f"u{number % 7}") for number in range(MAX_EVENTS)]
+    assert (await store.record(events)).recorded == MAX_EVENTS
+    assert await recent(store, "u3") == [f"i{number}" for number in range(3, MAX_EVENTS, 7)]
+
+
+async def test_what_is_popular_comes_best_first(store):
+    now = time.time()
+    views = {"much": 3, "some": 2, "little": 1}
+    await store.record([view(item_id, now, f"u{n}") for item_id, count in views.items() for n in range(count)])
+    popular = await store.popular(10)
+    assert [item.item_id for item in popular] == ["much", "some", "little"]
+    assert popular[0].popularity > popular[1].popularity > popular[2].popularity > 0
+
+
+async def test_no_more_popular_items_come_than_were_asked_for(store):
+    await store.record([view(f"i{number}", 1) for number in range(5)])
+    assert len(await store.popular(3)) == 3
+    assert len(await store.popular(5)) == 5
+    assert len(await store.popular(1000)) == 5
+
+
+async def test_where_nothing_happened_nothing_is_popular(store):
+    assert await store.popular(10) == []
+
+
+@pytest.mark.parametrize("odd", ODD_IDS.values(), ids=list(ODD_IDS))
+async def test_ids_may_hold_any_character(store, odd):
+    assert not (await store.user_features(odd)).known
+    await store.record([view(odd, 1, odd), view("a", 2, odd)])
+    features = await store.user_features(odd)
+    assert (features.user_id, features.known) == (odd, True)
+    assert features.recent_items == [odd, "a"]
+    assert sorted(features.seen_items) == sorted([odd, "a"])
+    assert odd in {item.item_id for item in await store.popular(10)}
+
+
+async def test_users_of_similar_ids_are_different_users(store):
+    names = ["u", "U", "u ", "u}", "{u}", "u:recent", "u%20", "ü", "u\u0308"]
+    await store.record([view(f"item of {name}", 1, name) for name in names])
+    for name in names:
+        assert await recent(store, name) == [f"item of {name}"]

@@ -1,0 +1,174 @@
+"""What every encoder and ranker does alike: in memory, by torch in this process, and over HTTP to the service."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import numpy as np
+import pytest
+
+from recsys.adapters.http_clients import HttpRanker, open_session
+from recsys.adapters.in_memory import InMemoryRanker
+from recsys.adapters.torch_ranker import KEPT_RELEASES, TorchRanker
+from recsys.contracts.base import MAX_CANDIDATES, MAX_HISTORY
+from recsys.errors import ReleaseNotLoaded
+from recsys.model.release import Release
+from tests import toy
+from tests.conftest import Stack
+
+RELEASE = 1
+A, B, C, D = toy.ITEM_IDS[:4]
+
+
+@asynccontextmanager
+async def in_memory(stack: Stack) -> AsyncIterator[InMemoryRanker]:
+    embeddings = Release.load(RELEASE, stack.model_dir).candidate_embeddings
+    yield InMemoryRanker(RELEASE, dict(zip(toy.ITEM_IDS, embeddings.tolist(), strict=True)))
+
+
+@asynccontextmanager
+async def by_torch(stack: Stack) -> AsyncIterator[TorchRanker]:
+    ranker = TorchRanker()
+    ranker.serve(Release.load(RELEASE, stack.model_dir))
+    yield ranker
+
+
+@asynccontextmanager
+async def over_http(stack: Stack) -> AsyncIterator[HttpRanker]:
+    async with open_session(stack.settings.ranker_url) as session:
+        yield HttpRanker(session)
+
+
+@pytest.fixture(params=[in_memory, by_torch, over_http], ids=lambda adapter: adapter.__name__)
+async def ranker(request: pytest.FixtureRequest, stack: Stack) -> AsyncIterator[TorchRanker]:
+    async with request.param(stack) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def embeddings(stack: Stack) -> dict[str, np.ndarray]:
+    """Item id -> candidate embedding, as the index has it."""
+    return dict(zip(toy.ITEM_IDS, Release.load(RELEASE, stack.model_dir).candidate_embeddings, strict=True))
+
+
+async def test_every_candidate_gets_one_score_in_its_place(ranker):
+    one_way = await ranker.rank([A], [B, C, D])
+    other_way = await ranker.rank([A], [D, B, C])
+    b, c, d = one_way.scores
+    assert other_way.scores == pytest.approx([d, b, c])
+    assert len({b, c, d}) == 3
+
+
+async def test_an_unknown_candidate_has_no_score_and_does_not_disturb_the_others(ranker):
+    known = await ranker.rank([A], [B, C])
+    mixed = await ranker.rank([A], ["?", B, "never heard of", C])
+    assert mixed.scores == [None, pytest.approx(known.scores[0]), None, pytest.approx(known.scores[1])]
+
+
+async def test_candidates_may_all_be_unknown(ranker):
+    assert (await ranker.rank([A], ["x", "y"])).scores == [None, None]
+
+
+async def test_a_candidate_may_stand_there_twice(ranker):
+    first, other, again = (await ranker.rank([A], [B, C, B])).scores
+    assert first == pytest.approx(again)
+    assert other != pytest.approx(first)
+
+
+async def test_an_item_of_an_odd_id_is_an_item_like_others(ranker):
+    assert (await ranker.rank([toy.ODD_ITEM], [toy.ODD_ITEM])).scores[0] is not None
+    assert (await ranker.encode([toy.ODD_ITEM])).query_embedding is not None
+
+
+async def test_as_many_candidates_and_recent_items_as_the_contract_allows_are_ranked(ranker):
+    scores = await ranker.rank([A, B] * (MAX_HISTORY // 2), [C] * MAX_CANDIDATES)
+    assert len(scores.scores) == MAX_CANDIDATES
+
+
+async def test_recent_items_change_the_scores(ranker):
+    assert (await ranker.rank([A], [C, D])).scores != (await ranker.rank([B], [C, D])).scores
+
+
+async def test_the_release_is_told(ranker):
+    assert (await ranker.rank([A], [B])).release == RELEASE
+    assert (await ranker.rank([A], [B], RELEASE)).release == RELEASE
+    assert (await ranker.encode([A])).release == RELEASE
+    assert await ranker.serving_release() == RELEASE
+
+
+async def test_a_release_that_is_not_loaded_is_refused(ranker):
+    with pytest.raises(ReleaseNotLoaded, match="999"):
+        await ranker.rank([A], [B], 999)
+
+
+async def test_with_known_recent_items_scores_are_personal(ranker):
+    assert (await ranker.rank([A], [B])).personalized is True
+
+
+@pytest.mark.parametrize("recent_items", [[], ["?"], ["?", "??"]])
+async def test_without_a_known_recent_item_scores_are_popularity_and_say_so(ranker, embeddings, recent_items):
+    answer = await ranker.rank(recent_items, [A, B, C])
+    assert answer.personalized is False
+    assert answer.scores == pytest.approx([float(embeddings[item][-1]) for item in (A, B, C)], abs=1e-5)
+
+
+async def test_unknown_recent_items_are_passed_over(ranker):
+    assert (await ranker.rank(["?", A, "??"], [B, C])).scores == pytest.approx((await ranker.rank([A], [B, C])).scores)
+    assert (await ranker.encode(["?", A])).query_embedding == pytest.approx((await ranker.encode([A])).query_embedding)
+
+
+async def test_where_nothing_is_known_there_is_no_query_embedding(ranker):
+    answer = await ranker.encode(["?"])
+    assert (answer.release, answer.query_embedding) == (RELEASE, None)
+
+
+async def test_a_query_embedding_ends_in_one_so_that_the_candidates_bias_counts(ranker):
+    embedding = (await ranker.encode([A, B])).query_embedding
+    assert len(embedding) == toy.EMBEDDING_DIM
+    assert embedding[-1] == 1.0
+
+
+async def test_the_index_would_find_what_the_ranker_ranks(ranker, embeddings):
+    recent = [A, C, A, B]
+    query = np.asarray((await ranker.encode(recent)).query_embedding)
+    expected = [float(embeddings[item] @ query) for item in toy.ITEM_IDS]
+    assert (await ranker.rank(recent, toy.ITEM_IDS, RELEASE)).scores == pytest.approx(expected, abs=1e-4)
+
+
+async def test_the_order_of_recent_items_counts_for_the_towers(stack):
+    async with by_torch(stack) as ranker:
+        assert (await ranker.rank([A, B], [C, D])).scores != (await ranker.rank([B, A], [C, D])).scores
+
+
+async def test_torch_and_the_service_score_alike(stack):
+    async with by_torch(stack) as here, over_http(stack) as there:
+        expected = (await here.rank([A, B, C], toy.ITEM_IDS)).scores
+        assert (await there.rank([A, B, C], toy.ITEM_IDS)).scores == pytest.approx(expected, abs=1e-5)
+
+
+async def test_before_a_release_is_loaded_nothing_is_ranked():
+    ranker = TorchRanker()
+    for asked in (ranker.encode([A]), ranker.rank([A], [B]), ranker.serving_release()):
+        with pytest.raises(ReleaseNotLoaded):
+            await asked
+
+
+async def test_after_a_swap_the_release_before_still_answers_and_older_ones_are_dropped(stack):
+    ranker = TorchRanker()
+    versions = range(1, KEPT_RELEASES + 2)
+    for version in versions:
+        ranker.serve(Release.load(version, stack.model_dir))
+    assert await ranker.serving_release() == versions[-1]
+    assert (await ranker.rank([A], [B], versions[-2])).release == versions[-2]
+    with pytest.raises(ReleaseNotLoaded):
+        await ranker.rank([A], [B], versions[0])
+
+
+async def test_going_back_to_the_release_before_keeps_the_one_it_replaces(stack):
+    ranker = TorchRanker()
+    for version in (1, 2, 1):
+        ranker.serve(Release.load(version, stack.model_dir))
+    assert await ranker.serving_release() == 1
+    assert (await ranker.rank([A], [B], 2)).release == 2
+    ranker.serve(Release.load(3, stack.model_dir))
+    assert await ranker.serving_release() == 3
+    assert (await ranker.rank([A], [B], 1)).release == 1
