@@ -13,6 +13,8 @@ from typing import Any
 # Read by OpenMP as torch is loaded. Threads that wait actively for each other lose whole time slices where the cores
 # are shared: beside two busy processes on two cores training was five times slower than with threads that sleep.
 os.environ["OMP_WAIT_POLICY"] = os.environ.get("OMP_WAIT_POLICY", "PASSIVE")
+# Batches differ in shape and every shape has its compiled products; the default, a thousand of them, takes a gigabyte.
+os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] = os.environ.get("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
 
 import numpy as np
 import polars as pl
