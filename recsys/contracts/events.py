@@ -18,7 +18,7 @@ EventKind = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
 class Event(Request):
     """One sign of interest of a user in an item. Posting it twice under one `event_id` counts once."""
 
-    event_id: Annotated[str, StringConstraints(min_length=1, max_length=64)] = Field(
+    event_id: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.:-]{1,64}$")] = Field(
         default_factory=lambda: uuid.uuid4().hex, description="Made up by the server where the caller sends none."
     )
     user_id: UserId

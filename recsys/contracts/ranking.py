@@ -15,4 +15,5 @@ class RankRequest(Request):
 
 class RankedScores(Answer):
     release: int
+    personalized: bool = Field(description="False where none of the recent items is known: then popularity decides.")
     scores: list[float | None] = Field(description="One per candidate, in their order; null for an unknown item.")

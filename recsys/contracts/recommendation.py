@@ -22,7 +22,7 @@ class RecommendationRequest(Request):
     session_items: list[ItemId] = Field(
         default=[],
         max_length=MAX_HISTORY,
-        description="What the user did just now, newest last, where no event says so.",
+        description="What the user did just now, newest last, without an event.",
     )
     candidate_items: list[ItemId] | None = Field(
         default=None, min_length=1, max_length=MAX_CANDIDATES, description="Rank just these instead of retrieving."
