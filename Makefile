@@ -32,9 +32,11 @@ help: ## List the targets
 
 # --- the main job -----------------------------------------------------------------------------------------------------
 
+DEMO_TRAIN_MINUTES := $(or $(TRAIN_MINUTES),3)# enough for a first look
+
 .PHONY: demo
 demo: $(VENV)/local ## Prepare, train and serve on this machine, without Docker; Ctrl-C stops it
-	@$(MAKE) pipeline STACK=local
+	@$(MAKE) pipeline STACK=local TRAIN_MINUTES=$(DEMO_TRAIN_MINUTES)
 	@$(BIN)/python -m local.demo
 
 .PHONY: pipeline
