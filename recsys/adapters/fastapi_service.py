@@ -155,6 +155,8 @@ def _problem(problem: dict[str, Any]) -> str:
 
 async def _answer_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
+    if isinstance(error.__cause__, TandemError):  # FastAPI's wrapping of what was raised while it read the body
+        return _refusal(error.__cause__)
     code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "bad_request")
     told = ErrorAnswer(error=code, detail=f"{request.method} {request.url.path}: {error.detail}")
     return JSONResponse(told.model_dump(), error.status_code, headers=error.headers)

@@ -20,7 +20,8 @@ class TorchRanker:
         """Warm a release up, then let new requests have it; those under way end on the one they began with."""
         release.score(release.encode_nobody(), release.vocabulary.item_ids[:1])
         release.encode(release.vocabulary.item_ids[:1])
-        self._releases = {**self._releases, release.version: release}
+        before = {version: kept for version, kept in self._releases.items() if version != release.version}
+        self._releases = {**before, release.version: release}  # the newest to serve last, also where it served before
         self._serving = release
         for version in list(self._releases)[:-KEPT_RELEASES]:
             del self._releases[version]
@@ -29,7 +30,9 @@ class TorchRanker:
         release = self._release(None)
         embedding = release.encode(recent_items)
         return QueryEmbedding(
-            release=release.version, query_embedding=None if embedding is None else embedding.tolist()
+            release=release.version,
+            query_embedding=None if embedding is None else embedding.tolist(),
+            exclude_seen=release.manifest.policy.exclude_seen,
         )
 
     async def serving_release(self) -> int:
