@@ -27,7 +27,8 @@ class Stack:
     model_dir: Path
     """The files of release 1."""
     mlflow_cable: Cable
-    """What stands between the ranker and MLflow."""
+    """What stands between MLflow and everybody else."""
+    redis_cable: Cable
     engines: dict[str, Engine]
     before_events: Answers
     """What the services said with empty stores."""
@@ -46,14 +47,18 @@ def stack(tmp_path_factory: pytest.TempPathFactory, monkeypatch_session: pytest.
     """Starts everything before there is any model, notes what it says, then runs the jobs beside it."""
     folder = tmp_path_factory.mktemp("stack")
     settings = local_settings(folder / "run")
-    cable = Cable(settings.mlflow_port)
-    settings = settings.model_copy(update={"mlflow_tracking_uri": f"http://{HOST}:{cable.port}"})
+    mlflow_cable, redis_cable = Cable(settings.mlflow_port), Cable(settings.redis_port)
+    addresses = {
+        "mlflow_tracking_uri": f"http://{HOST}:{mlflow_cable.port}",
+        "redis_url": f"redis://{HOST}:{redis_cable.port}/0",
+    }
+    settings = settings.model_copy(update=addresses)
     for name in ("REDIS_URL", "MLFLOW_TRACKING_URI", "QDRANT_URL", "QDRANT_EDGE_DIR"):
         monkeypatch_session.setenv(name, environment(settings)[name])
     names = ("redis", "mlflow", "feature_service", "ranker_service", "orchestrator")
     with running(settings, *names) as engines, httpx.Client(timeout=30) as client:
         eventually(lambda: "there is no champion" in client.get(f"{settings.ranker_url}/readyz").text)
-        eventually(lambda: "asked yet" not in client.get(f"{settings.orchestrator_url}/readyz").text)
+        eventually(lambda: "no release is loaded" in client.get(f"{settings.orchestrator_url}/readyz").text)
         before_events = ask_everything(client, settings)
         early = {"user_id": "early bird", "item_id": toy.ITEM_IDS[0], "event": "view", "timestamp": toy.START}
         client.post(f"{settings.orchestrator_url}/v1/events", json=[early]).raise_for_status()
@@ -64,8 +69,9 @@ def stack(tmp_path_factory: pytest.TempPathFactory, monkeypatch_session: pytest.
         for job in (register, index, seed):
             job(jobs)
         wait_until_ready(settings)
-        yield Stack(settings, jobs, model_dir, cable, engines, before_events, before_release)
-        cable.cut()
+        yield Stack(settings, jobs, model_dir, mlflow_cable, redis_cable, engines, before_events, before_release)
+        mlflow_cable.cut()
+        redis_cable.cut()
 
 
 def ask_everything(client: httpx.Client, settings: LocalSettings) -> Answers:

@@ -134,6 +134,10 @@ async def test_the_index_would_find_what_the_ranker_ranks(ranker, embeddings):
     assert (await ranker.rank(recent, toy.ITEM_IDS, RELEASE)).scores == pytest.approx(expected, abs=1e-4)
 
 
+async def test_the_release_says_whether_seen_items_may_come_again(ranker):
+    assert (await ranker.encode([A])).exclude_seen is True
+
+
 async def test_the_order_of_recent_items_counts_for_the_towers(stack):
     async with by_torch(stack) as ranker:
         assert (await ranker.rank([A, B], [C, D])).scores != (await ranker.rank([B, A], [C, D])).scores
