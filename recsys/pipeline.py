@@ -26,6 +26,8 @@ class Shortlist:
     ranked: list[ScoredItem]
     release: int | None
     described: dict[str, CatalogueItem]
+    exclude: Collection[str] = ()
+    """What must not be picked from it."""
 
 
 class RecommendationPipeline:
@@ -63,17 +65,16 @@ class RecommendationPipeline:
             trip.lower(Tier.POPULAR, "unknown_user")
 
         if request.candidate_items is not None:
-            exclude = set(request.exclude_items)
             shortlist = await self._rank_given(trip, recent_items, request.candidate_items)
             considered = len(request.candidate_items)
-            picked = pick(shortlist.ranked, exclude, request.top_k)
+            picked = pick(shortlist.ranked, set(request.exclude_items), request.top_k)
         else:
-            exclude = {*user.seen_items, *user.recent_items, *request.session_items, *request.exclude_items}
-            shortlist = await self._retrieve_and_rank(trip, recent_items, exclude)
+            seen = {*user.seen_items, *user.recent_items, *request.session_items}
+            shortlist = await self._retrieve_and_rank(trip, recent_items, seen, set(request.exclude_items))
             considered = len(shortlist.ranked)
-            picked = pick(shortlist.ranked, exclude, request.top_k)
+            picked = pick(shortlist.ranked, shortlist.exclude, request.top_k)
             if len(picked) < request.top_k and trip.tier in (Tier.PERSONALIZED, Tier.RETRIEVED):
-                picked = await self._backfill(trip, picked, exclude, request.top_k)
+                picked = await self._backfill(trip, picked, shortlist.exclude, request.top_k)
 
         described = await self._describe(trip, picked, shortlist)
         trip.timings_ms["total"] = round(trip.deadline.elapsed() * 1000, 3)
@@ -100,13 +101,21 @@ class RecommendationPipeline:
         """Keep the popular items for the time when nothing else can be had; called every now and then."""
         self._last_popular = await self._features.popular(MAX_CANDIDATES) or self._last_popular
 
-    async def _retrieve_and_rank(self, trip: Trip, recent_items: Sequence[str], exclude: Collection[str]) -> Shortlist:
-        """Candidates of the whole catalogue, ranked; the popular items where one of the steps before cannot be had."""
+    async def _retrieve_and_rank(
+        self, trip: Trip, recent_items: Sequence[str], seen: set[str], unwanted: set[str]
+    ) -> Shortlist:
+        """Candidates of the whole catalogue, ranked; the popular items where one of the steps before cannot be had.
+
+        Whether seen items may come again is the release's policy; where that is not known they do not.
+        """
+        exclude = seen | unwanted
         if not recent_items:
             return await self._popular(trip, exclude)
         query = await trip.attempt(Stage.ENCODE, self._encoder.encode(recent_items))
         if query is None:
             return await self._popular(trip, exclude)
+        if not query.exclude_seen:
+            exclude = unwanted
         if query.query_embedding is None:
             trip.lower(Tier.POPULAR, "no_known_items")
             return await self._popular(trip, exclude)
@@ -123,6 +132,7 @@ class RecommendationPipeline:
             ranked=best_first(item_ids, scores.scores) if scores else _by_similarity(candidates),
             release=query.release,
             described={candidate.item.item_id: candidate.item for candidate in candidates},
+            exclude=exclude,
         )
 
     async def _rank_given(self, trip: Trip, recent_items: Sequence[str], candidate_items: Sequence[str]) -> Shortlist:
@@ -145,7 +155,7 @@ class RecommendationPipeline:
     async def _popular(self, trip: Trip, exclude: Collection[str]) -> Shortlist:
         popular = await self._popular_items(trip, Stage.POPULAR, self._num_candidates + len(exclude))
         ranked = [ScoredItem(item.item_id, item.popularity) for item in popular]
-        return Shortlist(ranked, self._serving_release(), {})
+        return Shortlist(ranked, self._serving_release(), {}, exclude)
 
     async def _popular_items(self, trip: Trip, stage: Stage, depth: int) -> list[PopularItem]:
         """The popular items of now or, where the feature store is away, the last that were seen."""

@@ -49,7 +49,8 @@ def write_model(settings: JobSettings, fingerprint: str, seed: int) -> Path:
     ]
     lines = "".join(json.dumps(each, ensure_ascii=False) + "\n" for each in described)
     (directory / ITEMS_FILE).write_text(lines, encoding="utf-8")
-    training = {"dataset": "toy", "data_content_hash": "c0ffee", "params": {"seed": seed}, "history": [{"loss": 1.0}]}
+    record = {"dataset": "toy", "data_content_hash": "c0ffee", "exclude_seen": True}
+    training = {**record, "params": {"seed": seed}, "history": [{"loss": 1.0}]}
     (directory / TRAINING_FILE).write_text(json.dumps(training))
     (directory / METRICS_FILE).write_text(json.dumps({"ndcg_at_10": 0.5}))
     (settings.models_dir / LATEST_FILE).write_text(fingerprint)

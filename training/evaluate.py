@@ -51,7 +51,7 @@ def evaluate(settings: JobSettings) -> str:
             raise JobError(
                 f"{directory} was trained on other data than {settings.processed_dir}; run `make train` first"
             )
-        metrics = _measure(settings, directory)
+        metrics = _measure(settings, directory, training)
         with whole_directory(report) as partial:
             write_report(partial, metrics, training)
         with whole_file(metrics_file) as partial_file:
@@ -67,7 +67,7 @@ def latest_model(models_dir: Path) -> Path:
     return models_dir / latest.read_text(encoding="utf-8").strip()
 
 
-def _measure(settings: JobSettings, directory: Path) -> dict[str, Any]:
+def _measure(settings: JobSettings, directory: Path, training: dict[str, Any]) -> dict[str, Any]:
     """metrics.json: the two towers' metrics by name at the top, those of all models under `models`."""
     sequences = load_sequences(settings.processed_dir, settings.models_dir)
     evaluable = users = sequences.evaluated_users
@@ -80,7 +80,7 @@ def _measure(settings: JobSettings, directory: Path) -> dict[str, Any]:
         "covisitation": CovisitationScorer(directed_cooccurrence(sequences)),
         "two_tower": TwoTowerScorer(load_model(directory)),
     }
-    rankings = {name: rank_held_out(scorer, examples) for name, scorer in scorers.items()}
+    rankings = {name: rank_held_out(scorer, examples, training["exclude_seen"]) for name, scorer in scorers.items()}
     models = {name: _metrics(ranking, counts[1:]) for name, ranking in rankings.items()}
     ours = models["two_tower"]
     return {

@@ -61,8 +61,10 @@ class TwoTowerScorer:
         return scores
 
 
-def rank_held_out(scorer: Scorer, examples: list[Example]) -> Ranking:
-    """Rank each example's target among all items that the user has not touched; the target itself is never filtered.
+def rank_held_out(scorer: Scorer, examples: list[Example], exclude_seen: bool = True) -> Ranking:
+    """Rank each example's target among all items, without those that the user has touched where `exclude_seen`.
+
+    The target itself is never filtered.
 
     Memory is bounded by MAX_SCORES_PER_CHUNK whatever the number of users and items.
     """
@@ -78,8 +80,9 @@ def rank_held_out(scorer: Scorer, examples: list[Example]) -> Ranking:
         targets = np.array([examples[i][1] for i in chunk], dtype=np.int64) - 1
         scores = scorer.scores(histories)
         of_target = scores[np.arange(len(chunk)), targets]
-        for row, history in enumerate(histories):
-            scores[row, history - 1] = -np.inf
+        if exclude_seen:
+            for row, history in enumerate(histories):
+                scores[row, history - 1] = -np.inf
         scores[np.arange(len(chunk)), targets] = of_target
         ranks[chunk] = target_ranks(scores, targets)
         best = np.argpartition(-scores, top_k - 1, axis=1)[:, :top_k]

@@ -15,6 +15,7 @@ from recsys.model.release import (
     RELEASE_FILE,
     RELEASE_FILES,
     ReleaseManifest,
+    ReleasePolicy,
     hash_file,
 )
 from recsys.model.two_tower import TwoTowerConfig
@@ -32,7 +33,7 @@ def register(settings: JobSettings) -> str:
         known = registry.version_of(directory.name)
         if known is not None:
             return f"{directory.name} is already version {known} of {MODEL_NAME}"
-        manifest = _describe(directory)
+        manifest = describe_release(directory)
         training = json.loads((directory / TRAINING_FILE).read_text(encoding="utf-8"))
         report = settings.reports_dir / directory.name
         version = registry.register(
@@ -45,7 +46,7 @@ def register(settings: JobSettings) -> str:
     return f"{directory.name} is version {version} of {MODEL_NAME}, with {len(manifest.metrics)} metrics"
 
 
-def _describe(directory: Path) -> ReleaseManifest:
+def describe_release(directory: Path) -> ReleaseManifest:
     """Write release.json beside the files that it describes."""
     metrics_file = directory / METRICS_FILE
     if not metrics_file.exists():
@@ -61,6 +62,7 @@ def _describe(directory: Path) -> ReleaseManifest:
         num_items=config.num_items,
         embedding_dim=config.embedding_dim,
         file_hashes={name: hash_file(directory / name) for name in RELEASE_FILES},
+        policy=ReleasePolicy(exclude_seen=training["exclude_seen"], max_history=config.max_history),
         metrics={name: float(value) for name, value in metrics.items() if isinstance(value, int | float)},
     )
     with whole_file(directory / RELEASE_FILE) as partial:

@@ -5,6 +5,8 @@ from pathlib import Path
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from recsys.contracts.base import MAX_HISTORY
+
 
 class JobSettings(BaseSettings):
     model_config = SettingsConfigDict(env_ignore_empty=True)
@@ -21,6 +23,10 @@ class JobSettings(BaseSettings):
     """Seeds the generated shop, the initial weights and every shuffle."""
     train_minutes: float = Field(default=10.0, gt=0)
     """The time budget of one training run, over all its interruptions."""
+    exclude_seen: bool = True
+    """Whether what a user has seen is never recommended again: true for films, false for groceries."""
+    max_history: int = Field(default=MAX_HISTORY, ge=2, le=MAX_HISTORY)
+    """How many of a user's latest items the model looks at."""
 
     @property
     def processed_dir(self) -> Path:

@@ -54,7 +54,7 @@ METADATA_SCHEMA: dict[str, pl.DataType] = {
 
 def train(settings: JobSettings, recipe: Recipe | None = None) -> str:
     """The job. Raises JobError where there is no prepared data, DataError where it is too little to learn from."""
-    recipe = recipe or Recipe()
+    recipe = recipe or Recipe(max_history=settings.max_history)
     content_hash = data_content_hash(settings.processed_dir)
     fingerprint = training_fingerprint(content_hash, settings, recipe)
     directory = settings.models_dir / fingerprint
@@ -78,6 +78,7 @@ def train(settings: JobSettings, recipe: Recipe | None = None) -> str:
             seed=settings.seed,
             budget_seconds=settings.train_minutes * 60,
             checkpoint_directory=checkpoint_directory,
+            exclude_seen=settings.exclude_seen,
         )
         if trainer.resume():
             print(f"train: going on after {trainer.progress.seconds:.0f} seconds of training", flush=True)
@@ -104,6 +105,7 @@ def training_fingerprint(content_hash: str, settings: JobSettings, recipe: Recip
         "content_hash": content_hash,
         "seed": settings.seed,
         "train_minutes": settings.train_minutes,
+        "exclude_seen": settings.exclude_seen,
         "recipe": recipe.model_dump(),
         "version": TRAINING_VERSION,
     }
@@ -151,6 +153,7 @@ def _training_record(
         "data_content_hash": content_hash,
         "seed": settings.seed,
         "train_minutes": settings.train_minutes,
+        "exclude_seen": settings.exclude_seen,
         "params": recipe.model_dump(),
         "num_users": sequences.num_users,
         "num_items": sequences.num_items,

@@ -42,7 +42,9 @@ class Trainer:
         seed: int,
         budget_seconds: float,
         checkpoint_directory: Path,
+        exclude_seen: bool = True,
     ) -> None:
+        self.exclude_seen = exclude_seen
         self.model, self.recipe, self.counts = model, recipe, counts
         self.device = model.content.device
         self.dtype = low_precision(self.device.type)
@@ -184,7 +186,8 @@ class Trainer:
     def _validate(self) -> None:
         progress = self.progress
         set_untouched_bias(self.model, self.counts)
-        ranks = rank_held_out(TwoTowerScorer(self.model, encode_in=self.dtype), self.validation_examples).ranks
+        scorer = TwoTowerScorer(self.model, encode_in=self.dtype)
+        ranks = rank_held_out(scorer, self.validation_examples, self.exclude_seen).ranks
         self.model.train()
         ndcg = ndcg_at_k(ranks, 10)
         progress.history.append(

@@ -57,13 +57,18 @@ class InMemoryRanker:
     `vectors` holds [embedding_dim] per item, the last dimension being its bias.
     """
 
-    def __init__(self, release: int, vectors: Mapping[str, Sequence[float]]) -> None:
+    def __init__(self, release: int, vectors: Mapping[str, Sequence[float]], exclude_seen: bool = True) -> None:
         self._release = release
+        self._exclude_seen = exclude_seen
         self._vectors = {item_id: np.asarray(vector, dtype=np.float64) for item_id, vector in vectors.items()}
 
     async def encode(self, recent_items: Sequence[str]) -> QueryEmbedding:
         query = self._query(recent_items)
-        return QueryEmbedding(release=self._release, query_embedding=None if query is None else query.tolist())
+        return QueryEmbedding(
+            release=self._release,
+            query_embedding=None if query is None else query.tolist(),
+            exclude_seen=self._exclude_seen,
+        )
 
     async def serving_release(self) -> int:
         return self._release

@@ -18,6 +18,9 @@ class QueryEmbedding(Answer):
     query_embedding: list[float] | None = Field(
         description="[embedding_dim]; null where the release knows none of the recent items."
     )
+    exclude_seen: bool = Field(
+        default=True, description="The release's policy: false where what the user has seen may be recommended again."
+    )
 
 
 class ServingRelease(Answer):

@@ -8,12 +8,13 @@ import gc
 import hashlib
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from recsys.contracts.base import MAX_HISTORY
 from recsys.errors import ReleaseDamaged
@@ -31,6 +32,17 @@ CACHED_QUERIES = 1024
 Embedding = NDArray[np.float32]
 
 
+class ReleasePolicy(BaseModel):
+    """How a release wants to be served; it was trained and evaluated that way."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    exclude_seen: bool = True
+    """True for films, which are watched once; false for groceries, which are bought again."""
+    max_history: int = Field(default=MAX_HISTORY, ge=1, le=MAX_HISTORY)
+    """How many of the latest items the query tower looks at."""
+
+
 class ReleaseManifest(BaseModel):
     """`release.json`: what a release is made of. The registry adds only the version number."""
 
@@ -46,6 +58,7 @@ class ReleaseManifest(BaseModel):
     file_hashes: dict[str, str]
     """sha256 by file name."""
     metrics: dict[str, float]
+    policy: ReleasePolicy = ReleasePolicy()
 
     @property
     def weight_hash(self) -> str:
@@ -106,8 +119,12 @@ class Release:
         return release
 
     def encode(self, recent_items: Sequence[str]) -> Embedding | None:
-        """Recent items, newest last -> [embedding_dim]; None where none of them is known."""
-        indices = self.vocabulary.indices(recent_items)[-MAX_HISTORY:]
+        """Recent items, newest last -> [embedding_dim]; None where none of them is known.
+
+        As in training, an item touched several times in a row is one step.
+        """
+        steps = [index for index, _ in groupby(self.vocabulary.indices(recent_items))]
+        indices = steps[-self.manifest.policy.max_history :]
         return self._encode_indices(tuple(indices)) if indices else None
 
     def encode_nobody(self) -> Embedding:

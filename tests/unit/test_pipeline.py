@@ -110,6 +110,17 @@ async def test_what_was_seen_is_never_recommended():
     assert set(item_ids(answer)) == set(ITEMS) - {"i1", "i2", "i3"}
 
 
+async def test_where_the_release_allows_for_repeats_only_the_callers_exclusions_hold():
+    ranker = InMemoryRanker(RELEASE, VECTORS, exclude_seen=False)
+    answer = await recommend(await open_pipeline(encoder=ranker), session_items=["i1"], exclude_items=["i2"])
+    assert set(item_ids(answer)) == set(ITEMS) - {"i2"}
+
+
+async def test_where_nobody_says_that_repeats_are_wanted_there_are_none():
+    answer = await recommend(await open_pipeline(encoder=Broken(UpstreamTimeout("late"))))
+    assert set(item_ids(answer)) == set(ITEMS) - {"i0"}
+
+
 async def test_what_was_seen_longer_ago_than_the_history_goes_is_not_recommended_either():
     store = InMemoryFeatureStore()
     await store.record([seen("fan", "i1", 0), *(seen("fan", "i0", at) for at in range(1, MAX_HISTORY + 1))])
