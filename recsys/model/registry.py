@@ -22,6 +22,8 @@ FINGERPRINT_TAG = "fingerprint"
 RELEASE_PATH = "release"
 """Where the release's files lie among the artifacts of their run."""
 MISSING = "RESOURCE_DOES_NOT_EXIST"
+NO_SUCH_ALIAS = (MISSING, "INVALID_PARAMETER_VALUE")
+"""Without the model, and with a model that lacks the alias."""
 
 
 class ModelRegistry:
@@ -87,11 +89,13 @@ class ModelRegistry:
 
     def version_behind(self, alias: str) -> int | None:
         """The version that an alias names; None where there is no such alias yet."""
-        try:
-            with self._translated_errors():
+        with self._translated_errors():
+            try:
                 return int(self._client.get_model_version_by_alias(MODEL_NAME, alias).version)
-        except ReleaseNotLoaded:
-            return None
+            except MlflowException as error:
+                if error.error_code in NO_SUCH_ALIAS:
+                    return None
+                raise
 
     def point(self, alias: str, version: int) -> None:
         with self._translated_errors():
