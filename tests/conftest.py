@@ -9,7 +9,17 @@ import pytest
 
 from local.settings import HOST, LocalSettings
 from tests import toy
-from tests.engines import Cable, Engine, answers_with_200, environment, eventually, local_settings, running
+from tests.engines import (
+    Cable,
+    Engine,
+    answers_with_200,
+    environment,
+    eventually,
+    local_settings,
+    qdrant_stand_in,
+    running,
+    shared_file,
+)
 from training.index import index
 from training.register import register
 from training.seed import seed
@@ -114,3 +124,12 @@ def api(stack: Stack) -> Iterator[httpx.Client]:
 def stopped(tmp_path: Path) -> LocalSettings:
     """A runtime of which nothing runs: every port of it is closed."""
     return local_settings(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def qdrant_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    server = shared_file("docker-lab/standins/qdrant/server.py")
+    if server is None:
+        pytest.skip("TANDEM_SHARED names no folder with docker-lab/standins/qdrant/server.py, a Qdrant stand-in")
+    with qdrant_stand_in(server, tmp_path_factory.mktemp("qdrant")) as url:
+        yield url

@@ -4,6 +4,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -195,3 +196,21 @@ def shared_file(path: str) -> Path | None:
     repository = Path(__file__).resolve().parents[1]
     found = Path(os.environ.get("TANDEM_SHARED", repository.parent / "shared")) / path
     return found if found.exists() else None
+
+
+@contextmanager
+def qdrant_stand_in(server: Path, storage: Path) -> Iterator[str]:
+    """The address of a server that speaks the part of Qdrant's REST API that we use."""
+    port = free_ports(1)[0]
+    command = [sys.executable, "-m", "uvicorn", "server:app", "--app-dir", str(server.parent), "--host", HOST]
+    process = subprocess.Popen(
+        dies_with_parent([*command, "--port", str(port), "--log-level", "warning"]),
+        env={**os.environ, "QDRANT_STORAGE": str(storage)},
+    )
+    url = f"http://{HOST}:{port}"
+    try:
+        eventually(lambda: answers_with_200(f"{url}/readyz"), "the Qdrant stand-in did not start")
+        yield url
+    finally:
+        process.terminate()
+        process.wait()

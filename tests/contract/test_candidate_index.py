@@ -1,9 +1,6 @@
 """What every candidate index and catalogue does alike: in memory, on Qdrant Edge, and on a Qdrant server."""
 
-import os
-import subprocess
-import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -11,8 +8,6 @@ import numpy as np
 import pytest
 from qdrant_client import AsyncQdrantClient, QdrantClient
 
-from local.settings import HOST
-from local.stores import dies_with_parent
 from recsys.adapters.in_memory import InMemoryCandidateIndex
 from recsys.adapters.qdrant_candidate_index import (
     QdrantCandidateIndex,
@@ -29,7 +24,6 @@ from recsys.adapters.qdrant_points import IndexedItem, collection_name, payload_
 from recsys.contracts.base import MAX_ID_LENGTH
 from recsys.contracts.retrieval import CatalogueItem
 from recsys.errors import ReleaseNotLoaded, UnknownItem
-from tests.engines import answers_with_200, eventually, free_ports, shared_file
 
 RELEASE = 3
 DIM = 12
@@ -102,27 +96,12 @@ def edge_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def qdrant_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A server over a socket that speaks Qdrant's REST API, with the release's collection in it."""
-    server = shared_file("docker-lab/standins/qdrant/server.py")
-    if server is None:
-        pytest.skip("TANDEM_SHARED names no folder with docker-lab/standins/qdrant/server.py, a Qdrant stand-in")
-    port = free_ports(1)[0]
-    command = [sys.executable, "-m", "uvicorn", "server:app", "--app-dir", str(server.parent), "--host", HOST]
-    process = subprocess.Popen(
-        dies_with_parent([*command, "--port", str(port), "--log-level", "warning"]),
-        env={**os.environ, "QDRANT_STORAGE": str(tmp_path_factory.mktemp("qdrant"))},
-    )
-    url = f"http://{HOST}:{port}"
-    try:
-        eventually(lambda: answers_with_200(f"{url}/readyz"), "the Qdrant stand-in did not start")
-        client = QdrantClient(url, check_compatibility=False)
-        build_server_collection(client, RELEASE, DIM, BATCHES)
-        client.close()
-        yield url
-    finally:
-        process.terminate()
-        process.wait()
+def qdrant_url(qdrant_server: str) -> str:
+    """A server over a socket, with the release's collection in it."""
+    client = QdrantClient(qdrant_server, check_compatibility=False)
+    build_server_collection(client, RELEASE, DIM, BATCHES)
+    client.close()
+    return qdrant_server
 
 
 @pytest.fixture(params=[in_memory, on_edge, on_local_qdrant, on_a_server], ids=lambda adapter: adapter.__name__)

@@ -95,6 +95,10 @@ async def test_the_release_is_told(ranker):
     assert await ranker.serving_release() == RELEASE
 
 
+async def test_whether_seen_items_may_come_again_is_told(ranker):
+    assert (await ranker.encode([A])).exclude_seen is True
+
+
 async def test_a_release_that_is_not_loaded_is_refused(ranker):
     with pytest.raises(ReleaseNotLoaded, match="999"):
         await ranker.rank([A], [B], 999)

@@ -72,7 +72,12 @@ MODELS: dict[type[Request | Answer], st.SearchStrategy[Any]] = {
         RankedScores, release=releases, personalized=st.booleans(), scores=st.lists(st.none() | numbers)
     ),
     EncodeRequest: st.builds(EncodeRequest, recent_items=some_ids),
-    QueryEmbedding: st.builds(QueryEmbedding, release=releases, query_embedding=st.none() | st.lists(numbers)),
+    QueryEmbedding: st.builds(
+        QueryEmbedding,
+        release=releases,
+        query_embedding=st.none() | st.lists(numbers),
+        exclude_seen=st.booleans(),
+    ),
     ServingRelease: st.builds(ServingRelease, release=releases),
     RecommendationRequest: st.builds(
         RecommendationRequest,

@@ -1,0 +1,149 @@
+"""What the jobs hand over to the services: the ranker's copies, what was seeded, a collection on a Qdrant server."""
+
+import uuid
+
+import httpx
+import pytest
+
+from local.settings import HOST
+from recsys.errors import ReleaseDamaged, ReleaseNotLoaded, UpstreamUnavailable
+from recsys.model.files import WEIGHTS_FILE
+from recsys.model.local_releases import LocalReleases
+from recsys.model.registry import CHAMPION, ModelRegistry
+from recsys.model.release import RELEASE_FILE, RELEASE_FILES
+from tests import toy
+from tests.engines import eventually, free_ports, running
+from training.index import index
+from training.seed import seed
+
+USER, HISTORY = next(iter(toy.USERS.items()))
+
+
+@pytest.fixture
+def registry(stack):
+    return ModelRegistry(stack.settings.mlflow_url)
+
+
+@pytest.fixture
+def no_registry(monkeypatch):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    return ModelRegistry(f"http://{HOST}:{free_ports(1)[0]}")
+
+
+def features(stack, user_id):
+    answer = httpx.get(f"{stack.settings.feature_service_url}/v1/users/{user_id}/features")
+    return answer.raise_for_status().json()
+
+
+def popular(stack):
+    answer = httpx.get(f"{stack.settings.feature_service_url}/v1/popular", params={"top_k": 1000})
+    return {each["item_id"]: each["popularity"] for each in answer.raise_for_status().json()["items"]}
+
+
+# --- the ranker's own copies ------------------------------------------------------------------------------------------
+
+
+def test_a_release_is_fetched_once_and_then_loaded_from_disk(registry, no_registry, tmp_path):
+    assert LocalReleases(tmp_path, registry).load(1).version == 1
+    assert {path.name for path in (tmp_path / "1").iterdir()} == {*RELEASE_FILES, RELEASE_FILE}
+    assert LocalReleases(tmp_path, no_registry).load(1).version == 1
+
+
+def test_a_copy_that_was_damaged_is_fetched_again(registry, no_registry, tmp_path):
+    LocalReleases(tmp_path, registry).load(1)
+    weights = tmp_path / "1" / WEIGHTS_FILE
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:-1])
+    assert LocalReleases(tmp_path, registry).load(1).version == 1
+    assert weights.read_bytes() == whole
+    weights.write_bytes(whole[:-1])
+    with pytest.raises(UpstreamUnavailable):
+        LocalReleases(tmp_path, no_registry).load(1)
+
+
+def test_an_interrupted_fetch_leaves_nothing_that_could_be_taken_for_a_release(no_registry, tmp_path):
+    with pytest.raises(UpstreamUnavailable):
+        LocalReleases(tmp_path, no_registry).load(1)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_version_that_nobody_registered_is_not_loaded(registry, tmp_path):
+    with pytest.raises(ReleaseNotLoaded):
+        LocalReleases(tmp_path, registry).load(999)
+    assert registry.version_of("no such fingerprint") is None
+    assert registry.version_behind("no_such_alias") is None
+
+
+def test_the_champion_is_remembered_on_disk(registry, tmp_path):
+    releases = LocalReleases(tmp_path, registry)
+    assert releases.last_champion() is None
+    releases.remember_champion(12)
+    releases.remember_champion(3)
+    assert LocalReleases(tmp_path, registry).last_champion() == 3
+    assert releases.champion() == registry.version_behind(CHAMPION) == 1
+
+
+def test_a_release_that_was_damaged_before_it_was_uploaded_is_refused(registry, tmp_path):
+    class Damaging(ModelRegistry):
+        def fetch(self, version, destination):
+            super().fetch(version, destination)
+            (destination / WEIGHTS_FILE).write_bytes(b"damaged")
+
+    damaging = Damaging(registry._tracking_uri)
+    with pytest.raises(ReleaseDamaged, match=WEIGHTS_FILE):
+        LocalReleases(tmp_path, damaging).load(1)
+
+
+# --- what was seeded --------------------------------------------------------------------------------------------------
+
+
+def test_every_user_of_the_log_is_seeded_in_its_order_with_attributes(stack):
+    for user_id, history in toy.USERS.items():
+        told = features(stack, user_id)
+        assert told["recent_items"][: len(history)] == history
+        assert sorted(told["seen_items"]) == sorted({*told["recent_items"], *history})
+        assert told["attributes"]["interactions"] == str(len(history))
+        assert "Things" in told["attributes"]["favourite_categories"]
+
+
+def test_seeding_again_changes_nothing_and_keeps_what_happened_in_between(stack):
+    visitor = f"visitor-{uuid.uuid4().hex}"
+    events = [{"user_id": user_id, "item_id": toy.ODD_ITEM, "event": "view"} for user_id in (USER, visitor)]
+    httpx.post(f"{stack.settings.orchestrator_url}/v1/events", json=events).raise_for_status()
+    users_before, popular_before = [features(stack, user_id) for user_id in (*toy.USERS, visitor)], popular(stack)
+    seed(stack.jobs)
+    assert [features(stack, user_id) for user_id in (*toy.USERS, visitor)] == users_before
+    assert popular(stack) == pytest.approx(popular_before, rel=1e-3)
+
+
+# --- on a Qdrant server -----------------------------------------------------------------------------------------------
+
+
+def test_on_a_qdrant_server_the_same_is_recommended_as_on_edge(stack, qdrant_server, monkeypatch, tmp_path):
+    (stack.jobs.models_dir / "latest").write_text("first")
+    monkeypatch.setenv("QDRANT_URL", qdrant_server)
+    assert "champion is version 1" in index(stack.jobs)
+    assert "champion is version 1" in index(stack.jobs), "indexing again finds the collection whole"
+    settings = stack.settings.model_copy(
+        update={"qdrant_url": qdrant_server, "orchestrator_port": free_ports(1)[0], "state_dir": tmp_path}
+    )
+    with running(settings, "orchestrator"), httpx.Client(timeout=30) as client:
+        eventually(lambda: client.get(f"{settings.orchestrator_url}/readyz").status_code == 200, "it is not ready")
+        for path in ("/v1/items/item-07", "/v1/items/item-07/similar", "/v1/items?query=thing+7"):
+            here, there = (client.get(f"{url}{path}").json() for url in _both(settings, stack))
+            assert _without_scores(here) == _without_scores(there)
+        for user_id in toy.USERS:
+            body = {"user_id": user_id, "top_k": 20}
+            here, there = (client.post(f"{url}/v1/recommendations", json=body).json() for url in _both(settings, stack))
+            assert (here["tier"], here["release"]) == ("personalized", 1)
+            assert _without_scores(here) == _without_scores(there)
+
+
+def _both(settings, stack):
+    return settings.orchestrator_url, stack.settings.orchestrator_url
+
+
+def _without_scores(answer):
+    if "recommendations" not in answer:
+        return answer
+    return [{**each, "score": None} for each in answer["recommendations"]]
