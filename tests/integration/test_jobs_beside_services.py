@@ -16,7 +16,7 @@ from tests.engines import eventually, free_ports, running
 from training.index import index
 from training.seed import seed
 
-USER, HISTORY = next(iter(toy.USERS.items()))
+SEEDED_USER = list(toy.USERS)[-1]
 
 
 @pytest.fixture
@@ -108,7 +108,7 @@ def test_every_user_of_the_log_is_seeded_in_its_order_with_attributes(stack):
 
 def test_seeding_again_changes_nothing_and_keeps_what_happened_in_between(stack):
     visitor = f"visitor-{uuid.uuid4().hex}"
-    events = [{"user_id": user_id, "item_id": toy.ODD_ITEM, "event": "view"} for user_id in (USER, visitor)]
+    events = [{"user_id": user_id, "item_id": toy.ODD_ITEM, "event": "view"} for user_id in (SEEDED_USER, visitor)]
     httpx.post(f"{stack.settings.orchestrator_url}/v1/events", json=events).raise_for_status()
     users_before, popular_before = [features(stack, user_id) for user_id in (*toy.USERS, visitor)], popular(stack)
     seed(stack.jobs)

@@ -2,6 +2,7 @@
 
 import json
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -152,8 +153,6 @@ def test_a_title_that_nothing_has_is_an_empty_answer(api):
 
 
 def test_concurrent_requests_do_not_get_each_others_answers(api, stack):
-    from concurrent.futures import ThreadPoolExecutor
-
     alone = {user_id: shown(recommend(api, user_id)) for user_id in toy.USERS}
     asked = list(toy.USERS) * 8
     with ThreadPoolExecutor(16) as pool:
