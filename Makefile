@@ -15,9 +15,9 @@ ifndef STACK
 STACK := $(if $(wildcard .env),$(shell docker compose ps --quiet mlflow 2>/dev/null | grep -q . && echo docker))
 endif
 ifeq ($(STACK),docker)
-JOB = docker compose --profile jobs build --quiet jobs && docker compose run --rm jobs python -m
+JOB = docker compose --profile jobs build --quiet jobs && docker compose --progress quiet run --rm jobs python -m
 WITH_STORES :=
-JOB_NEEDS := .env
+JOB_NEEDS :=
 else
 JOB := $(BIN)/python -m
 # Starts the Redis and the MLflow that nobody runs, for as long as the job takes.
