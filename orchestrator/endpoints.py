@@ -17,7 +17,7 @@ from recsys.contracts.recommendation import (
 )
 from recsys.contracts.retrieval import CatalogueItem
 from recsys.errors import ReleaseNotLoaded, UnknownItem
-from recsys.observability import note
+from recsys.observability import ANSWERS, STAGES, note
 from recsys.rules import ScoredItem, describe
 
 MAX_QUERY_LENGTH = 200
@@ -48,6 +48,9 @@ TopK = Annotated[int, Query(ge=1, le=MAX_TOP_K)]
 @router.post("/recommendations", tags=["recommendations"], summary="What this user should see next")
 async def recommend(request: RecommendationRequest, opened: Opened) -> RecommendationAnswer:
     answer = await opened.pipeline.recommend(request)
+    ANSWERS.labels(answer.tier, answer.tier_reason).inc()
+    for stage, spent_ms in answer.timings_ms.items():
+        STAGES.labels(stage).observe(spent_ms / 1000)
     note(
         "recommendation_served",
         recommendation_id=answer.recommendation_id,

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 import structlog
-from prometheus_client import Counter, Histogram
+from prometheus_client import Counter, Gauge, Histogram
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -22,6 +22,9 @@ BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2
 
 REQUESTS = Counter("tandem_requests_total", "Requests by route and status.", ["route", "method", "status"])
 LATENCY = Histogram("tandem_request_seconds", "Time to answer, by route.", ["route", "method"], buckets=BUCKETS)
+IN_PROGRESS = Gauge("tandem_requests_in_progress", "Requests that wait for their answer.", multiprocess_mode="livesum")
+ANSWERS = Counter("tandem_recommendations_total", "Recommendations by tier and its reason.", ["tier", "reason"])
+STAGES = Histogram("tandem_stage_seconds", "Time of each stage of a recommendation.", ["stage"], buckets=BUCKETS)
 
 log = structlog.get_logger()
 
@@ -70,7 +73,7 @@ class ObserveRequests:
                 message["headers"] = [*message.get("headers", []), (REQUEST_ID_HEADER, request_id.encode())]
             await send(message)
 
-        with structlog.contextvars.bound_contextvars(request_id=request_id):
+        with IN_PROGRESS.track_inprogress(), structlog.contextvars.bound_contextvars(request_id=request_id):
             before = structlog.contextvars.get_contextvars()
             try:
                 await self._app(scope, receive, observed_send)
