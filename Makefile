@@ -134,7 +134,7 @@ destroy: ## Stop the stack and delete what its stores hold; asks first
 
 .PHONY: test-compose
 test-compose: $(VENV)/dev ## Build, start, exercise and remove the stack, on a real Docker engine
-	@$(BIN)/python -m pytest -m compose tests/compose $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -s -m compose tests/compose $(PYTEST_ARGS)
 
 # --- the virtual environment ------------------------------------------------------------------------------------------
 

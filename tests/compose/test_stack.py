@@ -1,0 +1,256 @@
+"""The stack of compose.yml on a real engine: built, started, filled, used, restarted, scaled and removed.
+
+One stack for all tests, which follow each other in the order of this file.
+"""
+
+import json
+import re
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from typing import Any
+
+import pytest
+
+from tests.compose.calls import WatchedCalls
+from tests.compose.engine import LAB, NOT_RUN, ROOT, ensure_engine, ensure_images, run
+from tests.compose.stack import BUILD_SECONDS, SECRETS, Stack, eventually
+
+pytestmark = [pytest.mark.compose, pytest.mark.timeout(1800)]
+
+CALLS = {
+    ("orchestrator", "feature_service"),
+    ("orchestrator", "ranker_service"),
+    ("orchestrator", "qdrant"),
+    ("feature_service", "redis"),
+    ("ranker_service", "mlflow"),
+    ("mlflow", "mysql"),
+    ("mlflow", "rustfs"),
+    ("jobs", "redis"),
+    ("jobs", "qdrant"),
+    ("jobs", "mlflow"),
+    ("prometheus", "orchestrator"),
+    ("prometheus", "feature_service"),
+    ("prometheus", "ranker_service"),
+}
+"""Everything that calls something else, and nothing more."""
+
+PUBLIC_BASE_BYTES = 131_000_000
+"""python:3.11-slim-bookworm as it is published; the stand-in is larger."""
+IMAGES = ("orchestrator", "feature_service", "ranker_service", "mlflow", "jobs")
+MOST_BYTES = {"orchestrator": 400_000_000, "ranker_service": 1_600_000_000}
+USER = "1"
+BURST = 120
+AT_ONCE = 12
+ROUTES = {"ranker_service": "/v1/rank", "feature_service": "/v1/users/"}
+"""Where each of the scaled services is called, once per recommendation."""
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    ensure_engine()
+    sample = LAB.parents[1] / "data" / "ml-100k"
+    settings = {"DATASET": "ml-100k", "DATA_SOURCE": str(sample)} if sample.exists() else {"DATASET": "shop"}
+    # The deadline is generous, as builds and trainings of others share this machine and the stand-in searches exactly.
+    settings |= {"TRAIN_MINUTES": "0.1", "ORCHESTRATOR_DEADLINE_MS": "3000", "RANKER_POLL_SECONDS": "1"}
+    stack = Stack(tmp_path_factory.mktemp("data"), settings)
+    images = ensure_images(stack.env)
+    for image, is_standin in images.items():
+        say(f"{image}: {'a STAND-IN' if is_standin else 'the real image'}")
+    if any(images.values()):
+        stack.env["COMPOSE_FILE"] = "compose.yml:tests/compose/standins.yml"
+    version = run("docker", "info", "-f", "{{.ServerVersion}}").stdout.strip()
+    say(f"grafana is not started; data set {settings['DATASET']}; engine {version}")
+    try:
+        started = time.monotonic()
+        stack.compose("build", timeout=BUILD_SECONDS)
+        say(f"built in {time.monotonic() - started:.0f} s")
+        started = time.monotonic()
+        stack.up()
+        say(f"healthy in {time.monotonic() - started:.0f} s")
+        yield stack
+    except BaseException:
+        say(stack.compose("logs", "--tail", "15"))
+        raise
+    finally:
+        stack.remove()
+        say("removed; nothing is left")
+
+
+def say(text: str) -> None:
+    print(f"compose: {text}", flush=True)
+
+
+def test_compose_accepts_its_file_without_a_word(stack: Stack) -> None:
+    said = run("docker", "compose", "--profile", "jobs", "--profile", "observability", "config", "-q", env=stack.env)
+    assert (said.stdout, said.stderr) == ("", "")
+
+
+def test_a_missing_secret_stops_the_start_and_says_how_to_set_it(stack: Stack) -> None:
+    for secret in SECRETS:
+        env = {name: value for name, value in stack.env.items() if name != secret}
+        said = run("docker", "compose", "config", "-q", env=env, check=False)
+        assert said.returncode != 0
+        assert secret in said.stderr
+        assert "make up" in said.stderr
+
+
+def test_every_container_is_confined(stack: Stack) -> None:
+    standins = "standins.yml" in stack.env.get("COMPOSE_FILE", "")
+    for_products = stack.env | {"COMPOSE_FILE": "compose.yml"}
+    config = json.loads(run("docker", "compose", "config", "--format", "json", env=for_products).stdout)
+    for name, service in config["services"].items():
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["read_only"] is True, name
+        assert "cap_add" not in service, name
+    for name, container in stack.containers().items():
+        host, service = container["HostConfig"], container["Config"]["Labels"]["com.docker.compose.service"]
+        assert host["Memory"] > 0, name
+        assert host["RestartPolicy"]["Name"] == "unless-stopped", name
+        assert host["LogConfig"]["Config"]["max-size"], name
+        assert "no-new-privileges:true" in host["SecurityOpt"], name
+        assert container["Config"]["Healthcheck"]["Test"], name
+        if not (standins and service in ("qdrant", "rustfs")):  # whose public images run as users of their own
+            assert container["Config"]["User"].split(":")[0] not in ("", "0", "root"), name
+
+
+def test_only_the_api_and_mlflow_are_published_and_on_this_machine_only(stack: Stack) -> None:
+    published = {
+        container["Config"]["Labels"]["com.docker.compose.service"]: [binding["HostIp"] for binding in bindings]
+        for container in stack.containers().values()
+        for bindings in container["NetworkSettings"]["Ports"].values()
+        if bindings
+    }
+    assert published == {"orchestrator": ["127.0.0.1"], "mlflow": ["127.0.0.1"]}
+
+
+def test_images_are_no_larger_than_agreed(stack: Stack) -> None:
+    extra = PUBLIC_BASE_BYTES - size("python:3.11-slim-bookworm")
+    sizes = {name: size(f"tandem/{name}") + extra for name in IMAGES}
+    say(f"MB on the public base: { ({name: round(each / 1e6) for name, each in sizes.items()}) }")
+    assert {name for name, most in MOST_BYTES.items() if sizes[name] > most} == set()
+    packages = run("docker", "run", "--rm", "tandem/orchestrator", "ls", "/venv/lib/python3.11/site-packages")
+    assert {"torch", "mlflow"} & set(packages.stdout.split()) == set()
+
+
+def size(image: str) -> int:
+    return int(run("docker", "image", "inspect", "-f", "{{.Size}}", image).stdout)
+
+
+def test_the_first_release_is_picked_up_without_a_restart(stack: Stack) -> None:
+    unready = stack.api.get("/readyz")
+    assert unready.status_code == 503
+    assert "no release" in unready.json()["dependencies"]["ranker"]
+    assert stack.answer(USER)["release"] is None
+    before = {name: container["State"]["StartedAt"] for name, container in stack.containers().items()}
+
+    with WatchedCalls(stack.project) as watched:
+        started = time.monotonic()
+        say(stack.make("pipeline"))
+        say(f"pipeline in {time.monotonic() - started:.0f} s")
+        eventually(lambda: stack.api.get("/readyz").status_code == 200)
+        stack.compose("up", "--detach", "--wait", "prometheus")
+        some_user = user_of(stack)
+        eventually(lambda: stack.answer(some_user)["tier"] == "personalized")
+        eventually(lambda: scraped(stack) >= {"orchestrator", "feature_service", "ranker_service"})
+
+    after = {name: container["State"]["StartedAt"] for name, container in stack.containers().items()}
+    assert {name: after[name] for name in before} == before
+    assert watched.calls == CALLS
+
+
+def user_of(stack: Stack) -> str:
+    """Somebody of the data set, with a history."""
+    dataset = stack.env["DATASET"]
+    code = f"import polars as pl; print(pl.read_parquet('data/processed/{dataset}/interactions.parquet')['user_id'][0])"
+    return stack.compose("run", "--rm", "--no-deps", "jobs", "python", "-c", code).split()[-1]
+
+
+def scraped(stack: Stack) -> set[str]:
+    answer = stack.compose("exec", "-T", "prometheus", "wget", "-qO-", "http://127.0.0.1:9090/api/v1/query?query=up")
+    return {each["metric"]["job"] for each in json.loads(answer)["data"]["result"] if each["value"][1] == "1"}
+
+
+def test_prometheus_has_what_the_dashboard_shows(stack: Stack) -> None:
+    metrics = set()
+    for dashboard in (ROOT / "observability/grafana/dashboards").glob("*.json"):
+        for panel in json.loads(dashboard.read_text())["panels"]:
+            for target in panel["targets"]:
+                metrics |= set(re.findall(r"\btandem_\w+", target["expr"]))
+    assert len(metrics) >= 5
+    url = "http://127.0.0.1:9090/api/v1/label/__name__/values"
+    known = json.loads(stack.compose("exec", "-T", "prometheus", "wget", "-qO-", url))["data"]
+    assert metrics - set(known) == set()
+
+
+def test_an_event_is_in_the_next_answer(stack: Stack) -> None:
+    first = stack.answer("somebody-new", top_k=5)
+    assert first["tier"] == "popular"
+    liked = first["recommendations"][0]["item_id"]
+    stored = stack.api.post("/v1/events", json=[{"user_id": "somebody-new", "item_id": liked, "event": "view"}])
+    assert stored.status_code == 200
+    following = stack.answer("somebody-new", top_k=50)
+    assert following["tier"] == "personalized"
+    assert liked not in items_of(following)
+
+
+def test_state_survives_a_restart_of_every_container(stack: Stack) -> None:
+    before = stack.answer("somebody-new", top_k=20)
+    release = before["release"]
+    for name, container in stack.containers().items():
+        restarted = container["State"]["StartedAt"]
+        run("docker", "restart", "--time", "3", name)
+        assert stack.containers()[name]["State"]["StartedAt"] != restarted
+        eventually(lambda: stack.api.get("/readyz").status_code == 200)
+        eventually(lambda: stack.answer("somebody-new")["tier"] == "personalized")
+        say(f"{name} was restarted")
+    stack.up()
+    eventually(lambda: champion(stack) == release)
+    after = eventually(lambda: stack.answer("somebody-new", top_k=20))
+    assert items_of(after) == items_of(before)
+
+
+def items_of(answer: dict[str, Any]) -> list[str]:
+    return [each["item_id"] for each in answer["recommendations"]]
+
+
+def champion(stack: Stack) -> int:
+    asked = {"name": "two_tower", "alias": "champion"}
+    response = stack.mlflow.get("/api/2.0/mlflow/registered-models/alias", params=asked)
+    return int(response.raise_for_status().json()["model_version"]["version"])
+
+
+def test_replicas_share_the_load(stack: Stack) -> None:
+    stack.up("--no-recreate", "--scale", "ranker_service=2", "--scale", "feature_service=2")
+    since = datetime.now().astimezone().isoformat()
+
+    def shared() -> bool:
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            answers = list(pool.map(lambda _: stack.answer("somebody-new"), range(BURST)))
+        assert {answer["tier"] for answer in answers} == {"personalized"}
+        counts = {service: served(stack, service, route, since) for service, route in ROUTES.items()}
+        say(f"requests by replica: {counts}")
+        return all(len(count) == 2 and min(count.values()) > BURST / 10 for count in counts.values())
+
+    eventually(shared)
+
+
+def served(stack: Stack, service: str, route: str, since: str) -> dict[str, int]:
+    """How many requests of a route each replica has logged."""
+    logs = {name: run("docker", "logs", "--since", since, name).stdout for name in stack.containers(service)}
+    return {name: log.count(f'"route": "{route}') for name, log in logs.items()}
+
+
+def test_grafana_is_given_what_it_needs() -> None:
+    folder = ROOT / "observability" / "grafana"
+    dashboards = [json.loads(file.read_text()) for file in (folder / "dashboards").glob("*.json")]
+    assert [dashboard["uid"] for dashboard in dashboards] == ["tandem"]
+    for panel in dashboards[0]["panels"]:
+        assert panel["datasource"]["uid"] == "prometheus"
+        assert all(target["expr"] for target in panel["targets"])
+    datasource = (folder / "provisioning/datasources/prometheus.yml").read_text()
+    assert "uid: prometheus" in datasource
+    assert "http://prometheus:9090" in datasource
+    assert "path: /etc/grafana/dashboards" in (folder / "provisioning/dashboards/tandem.yml").read_text()
+    assert {"grafana"} == NOT_RUN
