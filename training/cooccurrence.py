@@ -8,20 +8,25 @@ from numpy.typing import NDArray
 from training.sequences import Sequences
 
 WINDOW = 10
-MAX_EVENTS = 10_000_000
-"""Of more events than this the first ones do: memory stays bounded and co-occurrence is a statistic."""
+MAX_PAIRS = 50_000_000
+"""Of more events than make this many pairs the first ones do: memory stays bounded and it is a statistic."""
 
 
 def directed_cooccurrence(sequences: Sequences) -> sp.csr_matrix:
     """[num_items + 1, num_items + 1]: sum of 1/distance over the times that column followed row within the window."""
-    items, users = (events[:MAX_EVENTS] for events in sequences.train_events())
+    return cooccurrence(sequences, [1.0 / distance for distance in range(1, WINDOW + 1)])
+
+
+def cooccurrence(sequences: Sequences, weight_at: list[float]) -> sp.csr_matrix:
+    """[num_items + 1, num_items + 1]: sum of weight_at[distance - 1] over the times that column followed row."""
+    items, users = (events[: MAX_PAIRS // len(weight_at)] for events in sequences.train_events())
     size = sequences.num_items + 1
     total = sp.csr_matrix((size, size), dtype=np.float32)
-    for distance in range(1, WINDOW + 1):
+    for distance, weight_of_one in enumerate(weight_at, start=1):
         same_user = users[:-distance] == users[distance:]
         before, after = items[:-distance][same_user], items[distance:][same_user]
         different = before != after
-        weight = np.full(int(different.sum()), 1.0 / distance, dtype=np.float32)
+        weight = np.full(int(different.sum()), weight_of_one, dtype=np.float32)
         total = total + sp.coo_matrix((weight, (before[different], after[different])), shape=(size, size)).tocsr()
     return total
 

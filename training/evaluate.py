@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.errors import JobError
-from recsys.model.files import METRICS_FILE, TRAINING_FILE
+from recsys.model.files import METRICS_FILE, SECOND_STAGE_FILE, TRAINING_FILE
 from recsys.model.two_tower import load_model
 from training.baselines import CovisitationScorer, PopularityScorer
 from training.cooccurrence import directed_cooccurrence
@@ -31,6 +31,7 @@ from training.report import write_report
 from training.sequences import data_content_hash, load_sequences
 from training.settings import JobSettings
 from training.train import LATEST_FILE
+from training.two_stage_scorer import TwoStageScorer
 from training.whole import only_one_at, whole_directory, whole_file
 
 CUTOFFS = [10, 50, 100, 200]
@@ -75,17 +76,22 @@ def _measure(settings: JobSettings, directory: Path, training: dict[str, Any]) -
         users = np.sort(np.random.default_rng(settings.seed).permutation(users)[:MAX_USERS])
     examples = [sequences.test(int(user)) for user in users]
     counts = sequences.train_counts()
+    model = load_model(directory)
     scorers: dict[str, Scorer] = {
         "popularity": PopularityScorer(counts),
         "covisitation": CovisitationScorer(directed_cooccurrence(sequences)),
-        "two_tower": TwoTowerScorer(load_model(directory)),
+        "two_tower": TwoTowerScorer(model),
     }
+    if (directory / SECOND_STAGE_FILE).exists():
+        scorers["two_stage"] = TwoStageScorer(model, directory, exclude_seen=training["exclude_seen"])
     rankings = {name: rank_held_out(scorer, examples, training["exclude_seen"]) for name, scorer in scorers.items()}
     models = {name: _metrics(ranking, counts[1:]) for name, ranking in rankings.items()}
-    ours = models["two_tower"]
+    served = "two_stage" if "two_stage" in models else "two_tower"
+    ours = models[served]
     return {
         **ours,
-        "ndcg_at_10_interval": bootstrap_interval(ndcg_gains(rankings["two_tower"].ranks, 10), settings.seed),
+        "served": served,
+        "ndcg_at_10_interval": bootstrap_interval(ndcg_gains(rankings[served].ranks, 10), settings.seed),
         "lift_over_popularity": _ratio(ours["ndcg_at_10"], models["popularity"]["ndcg_at_10"]),
         "lift_over_covisitation": _ratio(ours["ndcg_at_10"], models["covisitation"]["ndcg_at_10"]),
         "num_users": len(users),

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from recsys.errors import JobError
-from recsys.model.files import CONFIG_FILE, METRICS_FILE, TRAINING_FILE
+from recsys.model.files import CONFIG_FILE, METRICS_FILE, SECOND_STAGE_FILE, TRAINING_FILE
 from recsys.model.registry import MODEL_NAME, ModelRegistry
 from recsys.model.release import (
     FEATURE_SCHEMA_VERSION,
     RELEASE_FILE,
     RELEASE_FILES,
+    SECOND_STAGE_FILES,
     ReleaseManifest,
     ReleasePolicy,
     hash_file,
@@ -54,6 +55,8 @@ def describe_release(directory: Path) -> ReleaseManifest:
     metrics = json.loads(metrics_file.read_text(encoding="utf-8"))
     training = json.loads((directory / TRAINING_FILE).read_text(encoding="utf-8"))
     config = TwoTowerConfig.load(directory / CONFIG_FILE)
+    has_second_stage = (directory / SECOND_STAGE_FILE).exists()
+    files = (*RELEASE_FILES, *SECOND_STAGE_FILES) if has_second_stage else RELEASE_FILES
     manifest = ReleaseManifest(
         fingerprint=directory.name,
         dataset=training["dataset"],
@@ -61,7 +64,7 @@ def describe_release(directory: Path) -> ReleaseManifest:
         feature_schema_version=FEATURE_SCHEMA_VERSION,
         num_items=config.num_items,
         embedding_dim=config.embedding_dim,
-        file_hashes={name: hash_file(directory / name) for name in RELEASE_FILES},
+        file_hashes={name: hash_file(directory / name) for name in files},
         policy=ReleasePolicy(exclude_seen=training["exclude_seen"], max_history=config.max_history),
         metrics={name: float(value) for name, value in metrics.items() if isinstance(value, int | float)},
     )

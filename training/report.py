@@ -8,7 +8,12 @@ import matplotlib as mpl
 mpl.use("Agg")
 from matplotlib import pyplot as plt
 
-TITLES = {"two_tower": "two towers", "covisitation": "co-visitation", "popularity": "popularity"}
+TITLES = {
+    "two_stage": "two towers and second stage",
+    "two_tower": "two towers",
+    "covisitation": "co-visitation",
+    "popularity": "popularity",
+}
 COLUMNS = {
     "hr_at_10": "HR@10",
     "ndcg_at_10": "NDCG@10",

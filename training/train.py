@@ -29,6 +29,7 @@ from training.content_features import content_features
 from training.item_table import initialise_item_table
 from training.job import run_job
 from training.recipe import Recipe
+from training.second_stage import train_second_stage
 from training.sequences import (
     INTERACTIONS_FILE,
     ITEM_METADATA_FILE,
@@ -40,9 +41,12 @@ from training.settings import JobSettings
 from training.trainer import Trainer
 from training.whole import only_one_at, whole_directory, whole_file
 
-TRAINING_VERSION = 2
+TRAINING_VERSION = 3
 """Raise it when a change of the code makes other weights of the same data and recipe."""
 LATEST_FILE = "latest"
+SECOND_STAGE_SHARE = 0.2
+"""The part of the time budget that the second stage may take at most."""
+MAX_SECOND_STAGE_SECONDS = 240.0
 METADATA_SCHEMA: dict[str, pl.DataType] = {
     "item_id": pl.String(),
     "title": pl.String(),
@@ -62,6 +66,7 @@ def train(settings: JobSettings, recipe: Recipe | None = None) -> str:
         if directory.exists():
             _point_latest_at(directory)
             return f"{directory} is already trained on this data with these settings; nothing to do"
+        second_stage_seconds = min(MAX_SECOND_STAGE_SECONDS, SECOND_STAGE_SHARE * settings.train_minutes * 60)
         checkpoint_directory = settings.models_dir / f"{fingerprint}.checkpoint"
         sequences = load_sequences(settings.processed_dir, settings.models_dir)
         counts = sequences.train_counts()
@@ -76,7 +81,7 @@ def train(settings: JobSettings, recipe: Recipe | None = None) -> str:
             counts,
             recipe,
             seed=settings.seed,
-            budget_seconds=settings.train_minutes * 60,
+            budget_seconds=settings.train_minutes * 60 - second_stage_seconds,
             checkpoint_directory=checkpoint_directory,
             exclude_seen=settings.exclude_seen,
         )
@@ -85,16 +90,31 @@ def train(settings: JobSettings, recipe: Recipe | None = None) -> str:
         else:
             initialise_item_table(model, sequences, content, counts, settings.seed)
         progress = trainer.run()
-        record = _training_record(progress, recipe, settings, sequences, content_hash, fingerprint)
+        print(f"train: {_how_it_went(progress)}; now the second stage", flush=True)
         with whole_directory(directory) as partial:
             save_model(model, partial)
             sequences.vocabulary.save(partial / VOCABULARY_FILE)
             _write_items(settings.processed_dir / ITEM_METADATA_FILE, sequences, partial / ITEMS_FILE)
+            second_stage = train_second_stage(
+                partial,
+                sequences,
+                exclude_seen=settings.exclude_seen,
+                seed=settings.seed,
+                budget_seconds=second_stage_seconds,
+            )
+            record = {
+                **_training_record(progress, recipe, settings, sequences, content_hash, fingerprint),
+                "second_stage": second_stage,
+            }
             (partial / TRAINING_FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
         _point_latest_at(directory)
         remove_checkpoint(checkpoint_directory)
+    return f"{directory}: {_how_it_went(progress)}; {second_stage['outcome']}"
+
+
+def _how_it_went(progress: Progress) -> str:
     return (
-        f"{directory}: validation NDCG@10 {progress.best_ndcg:.4f} after {record['epochs']:.1f} epochs, "
+        f"validation NDCG@10 {progress.best_ndcg:.4f} after {progress.history[-1]['epoch']:.1f} epochs, "
         f"{progress.seconds / 60:.1f} minutes"
     )
 

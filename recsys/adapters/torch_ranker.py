@@ -19,7 +19,7 @@ class TorchRanker:
     def serve(self, release: Release) -> None:
         """Warm a release up, then let new requests have it; those under way end on the one they began with."""
         release.score(release.encode_nobody(), release.vocabulary.item_ids[:1])
-        release.encode(release.vocabulary.item_ids[:1])
+        release.rank(release.vocabulary.item_ids[:1], release.vocabulary.item_ids[:1])
         before = {version: kept for version, kept in self._releases.items() if version != release.version}
         self._releases = {**before, release.version: release}  # the newest to serve last, also where it served before
         self._serving = release
@@ -42,9 +42,11 @@ class TorchRanker:
         self, recent_items: Sequence[str], candidate_items: Sequence[str], release: int | None = None
     ) -> RankedScores:
         chosen = self._release(release)
-        query_embedding = chosen.encode(recent_items)
-        scores = chosen.score(chosen.encode_nobody() if query_embedding is None else query_embedding, candidate_items)
-        return RankedScores(release=chosen.version, personalized=query_embedding is not None, scores=scores)
+        scores = chosen.rank(recent_items, candidate_items)
+        if scores is None:
+            popularity = chosen.score(chosen.encode_nobody(), candidate_items)
+            return RankedScores(release=chosen.version, personalized=False, scores=popularity)
+        return RankedScores(release=chosen.version, personalized=True, scores=scores)
 
     def _release(self, version: int | None) -> Release:
         if version is None:

@@ -14,7 +14,7 @@ from mlflow.entities import Metric, Param
 from mlflow.exceptions import MlflowException
 
 from recsys.errors import ReleaseNotLoaded, UpstreamUnavailable
-from recsys.model.release import RELEASE_FILE, RELEASE_FILES, ReleaseManifest
+from recsys.model.release import RELEASE_FILE, ReleaseManifest
 
 MODEL_NAME = "two_tower"
 CHAMPION = "champion"
@@ -73,7 +73,7 @@ class ModelRegistry:
             metrics = [Metric(key, value, finished, 0) for key, value in manifest.metrics.items()]
             metrics += [Metric(key, value, finished, step) for key, value, step in history]
             self._client.log_batch(run_id, metrics, [Param(key, value) for key, value in params.items()])
-            for name in (*RELEASE_FILES, RELEASE_FILE):
+            for name in (*manifest.file_hashes, RELEASE_FILE):
                 self._client.log_artifact(run_id, str(directory / name), RELEASE_PATH)
             if report is not None:
                 self._client.log_artifacts(run_id, str(report), "report")
@@ -110,9 +110,13 @@ class ModelRegistry:
         """Download a version's files into a folder that exists."""
         with self._translated_errors():
             run_id = self._client.get_model_version(MODEL_NAME, str(version)).run_id
-            for name in (*RELEASE_FILES, RELEASE_FILE):
-                fetched = self._client.download_artifacts(run_id, f"{RELEASE_PATH}/{name}", str(destination))
-                Path(fetched).replace(destination / name)
+            self._fetch_file(run_id, RELEASE_FILE, destination)
+            for name in ReleaseManifest.read(destination).file_hashes:
+                self._fetch_file(run_id, name, destination)
+
+    def _fetch_file(self, run_id: str, name: str, destination: Path) -> None:
+        fetched = self._client.download_artifacts(run_id, f"{RELEASE_PATH}/{name}", str(destination))
+        Path(fetched).replace(destination / name)
 
     def _experiment(self, name: str) -> str:
         found = self._client.get_experiment_by_name(name)

@@ -6,24 +6,39 @@ what this module has verified.
 
 import gc
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from recsys.contracts.base import MAX_HISTORY
 from recsys.errors import ReleaseDamaged
-from recsys.model.files import CONFIG_FILE, ITEMS_FILE, VOCABULARY_FILE, WEIGHTS_FILE
+from recsys.model.files import (
+    CONFIG_FILE,
+    ITEMS_FILE,
+    RANKING_TABLES_FILE,
+    SECOND_STAGE_FILE,
+    VOCABULARY_FILE,
+    WEIGHTS_FILE,
+)
+from recsys.model.neighbours import Indices
+from recsys.model.ranking_features import RankingFeatures
+from recsys.model.ranking_tables import RankingTables
+from recsys.model.second_stage import SecondStage
 from recsys.model.two_tower import load_model
 from recsys.model.vocabulary import Vocabulary
 
 RELEASE_FILE = "release.json"
 RELEASE_FILES = (WEIGHTS_FILE, CONFIG_FILE, VOCABULARY_FILE, ITEMS_FILE)
+"""What every release has."""
+SECOND_STAGE_FILES = (SECOND_STAGE_FILE, RANKING_TABLES_FILE)
+"""What a release has besides, or not."""
 FEATURE_SCHEMA_VERSION = 1
 """Raised when what the query tower takes from the feature store changes its meaning."""
 CACHED_QUERIES = 1024
@@ -56,9 +71,20 @@ class ReleaseManifest(BaseModel):
     num_items: int
     embedding_dim: int
     file_hashes: dict[str, str]
-    """sha256 by file name."""
+    """sha256 by file name; the second stage's are there or not, both of them."""
     metrics: dict[str, float]
     policy: ReleasePolicy = ReleasePolicy()
+
+    @field_validator("file_hashes")
+    @classmethod
+    def _names_the_files_of_a_release(cls, hashes: dict[str, str]) -> dict[str, str]:
+        if set(hashes) not in ({*RELEASE_FILES}, {*RELEASE_FILES, *SECOND_STAGE_FILES}):
+            raise ValueError(f"{sorted(hashes)} are not the files of a release")
+        return hashes
+
+    @property
+    def has_second_stage(self) -> bool:
+        return SECOND_STAGE_FILE in self.file_hashes
 
     @property
     def weight_hash(self) -> str:
@@ -85,8 +111,8 @@ def verify_release(directory: Path) -> ReleaseManifest:
         raise ReleaseDamaged(
             f"{directory} has feature schema {manifest.feature_schema_version}, this code {FEATURE_SCHEMA_VERSION}"
         )
-    for name in RELEASE_FILES:
-        path, expected = directory / name, manifest.file_hashes.get(name)
+    for name, expected in manifest.file_hashes.items():
+        path = directory / name
         found = hash_file(path) if path.is_file() else None
         if found != expected:
             raise ReleaseDamaged(f"{path} has the hash {found}, {RELEASE_FILE} says {expected}")
@@ -109,6 +135,7 @@ class Release:
             raise ReleaseDamaged(
                 f"{directory}: {len(self.vocabulary)} items in the vocabulary, {len(tower)} embeddings"
             )
+        self._second_stage = self._load_second_stage(directory) if manifest.has_second_stage else None
         self._encode_indices = lru_cache(maxsize=CACHED_QUERIES)(self._run_query_tower)
 
     @classmethod
@@ -119,13 +146,9 @@ class Release:
         return release
 
     def encode(self, recent_items: Sequence[str]) -> Embedding | None:
-        """Recent items, newest last -> [embedding_dim]; None where none of them is known.
-
-        As in training, an item touched several times in a row is one step.
-        """
-        steps = [index for index, _ in groupby(self.vocabulary.indices(recent_items))]
-        indices = steps[-self.manifest.policy.max_history :]
-        return self._encode_indices(tuple(indices)) if indices else None
+        """Recent items, newest last -> [embedding_dim]; None where none of them is known."""
+        steps = self._steps(recent_items)
+        return self._encode_indices(steps) if steps else None
 
     def encode_nobody(self) -> Embedding:
         """[embedding_dim]: the query whose scores are the items' biases, which is their popularity."""
@@ -133,10 +156,41 @@ class Release:
 
     def score(self, query_embedding: Embedding, item_ids: Sequence[str]) -> list[float | None]:
         """The dot product of the query with each item's candidate embedding; None for unknown items."""
+        return self._scores(item_ids, lambda indices: self.candidate_embeddings[indices - 1] @ query_embedding)
+
+    def rank(self, recent_items: Sequence[str], item_ids: Sequence[str]) -> list[float | None] | None:
+        """Each candidate's score by the last stage that the release has; None for unknown items.
+
+        None at all where no recent item is known.
+        """
+        steps = self._steps(recent_items)
+        if not steps:
+            return None
+        query_embedding, second_stage = self._encode_indices(steps), self._second_stage
+        if second_stage is None:
+            return self.score(query_embedding, item_ids)
+        return self._scores(item_ids, lambda indices: second_stage.score(np.array(steps), indices, query_embedding))
+
+    def _scores(
+        self, item_ids: Sequence[str], score: Callable[[Indices], NDArray[np.floating[Any]]]
+    ) -> list[float | None]:
+        """`score` of the known items, each asked for once, in the place of every item."""
         indices = [self.vocabulary.index_of(item_id) for item_id in item_ids]
-        rows = [index - 1 for index in indices if index is not None]
-        scores = iter((self.candidate_embeddings[rows] @ query_embedding).tolist())
-        return [None if index is None else next(scores) for index in indices]
+        known = list(dict.fromkeys(index for index in indices if index is not None))
+        if not known:
+            return [None] * len(indices)
+        by_index = dict(zip(known, score(np.array(known)).tolist(), strict=True))
+        return [None if index is None else by_index[index] for index in indices]
+
+    def _steps(self, recent_items: Sequence[str]) -> tuple[int, ...]:
+        """The known ones of the recent items as the model takes them: no repeats in a row, the latest ones."""
+        steps = [index for index, _ in groupby(self.vocabulary.indices(recent_items))]
+        return tuple(steps[-self.manifest.policy.max_history :])
+
+    def _load_second_stage(self, directory: Path) -> SecondStage:
+        tables = RankingTables.load(directory)
+        features = RankingFeatures(tables, self.candidate_embeddings, self._model.content.numpy())
+        return SecondStage.load(directory, features)
 
     def _run_query_tower(self, indices: tuple[int, ...]) -> Embedding:
         with torch.inference_mode():

@@ -1,0 +1,42 @@
+"""The second stage of ranking: gradient-boosted trees over the candidates that the towers found.
+
+A LightGBM model as text and the tables that its features are computed from; both are files of the release.
+"""
+
+from pathlib import Path
+
+import lightgbm as lgb
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.errors import ReleaseDamaged
+from recsys.model.files import SECOND_STAGE_FILE
+from recsys.model.neighbours import Indices
+from recsys.model.ranking_features import RankingFeatures
+
+
+class SecondStage:
+    """Scores candidates of one release. Safe to share between requests."""
+
+    def __init__(self, trees: lgb.Booster, features: RankingFeatures) -> None:
+        self._trees = trees
+        self._features = features
+
+    @classmethod
+    def load(cls, directory: Path, features: RankingFeatures) -> "SecondStage":
+        """Raises ReleaseDamaged if the trees are missing, unreadable, or made for other features than these."""
+        path = directory / SECOND_STAGE_FILE
+        try:
+            trees = lgb.Booster(model_str=path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, lgb.basic.LightGBMError) as error:
+            raise ReleaseDamaged(f"{path} is not a readable second stage: {error}") from error
+        if trees.feature_name() != features.names:
+            raise ReleaseDamaged(f"{path} was trained on other features than this code computes")
+        return cls(trees, features)
+
+    def score(self, history: Indices, candidates: Indices, query_embedding: NDArray[np.float32]) -> NDArray[np.float64]:
+        """history [steps >= 1] oldest first, candidates [candidates] all different -> [candidates], more is better."""
+        matrix = self._features.matrix(history, candidates, query_embedding)
+        # Threads cost more than they compute for some hundred rows.
+        scores: NDArray[np.float64] = np.asarray(self._trees.predict(matrix, num_threads=1), dtype=np.float64)
+        return scores
