@@ -5,6 +5,11 @@ The endpoints are an ASGI app inside the Bento: its own JSON APIs cost three tim
 """
 
 import asyncio
+import os
+
+# Inherited by the worker, and read as it loads NumPy: the threads of its products wait actively for each other, which
+# takes ten times as long as one thread does where the cores are busy.
+os.environ["OPENBLAS_NUM_THREADS"] = os.environ.get("OPENBLAS_NUM_THREADS", "1")
 
 import bentoml
 from starlette.exceptions import HTTPException

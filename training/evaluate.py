@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from recsys.errors import JobError
 from recsys.model.files import METRICS_FILE, SECOND_STAGE_FILE, TRAINING_FILE
 from recsys.model.two_tower import load_model
-from training.baselines import CovisitationScorer, PopularityScorer
+from training.baselines import CovisitationScorer, EaseScorer, PopularityScorer
 from training.cooccurrence import directed_cooccurrence
+from training.ease import ease_weights
 from training.job import run_job
 from training.metrics import (
     bootstrap_interval,
@@ -26,10 +27,11 @@ from training.metrics import (
     ndcg_gains,
     popularity_bias,
 )
-from training.ranking import Ranking, Scorer, TwoTowerScorer, rank_held_out
+from training.ranking import Example, Ranking, Scorer, TwoTowerScorer, rank_held_out
 from training.report import write_report
-from training.sequences import data_content_hash, load_sequences
+from training.sequences import Sequences, data_content_hash, load_sequences
 from training.settings import JobSettings
+from training.slices import Slice, slices_of
 from training.train import LATEST_FILE
 from training.two_stage_scorer import TwoStageScorer
 from training.whole import only_one_at, whole_directory, whole_file
@@ -37,6 +39,8 @@ from training.whole import only_one_at, whole_directory, whole_file
 CUTOFFS = [10, 50, 100, 200]
 MAX_USERS = 20_000
 """Of more users than this a random sample is tested: the standard error of NDCG@10 is then some 0.002."""
+MAX_EASE_ITEMS = 20_000
+"""EASE inverts a dense matrix of the catalogue's size."""
 
 
 def evaluate(settings: JobSettings) -> str:
@@ -68,40 +72,75 @@ def latest_model(models_dir: Path) -> Path:
     return models_dir / latest.read_text(encoding="utf-8").strip()
 
 
+def tested_users(sequences: Sequences, seed: int) -> NDArray[np.int64]:
+    """All users that have a test item or, of very many, a random sample."""
+    users = sequences.evaluated_users
+    return users if len(users) <= MAX_USERS else np.sort(np.random.default_rng(seed).permutation(users)[:MAX_USERS])
+
+
 def _measure(settings: JobSettings, directory: Path, training: dict[str, Any]) -> dict[str, Any]:
-    """metrics.json: the two towers' metrics by name at the top, those of all models under `models`."""
+    """metrics.json: the served model's metrics by name at the top, those of all models under `models`."""
     sequences = load_sequences(settings.processed_dir, settings.models_dir)
-    evaluable = users = sequences.evaluated_users
-    if len(users) > MAX_USERS:
-        users = np.sort(np.random.default_rng(settings.seed).permutation(users)[:MAX_USERS])
+    users = tested_users(sequences, settings.seed)
     examples = [sequences.test(int(user)) for user in users]
     counts = sequences.train_counts()
-    model = load_model(directory)
-    scorers: dict[str, Scorer] = {
-        "popularity": PopularityScorer(counts),
-        "covisitation": CovisitationScorer(directed_cooccurrence(sequences)),
-        "two_tower": TwoTowerScorer(model),
-    }
-    if (directory / SECOND_STAGE_FILE).exists():
-        scorers["two_stage"] = TwoStageScorer(model, directory, exclude_seen=training["exclude_seen"])
-    rankings = {name: rank_held_out(scorer, examples, training["exclude_seen"]) for name, scorer in scorers.items()}
-    models = {name: _metrics(ranking, counts[1:]) for name, ranking in rankings.items()}
+    exclude_seen = bool(training["exclude_seen"])
+    rankings: dict[str, Ranking] = {}
+    skipped: dict[str, str] = {}
+    for name, scorer in _scorers(sequences, counts, directory, exclude_seen).items():
+        if isinstance(scorer, str):
+            skipped[name] = scorer
+        else:
+            print(f"evaluate: {name} ...", flush=True)
+            rankings[name] = rank_held_out(scorer, examples, exclude_seen)
+    gains = {name: ndcg_gains(ranking.ranks, 10) for name, ranking in rankings.items()}
+    models = {name: metrics_of(ranking, counts[1:]) for name, ranking in rankings.items()}
     served = "two_stage" if "two_stage" in models else "two_tower"
     ours = models[served]
-    return {
+    measured = {
         **ours,
         "served": served,
-        "ndcg_at_10_interval": bootstrap_interval(ndcg_gains(rankings[served].ranks, 10), settings.seed),
+        "ndcg_at_10_interval": bootstrap_interval(gains[served], settings.seed),
         "lift_over_popularity": _ratio(ours["ndcg_at_10"], models["popularity"]["ndcg_at_10"]),
         "lift_over_covisitation": _ratio(ours["ndcg_at_10"], models["covisitation"]["ndcg_at_10"]),
         "num_users": len(users),
-        "num_evaluable_users": len(evaluable),
+        "num_evaluable_users": len(sequences.evaluated_users),
+        "share_seen_before": _share_seen_before(examples),
+        "exclude_seen": exclude_seen,
         "cutoffs": CUTOFFS,
         "models": models,
+        "skipped": skipped,
+        "intervals": {name: bootstrap_interval(values, settings.seed) for name, values in gains.items()},
+        "slices": _by_slice(slices_of(sequences, users, examples, counts), rankings),
     }
+    if served == "two_stage":
+        lift = gains["two_stage"] - gains["two_tower"]
+        measured["second_stage_lift"] = float(lift.mean())
+        measured["second_stage_lift_interval"] = bootstrap_interval(lift, settings.seed)
+    return measured
 
 
-def _metrics(ranking: Ranking, counts: NDArray[np.int64]) -> dict[str, float]:
+def _scorers(
+    sequences: Sequences, counts: NDArray[np.int64], directory: Path, exclude_seen: bool
+) -> dict[str, Scorer | str]:
+    """The models by name; instead of one that is left out, the reason."""
+    model = load_model(directory)
+    scorers: dict[str, Scorer | str] = {
+        "popularity": PopularityScorer(counts),
+        "ease": EaseScorer(ease_weights(sequences))
+        if sequences.num_items <= MAX_EASE_ITEMS
+        else f"its matrix grows with the square of the catalogue, which has {sequences.num_items:,} items",
+        "covisitation": CovisitationScorer(directed_cooccurrence(sequences)),
+        "two_tower": TwoTowerScorer(model),
+        "two_stage": "the release has no second stage",
+    }
+    if (directory / SECOND_STAGE_FILE).exists():
+        scorers["two_stage"] = TwoStageScorer(model, directory, exclude_seen=exclude_seen)
+    return scorers
+
+
+def metrics_of(ranking: Ranking, counts: NDArray[np.int64]) -> dict[str, float]:
+    """All metrics by name; counts [num_items] say how popular each column is."""
     by_cutoff = {
         f"{name}_at_{k}": metric(ranking.ranks, k)
         for name, metric in (("hr", hr_at_k), ("ndcg", ndcg_at_k), ("mrr", mrr_at_k))
@@ -114,15 +153,36 @@ def _metrics(ranking: Ranking, counts: NDArray[np.int64]) -> dict[str, float]:
     }
 
 
+def _by_slice(slices: dict[str, Slice], rankings: dict[str, Ranking]) -> dict[str, Any]:
+    """NDCG@10 and HR@10 of every model on every slice; none where nobody is in it."""
+    return {
+        name: {
+            "title": part.title,
+            "note": part.note,
+            "num_users": int(part.users.sum()),
+            "models": {
+                model: {"ndcg_at_10": ndcg_at_k(ranks, 10), "hr_at_10": hr_at_k(ranks, 10)}
+                for model, ranking in rankings.items()
+                if len(ranks := ranking.ranks[part.users])
+            },
+        }
+        for name, part in slices.items()
+    }
+
+
+def _share_seen_before(examples: list[Example]) -> float:
+    return float(np.mean([bool((history == target).any()) for history, target in examples]))
+
+
 def _ratio(value: float, base: float) -> float:
     return value / max(base, 1e-9)
 
 
 def _headline(metrics: dict[str, Any]) -> str:
-    baselines = ", ".join(
-        f"{name} {metrics['models'][name]['ndcg_at_10']:.4f}" for name in ("popularity", "covisitation")
+    others = ", ".join(
+        f"{name} {values['ndcg_at_10']:.4f}" for name, values in metrics["models"].items() if name != metrics["served"]
     )
-    return f"NDCG@10 {metrics['ndcg_at_10']:.4f} and HR@200 {metrics['hr_at_200']:.4f} on test ({baselines})"
+    return f"NDCG@10 {metrics['ndcg_at_10']:.4f} and HR@200 {metrics['hr_at_200']:.4f} on test ({others})"
 
 
 if __name__ == "__main__":

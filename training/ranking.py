@@ -64,7 +64,7 @@ class TwoTowerScorer:
 def rank_held_out(scorer: Scorer, examples: list[Example], exclude_seen: bool = True) -> Ranking:
     """Rank each example's target among all items, without those that the user has touched where `exclude_seen`.
 
-    The target itself is never filtered.
+    A target that was touched before is then out of reach: its rank is infinite.
 
     Memory is bounded by MAX_SCORES_PER_CHUNK whatever the number of users and items.
     """
@@ -79,12 +79,11 @@ def rank_held_out(scorer: Scorer, examples: list[Example], exclude_seen: bool = 
         histories = [examples[i][0] for i in chunk]
         targets = np.array([examples[i][1] for i in chunk], dtype=np.int64) - 1
         scores = scorer.scores(histories)
-        of_target = scores[np.arange(len(chunk)), targets]
         if exclude_seen:
             for row, history in enumerate(histories):
                 scores[row, history - 1] = -np.inf
-        scores[np.arange(len(chunk)), targets] = of_target
-        ranks[chunk] = target_ranks(scores, targets)
+        out_of_reach = np.isneginf(scores[np.arange(len(chunk)), targets])
+        ranks[chunk] = np.where(out_of_reach, np.inf, target_ranks(scores, targets))
         best = np.argpartition(-scores, top_k - 1, axis=1)[:, :top_k]
         order = np.argsort(-np.take_along_axis(scores, best, axis=1), axis=1, kind="stable")
         recommended[chunk] = np.take_along_axis(best, order, axis=1)

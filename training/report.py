@@ -1,4 +1,4 @@
-"""The evaluation as a page for people: one table, two plots, and how the numbers came about."""
+"""The evaluation as a page for people: tables, plots, and how the numbers came about."""
 
 from pathlib import Path
 from typing import Any
@@ -12,67 +12,163 @@ TITLES = {
     "two_stage": "two towers and second stage",
     "two_tower": "two towers",
     "covisitation": "co-visitation",
+    "ease": "EASE, fading input",
     "popularity": "popularity",
 }
-COLUMNS = {
-    "hr_at_10": "HR@10",
-    "ndcg_at_10": "NDCG@10",
-    "mrr_at_10": "MRR@10",
-    "hr_at_50": "HR@50",
-    "hr_at_100": "HR@100",
-    "hr_at_200": "HR@200",
-    "coverage_at_10": "coverage@10",
-    "popularity_bias_at_10": "popularity bias@10",
-}
+MORE_COLUMNS = {"coverage_at_10": "coverage@10", "popularity_bias_at_10": "popularity bias@10"}
+METRICS = {"ndcg": "NDCG", "hr": "HR", "mrr": "MRR"}
+
+Models = dict[str, dict[str, float]]
 
 
 def write_report(directory: Path, metrics: dict[str, Any], training: dict[str, Any]) -> None:
-    """Write report.md, metrics_by_k.png and validation.png into `directory`."""
-    models: dict[str, dict[str, float]] = metrics["models"]
-    _plot_hit_rates(models, metrics["cutoffs"], directory / "metrics_by_k.png")
+    """Write report.md and its plots into `directory`."""
+    models: Models = {name: metrics["models"][name] for name in TITLES if name in metrics["models"]}
+    cutoffs: list[int] = metrics["cutoffs"]
+    _plot_by_cutoff(models, cutoffs, directory / "metrics_by_k.png")
+    _plot_intervals(models, metrics["intervals"], directory / "intervals.png")
     _plot_validation(training["history"], directory / "validation.png")
-    low, high = metrics["ndcg_at_10_interval"]
     lines = [
-        f"# Two towers on {training['dataset']}: model {training['fingerprint']}",
+        f"# {training['dataset']}: model {training['fingerprint']}",
         "",
-        f"Leave-one-out: the last item of each of {metrics['num_users']:,} users is ranked among all "
-        f"{training['num_items']:,} items, the seen ones filtered; the history includes the validation item. "
-        "Ties count half. Coverage is the share of the catalogue in anybody's first ten, popularity bias the mean "
-        "popularity percentile there (0.5: none).",
-        *(
-            [f"A random {metrics['num_users']:,} of {metrics['num_evaluable_users']:,} users were evaluated.", ""]
-            if metrics["num_users"] < metrics["num_evaluable_users"]
-            else [""]
-        ),
-        "| model | " + " | ".join(COLUMNS.values()) + " |",
-        "| --- |" + " --- |" * len(COLUMNS),
-        *(f"| {TITLES[name]} | " + " | ".join(f"{models[name][key]:.4f}" for key in COLUMNS) + " |" for name in models),
+        *_protocol(metrics, training),
         "",
-        f"NDCG@10 of the two towers: 95% bootstrap interval over users {low:.4f} to {high:.4f}; "
-        f"{metrics['lift_over_popularity']:.1f} times popularity, {metrics['lift_over_covisitation']:.2f} times "
-        "co-visitation.",
+        *_main_table(models, metrics["intervals"]),
         "",
-        "![Hit rate by cutoff](metrics_by_k.png)",
+        *_lift(metrics),
+        "![NDCG@10 with intervals](intervals.png)",
+        "![Metrics by cutoff](metrics_by_k.png)",
+        "",
+        "## All cutoffs",
+        "",
+        *_cutoff_table(models, cutoffs),
+        "",
+        "## Where it is cold, and after a cut in time",
+        "",
+        *_slice_table(models, metrics["slices"]),
+        "",
+        "## Training",
+        "",
+        *_training(training),
+        "",
         "![Validation while training](validation.png)",
-        "",
-        f"Trained for {training['epochs']:.1f} epochs, {training['steps']:,} steps and {training['seconds'] / 60:.1f} "
-        f"minutes of a budget of {training['train_minutes']:g}, with seed {training['seed']}"
-        + ("; ended early, as validation had levelled off." if training["ended_early"] else "."),
         "",
     ]
     (directory / "report.md").write_text("\n".join(lines), encoding="utf-8")
 
 
-def _plot_hit_rates(models: dict[str, dict[str, float]], cutoffs: list[int], path: Path) -> None:
-    figure, axes = plt.subplots(figsize=(6, 4))
-    for name, values in models.items():
-        axes.plot(cutoffs, [values[f"hr_at_{k}"] for k in cutoffs], marker="o", label=TITLES[name])
-    axes.set_xscale("log")
-    axes.set_xticks(cutoffs, [str(k) for k in cutoffs])
-    axes.set_xlabel("k")
-    axes.set_ylabel("hit rate at k")
-    axes.set_ylim(bottom=0)
-    axes.legend()
+def _protocol(metrics: dict[str, Any], training: dict[str, Any]) -> list[str]:
+    yield_seen = "the seen ones filtered" if metrics["exclude_seen"] else "the seen ones among them"
+    lines = [
+        f"Leave-one-out: the last item of each of {metrics['num_users']:,} users is ranked among all "
+        f"{training['num_items']:,} items, {yield_seen}; the history includes the validation item. Ties count half. "
+        "Coverage is the share of the catalogue in anybody's first ten, popularity bias the mean popularity percentile "
+        "there (0.5: none). Intervals are 95% bootstrap intervals over users."
+    ]
+    if metrics["num_users"] < metrics["num_evaluable_users"]:
+        lines += ["", f"A random {metrics['num_users']:,} of {metrics['num_evaluable_users']:,} users were evaluated."]
+    if metrics["exclude_seen"] and metrics["share_seen_before"] > 0:
+        lines += [
+            "",
+            f"{metrics['share_seen_before']:.1%} of the test items had been seen before and are out of reach for every "
+            "model, as seen items are not recommended again; EXCLUDE_SEEN=false trains, tests and serves otherwise.",
+        ]
+    lines += [f"\nLeft out: {TITLES[name]}, as {reason}." for name, reason in metrics["skipped"].items()]
+    return lines
+
+
+def _main_table(models: Models, intervals: dict[str, tuple[float, float]]) -> list[str]:
+    columns = ["NDCG@10", "95% interval", "HR@10", "MRR@10", "HR@200", *MORE_COLUMNS.values()]
+    rows = [
+        [
+            TITLES[name],
+            f"{values['ndcg_at_10']:.4f}",
+            f"{intervals[name][0]:.4f} to {intervals[name][1]:.4f}",
+            *(f"{values[key]:.4f}" for key in ("hr_at_10", "mrr_at_10", "hr_at_200", *MORE_COLUMNS)),
+        ]
+        for name, values in models.items()
+    ]
+    return _table(["model", *columns], rows)
+
+
+def _lift(metrics: dict[str, Any]) -> list[str]:
+    lines = [
+        f"NDCG@10 is {metrics['lift_over_popularity']:.1f} times that of popularity and "
+        f"{metrics['lift_over_covisitation']:.2f} times that of co-visitation.",
+        "",
+    ]
+    if "second_stage_lift" in metrics:
+        low, high = metrics["second_stage_lift_interval"]
+        lines += [
+            f"The second stage adds {metrics['second_stage_lift']:.4f} to the towers, user by user (interval {low:.4f} "
+            f"to {high:.4f}). It has learnt from the validation items, by which the towers have only been chosen.",
+            "",
+        ]
+    return lines
+
+
+def _cutoff_table(models: Models, cutoffs: list[int]) -> list[str]:
+    header = ["model", *(f"{title}@{k}" for title in METRICS.values() for k in cutoffs)]
+    rows = [
+        [TITLES[name], *(f"{values[f'{metric}_at_{k}']:.4f}" for metric in METRICS for k in cutoffs)]
+        for name, values in models.items()
+    ]
+    return _table(header, rows)
+
+
+def _slice_table(models: Models, slices: dict[str, Any]) -> list[str]:
+    rows = [
+        [part["title"], f"{part['num_users']:,}", *(_or_dash(part["models"].get(name)) for name in models)]
+        for part in slices.values()
+    ]
+    notes = [line for part in slices.values() if part["note"] for line in ("", part["note"])]
+    return [*_table(["NDCG@10 of", "users", *(TITLES[name] for name in models)], rows), *notes]
+
+
+def _or_dash(values: dict[str, float] | None) -> str:
+    return f"{values['ndcg_at_10']:.4f}" if values else "-"
+
+
+def _training(training: dict[str, Any]) -> list[str]:
+    ended = "; ended early, as validation had levelled off" if training["ended_early"] else ""
+    return [
+        f"The towers were trained for {training['epochs']:.1f} epochs, {training['steps']:,} steps and "
+        f"{training['seconds'] / 60:.1f} minutes{ended}; the budget for everything was {training['train_minutes']:g} "
+        f"minutes, the seed {training['seed']}.",
+        "",
+        f"On validation items: {training['second_stage']['outcome']}.",
+    ]
+
+
+def _table(header: list[str], rows: list[list[str]]) -> list[str]:
+    return [f"| {' | '.join(cells)} |" for cells in [header, ["---"] * len(header), *rows]]
+
+
+def _plot_by_cutoff(models: Models, cutoffs: list[int], path: Path) -> None:
+    figure, panels = plt.subplots(1, 2, figsize=(11, 4))
+    for axes, metric in zip(panels, ("hr", "ndcg"), strict=True):
+        for name, values in models.items():
+            axes.plot(cutoffs, [values[f"{metric}_at_{k}"] for k in cutoffs], marker="o", label=TITLES[name])
+        axes.set_xscale("log")
+        axes.set_xticks(cutoffs, [str(k) for k in cutoffs])
+        axes.set_xlabel("k")
+        axes.set_ylabel(f"{METRICS[metric]}@k")
+        axes.set_ylim(bottom=0)
+        axes.grid(alpha=0.3)
+    panels[0].legend()
+    figure.savefig(path, dpi=120, bbox_inches="tight")
+    plt.close(figure)
+
+
+def _plot_intervals(models: Models, intervals: dict[str, tuple[float, float]], path: Path) -> None:
+    figure, axes = plt.subplots(figsize=(6, 3))
+    for place, (name, values) in enumerate(reversed(models.items())):
+        low, high = intervals[name]
+        axes.plot([low, high], [place, place], color="tab:blue", linewidth=2)
+        axes.plot(values["ndcg_at_10"], place, marker="o", color="tab:blue")
+    axes.set_yticks(range(len(models)), [TITLES[name] for name in reversed(models)])
+    axes.set_xlabel("NDCG@10, 95% interval")
+    axes.set_xlim(left=0)
     axes.grid(alpha=0.3)
     figure.savefig(path, dpi=120, bbox_inches="tight")
     plt.close(figure)

@@ -94,7 +94,7 @@ def train_second_stage(
     validated = cross_validate(labelled, features.names, seed, started + FINAL_FIT_SHARE * budget_seconds)
     before = ndcg_gains(labelled.ranks, 10)
     lift, error = _mean_and_error(validated.gains - before, labelled.num_users)
-    shipped = lift > 1.96 * error
+    shipped = _helps(lift, error)
     if shipped:
         _ship(directory, tables, _fit(labelled, features.names, seed, validated.num_trees))
     found = f"second stage of {validated.num_trees} trees: {lift:+.4f} (standard error {error:.4f})"
@@ -205,6 +205,11 @@ def _mean_and_error(differences: NDArray[np.float64], num_users: int) -> tuple[f
     mean = differences.sum() / num_users
     variance = np.square(differences).sum() / num_users - mean**2
     return float(mean), float(np.sqrt(max(variance, 0.0) / num_users))
+
+
+def _helps(lift: float, standard_error: float) -> bool:
+    """Whether the 95% interval of the lift lies above 0."""
+    return lift > 1.96 * standard_error
 
 
 def _ship(directory: Path, tables: RankingTables, trees: lgb.Booster) -> None:

@@ -17,12 +17,13 @@ from recsys.model.files import VOCABULARY_FILE
 from recsys.model.vocabulary import Vocabulary
 from training.whole import only_one_at, whole_directory
 
-SEQUENCES_VERSION = 1
+SEQUENCES_VERSION = 2
 INTERACTIONS_FILE = "interactions.parquet"
 ITEM_METADATA_FILE = "items.parquet"
 MANIFEST_FILE = "manifest.json"
 ITEMS_ARRAY = "items.npy"
 OFFSETS_ARRAY = "offsets.npy"
+TIMES_ARRAY = "times.npy"
 HELD_OUT = 2
 MIN_EVALUATED_LENGTH = HELD_OUT + 1
 
@@ -34,6 +35,8 @@ class Sequences:
     items: NDArray[np.int32]
     offsets: NDArray[np.int64]
     vocabulary: Vocabulary
+    times: NDArray[np.int64]
+    """When each of `items` was touched; of several times in a row the first."""
 
     @property
     def num_users(self) -> int:
@@ -73,6 +76,12 @@ class Sequences:
         kept = position < self.train_lengths[users]
         return np.asarray(self.items)[kept], users[kept]
 
+    def train_share_after(self, time: int) -> float:
+        """The share of the training interactions that happened after `time`."""
+        users = np.repeat(np.arange(self.num_users), np.diff(self.offsets))
+        trained = np.arange(len(self.items)) - self.offsets[users] < self.train_lengths[users]
+        return float(np.mean(np.asarray(self.times)[trained] > time))
+
     def train_counts(self) -> NDArray[np.int64]:
         """[num_items + 1]: how often training saw each item; index 0, the padding, stays 0."""
         return np.bincount(self.train_events()[0], minlength=self.num_items + 1)
@@ -105,13 +114,14 @@ def load_sequences(processed_dir: Path, cache_root: Path) -> Sequences:
         items=np.load(cache / ITEMS_ARRAY, mmap_mode="r"),
         offsets=np.load(cache / OFFSETS_ARRAY),
         vocabulary=Vocabulary.load(cache / VOCABULARY_FILE),
+        times=np.load(cache / TIMES_ARRAY, mmap_mode="r"),
     )
 
 
 def _convert(processed_dir: Path, directory: Path) -> None:
     file = processed_dir / INTERACTIONS_FILE
     catalogue = pl.read_parquet(processed_dir / ITEM_METADATA_FILE, columns=["item_id"]).with_row_index("row")
-    events = pl.read_parquet(file, columns=["user_id", "item_id"])
+    events = pl.read_parquet(file, columns=["user_id", "item_id", "timestamp"])
     if events.height == 0:
         raise DataError("it holds no interactions; run `make data` again", file=file)
     new_user = (events["user_id"] != events["user_id"].shift(1)).fill_null(True)
@@ -138,6 +148,7 @@ def _convert(processed_dir: Path, directory: Path) -> None:
     index_of_row[order] = np.arange(1, catalogue.height + 1, dtype=np.int32)
     np.save(directory / ITEMS_ARRAY, index_of_row[rows])
     np.save(directory / OFFSETS_ARRAY, offsets)
+    np.save(directory / TIMES_ARRAY, events["timestamp"].to_numpy().astype(np.int64)[kept])
     Vocabulary(catalogue["item_id"][order].to_list()).save(directory / VOCABULARY_FILE)
 
 

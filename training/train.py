@@ -6,15 +6,8 @@ on where it was interrupted; run after success with the same data and settings i
 
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any
-
-# Read by OpenMP as torch is loaded. Threads that wait actively for each other lose whole time slices where the cores
-# are shared: beside two busy processes on two cores training was five times slower than with threads that sleep.
-os.environ["OMP_WAIT_POLICY"] = os.environ.get("OMP_WAIT_POLICY", "PASSIVE")
-# Batches differ in shape and every shape has its compiled products; the default, a thousand of them, takes a gigabyte.
-os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] = os.environ.get("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
 
 import numpy as np
 import polars as pl
@@ -58,17 +51,18 @@ METADATA_SCHEMA: dict[str, pl.DataType] = {
 
 def train(settings: JobSettings, recipe: Recipe | None = None) -> str:
     """The job. Raises JobError where there is no prepared data, DataError where it is too little to learn from."""
-    recipe = recipe or Recipe(max_history=settings.max_history)
     content_hash = data_content_hash(settings.processed_dir)
+    sequences = load_sequences(settings.processed_dir, settings.models_dir)
+    second_stage_seconds = min(MAX_SECOND_STAGE_SECONDS, SECOND_STAGE_SHARE * settings.train_minutes * 60)
+    budget_seconds = settings.train_minutes * 60 - second_stage_seconds
+    recipe = recipe or Recipe.for_budget(int(sequences.train_lengths.sum()), budget_seconds, settings.max_history)
     fingerprint = training_fingerprint(content_hash, settings, recipe)
     directory = settings.models_dir / fingerprint
     with only_one_at(directory):
         if directory.exists():
             _point_latest_at(directory)
             return f"{directory} is already trained on this data with these settings; nothing to do"
-        second_stage_seconds = min(MAX_SECOND_STAGE_SECONDS, SECOND_STAGE_SHARE * settings.train_minutes * 60)
         checkpoint_directory = settings.models_dir / f"{fingerprint}.checkpoint"
-        sequences = load_sequences(settings.processed_dir, settings.models_dir)
         counts = sequences.train_counts()
         _refuse_too_little(sequences, counts, settings.processed_dir / INTERACTIONS_FILE)
         torch.manual_seed(settings.seed)
@@ -81,7 +75,7 @@ def train(settings: JobSettings, recipe: Recipe | None = None) -> str:
             counts,
             recipe,
             seed=settings.seed,
-            budget_seconds=settings.train_minutes * 60 - second_stage_seconds,
+            budget_seconds=budget_seconds,
             checkpoint_directory=checkpoint_directory,
             exclude_seen=settings.exclude_seen,
         )

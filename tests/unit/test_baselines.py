@@ -50,10 +50,11 @@ def test_ppmi_vectors_put_neighbours_side_by_side(tmp_path: Path) -> None:
     assert ppmi_vectors(directed_cooccurrence(sequences), dim=64, seed=0).shape == (25, 64)
 
 
-def test_ranking_filters_seen_items_but_never_the_target() -> None:
+def test_ranking_filters_seen_items_where_they_are_not_to_come_again() -> None:
     scorer = PopularityScorer(np.array([0, 50, 40, 30, 20, 10]))
     examples = [(history(1, 2), 4), (history(1, 3, 2), 3), (history(5), 1)]
     ranking = rank_held_out(scorer, examples)
-    assert ranking.ranks.tolist() == [2.0, 1.0, 1.0]
+    assert ranking.ranks.tolist() == [2.0, np.inf, 1.0]
+    assert rank_held_out(scorer, examples, exclude_seen=False).ranks.tolist() == [4.0, 3.0, 1.0]
     assert ranking.recommended[0, :3].tolist() == [2, 3, 4]
     assert ranking.recommended[2, 0] == 0

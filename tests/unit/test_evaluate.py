@@ -25,6 +25,14 @@ def test_the_latest_model_is_tested_beside_its_baselines(tmp_path: Path) -> None
     assert metrics["ndcg_at_10"] > 5 * metrics["models"]["popularity"]["ndcg_at_10"]
     # What follows an item in a circle is known to co-visitation as well.
     assert metrics["models"]["covisitation"]["hr_at_10"] > 0.9
+    assert metrics["served"] == "two_stage"
+    assert set(metrics["models"]) == {"popularity", "ease", "covisitation", "two_tower", "two_stage"}
+    for metric in ("ndcg", "hr", "mrr"):
+        assert {f"{metric}_at_{k}" for k in (10, 50, 100, 200)} <= set(metrics["models"]["two_stage"])
+    low, high = metrics["second_stage_lift_interval"]
+    assert low <= metrics["second_stage_lift"] <= high
+    assert metrics["slices"]["short_histories"]["num_users"] == 0
+    assert metrics["slices"]["after_global_cut"]["num_users"] == 250
     low, high = metrics["ndcg_at_10_interval"]
     assert low <= metrics["ndcg_at_10"] <= high
     assert f"{metrics['ndcg_at_10']:.4f}" in line
@@ -34,7 +42,7 @@ def test_the_latest_model_is_tested_beside_its_baselines(tmp_path: Path) -> None
     report = settings.reports_dir / directory.name
     text = (report / "report.md").read_text()
     assert "| two towers |" in text
-    for image in ("metrics_by_k.png", "validation.png"):
+    for image in ("metrics_by_k.png", "intervals.png", "validation.png"):
         assert f"({image})" in text
         assert (report / image).stat().st_size > 1000
 

@@ -12,8 +12,8 @@ import torch
 
 from recsys.errors import DataError, JobError
 from recsys.model.files import CONFIG_FILE, ITEMS_FILE, TRAINING_FILE, VOCABULARY_FILE, WEIGHTS_FILE
-from recsys.model.two_tower import TwoTower, TwoTowerConfig, load_model
 from recsys.model.release import SECOND_STAGE_FILES
+from recsys.model.two_tower import TwoTower, TwoTowerConfig, load_model
 from recsys.model.vocabulary import Vocabulary
 from tests.unit.sequence_fixtures import cyclic_sequences, job_settings, write_processed
 from training.content_features import content_features
@@ -201,3 +201,10 @@ def test_a_loss_that_is_not_finite_ends_the_training(tmp_path: Path) -> None:
     )
     with pytest.raises(JobError, match="the loss is nan at step 0"):
         trainer.run()
+
+
+def test_a_large_log_with_a_large_budget_gets_a_wider_model() -> None:
+    assert Recipe.for_budget(1_000_000, 26 * 60, 200).embedding_dim == 256
+    assert Recipe.for_budget(1_000_000, 8 * 60, 200) == Recipe()
+    assert Recipe.for_budget(100_000, 26 * 60, 200) == Recipe()
+    assert Recipe.for_budget(20_000_000, 26 * 60, 50) == Recipe(max_history=50)

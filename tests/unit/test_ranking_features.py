@@ -1,0 +1,181 @@
+"""The features of the second stage: hand-made tables, and the same numbers in training as in serving."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from recsys.errors import ReleaseDamaged
+from recsys.model.files import RANKING_TABLES_FILE, SECOND_STAGE_FILE
+from recsys.model.neighbours import Neighbours
+from recsys.model.ranking_features import NEVER, RankingFeatures
+from recsys.model.ranking_tables import RankingTables
+from recsys.model.release import Release
+from recsys.model.second_stage import SecondStage
+from recsys.model.two_tower import load_model
+from tests import toy
+from training.candidates import ExactRetrieval
+from training.ranking_tables import ranking_tables, strongest
+from training.register import describe_release
+from training.second_stage import label, train_second_stage
+from training.sequences import load_sequences
+
+MATRIX = np.array([[0, 0, 0, 0], [0, 0, 5, -7], [0, 1, 0, 2], [0, 3, 0, 0]], dtype=np.float32)
+
+
+def test_neighbours_are_the_strongest_of_a_row_and_looked_up_by_column() -> None:
+    neighbours = strongest(MATRIX)
+    column_of = np.array([-1, 1, -1, 0], dtype=np.int32)
+    found = neighbours.between(np.array([1, 2, 2]), column_of, 2)
+    assert found.tolist() == [[-7, 0], [2, 1], [2, 1]]
+    assert neighbours.between(np.array([], dtype=np.int64), column_of, 2).shape == (0, 2)
+
+
+def test_of_large_catalogues_few_neighbours_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("training.ranking_tables.MAX_ENTRIES", 3)
+    neighbours = strongest(MATRIX)
+    assert neighbours.items.tolist() == [3, 3, 1]
+    assert neighbours.weights.tolist() == [-7, 2, 3]
+
+
+def toy_features(num_items: int = 3) -> RankingFeatures:
+    matrix = strongest(MATRIX)
+    nothing = Neighbours(np.zeros(num_items + 2, dtype=np.int64), np.zeros(0, np.int32), np.zeros(0, np.float32))
+    one_per_item = np.arange(num_items + 1, dtype=np.float32)
+    unknown = np.full(num_items + 1, np.nan, dtype=np.float32)
+    per_item = dict.fromkeys(("popularity", "usual_step", "usual_share", "audience"), one_per_item)
+    tables = RankingTables(
+        matrix, matrix, nothing, nothing, matrix, **per_item, year=one_per_item + 2000, log_price=unknown
+    )
+    embeddings = np.array([[1, 0, 0.5], [0, 1, 0.25], [1, 1, 0]], dtype=np.float32)
+    content = np.array([[0, 0], [1, 0], [1, 0], [0, 1]], dtype=np.uint8)
+    return RankingFeatures(tables, embeddings, content)
+
+
+def test_a_hand_computed_table() -> None:
+    history, candidates = np.array([3, 1, 2]), np.array([1, 3])
+    features = toy_features().of(history, candidates, np.array([2, 1, 1], dtype=np.float32))
+    expected = {
+        "tower_score": [2.5, 3.0],
+        "tower_behind_best": [-0.5, 0.0],
+        "tower_rank": [1, 0],
+        "tower_bias": [0.5, 0.0],
+        "popularity": [1, 3],
+        "history_length": [3, 3],
+        "times_seen": [1, 1],
+        "steps_since_seen": [1, 2],
+        "next_items_0": [1, 2],
+        "next_items_1": [0, -7],
+        "next_items_2": [3, 0],
+        "next_items_0.8": [1 + 0.64 * 3, 2 - 0.8 * 7],
+        "next_items_strongest": [3, 2],
+        "next_items_strongest_age": [2, 0],
+        "next_items_count": [2, 1],
+        "session_0": [0, 0],
+        "session_strongest_age": [NEVER, NEVER],
+        "ease_1.0": [4, -5],
+        "similarity_0": [0, 2**-0.5],
+        "similarity_highest": [1, 1],
+        "content_0": [1, 0],
+        "year_distance_0": [1, 1],
+        "year_distance": [1, 1],
+    }
+    for name, values in expected.items():
+        assert features[name].tolist() == pytest.approx(values), name
+    assert np.isnan(features["price_distance"]).all()
+    log_probability = features["tower_log_probability"]
+    assert np.exp(log_probability).sum() == pytest.approx(1)
+    assert log_probability[1] - log_probability[0] == pytest.approx(0.5)
+
+
+def test_the_order_of_candidates_makes_no_difference() -> None:
+    features, history, query = toy_features(), np.array([2, 1]), np.array([1, 2, 1], dtype=np.float32)
+    one_way = features.matrix(history, np.array([1, 2, 3]), query)
+    other_way = features.matrix(history, np.array([3, 1, 2]), query)
+    np.testing.assert_allclose(other_way, one_way[[2, 0, 1]], rtol=1e-6)
+
+
+def test_an_item_table_without_content_has_the_same_features() -> None:
+    bare = toy_features()
+    bare._content, bare._content_weights = np.zeros((4, 0), np.uint8), np.zeros(0, np.float32)
+    features = bare.of(np.array([1]), np.array([2, 3]), np.zeros(3, np.float32))
+    assert features["content_0"].tolist() == [0, 0]
+    assert list(features) == toy_features().names
+
+
+@pytest.fixture
+def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The toy shop with a second stage, whether it helps or not."""
+    monkeypatch.setattr("training.second_stage.MIN_USERS", 1)
+    monkeypatch.setattr("training.second_stage._helps", lambda *_: True)
+    settings = toy.job_settings(tmp_path)
+    toy.write_prepared(settings)
+    directory = toy.write_model(settings, "first", seed=1)
+    sequences = load_sequences(settings.processed_dir, settings.models_dir)
+    sequences.vocabulary.save(directory / "vocabulary.json")
+    train_second_stage(directory, sequences, exclude_seen=True, seed=1, budget_seconds=20)
+    return directory
+
+
+def test_training_and_serving_compute_the_same_numbers(
+    directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Features as they are made for training, and as the release makes them of the raw ids of a request."""
+    settings = toy.job_settings(tmp_path)
+    sequences = load_sequences(settings.processed_dir, settings.models_dir)
+    model = load_model(directory)
+    retrieval = ExactRetrieval(model, exclude_seen=True, num_candidates=1000)
+    trained_on = RankingFeatures(
+        ranking_tables(sequences, directory / "items.jsonl"), retrieval.candidate_embeddings, model.content.numpy()
+    )
+    examples = [sequences.validation(int(user)) for user in sequences.evaluated_users]
+    labelled = label(examples, retrieval, trained_on, 200, until=torch.inf)
+
+    served: list[np.ndarray] = []
+
+    def remember(self: SecondStage, history: np.ndarray, candidates: np.ndarray, query: np.ndarray) -> np.ndarray:
+        served.append(self._features.matrix(history, candidates, query))
+        return np.zeros(len(candidates))
+
+    monkeypatch.setattr(SecondStage, "score", remember)
+    describe_release(directory)
+    release = Release.load(1, directory)
+    item_id = release.vocabulary.item_id
+    _, retrieved = retrieval.search([history for history, _ in examples])
+    for (history, target), found in zip(examples, retrieved, strict=True):
+        if target in found.candidates:
+            release.rank([item_id(int(i)) for i in history], [item_id(int(i)) for i in found.candidates])
+    assert len(served) == len(labelled.features) > 3
+    for in_serving, in_training in zip(served, labelled.features, strict=True):
+        np.testing.assert_allclose(in_serving, in_training, rtol=1e-5, atol=1e-5)
+
+
+def test_a_release_with_a_second_stage_ranks_by_it(directory: Path) -> None:
+    describe_release(directory)
+    release = Release.load(1, directory)
+    assert release.manifest.has_second_stage
+    recent, candidates = toy.ITEM_IDS[:5], [*toy.ITEM_IDS[5:40], "?", toy.ITEM_IDS[5]]
+    scores = release.rank(recent, candidates)
+    assert scores is not None
+    assert scores[-2] is None
+    assert scores[-1] == scores[0]
+    by_towers = release.score(release.encode(recent), candidates)
+    assert scores[:-2] != by_towers[:-2]
+    assert release.rank(["?"], candidates) is None
+
+
+@pytest.mark.parametrize("name", [SECOND_STAGE_FILE, RANKING_TABLES_FILE])
+def test_a_release_that_lost_half_of_its_second_stage_is_refused(directory: Path, name: str) -> None:
+    describe_release(directory)
+    (directory / name).unlink()
+    with pytest.raises(ReleaseDamaged, match=name):
+        Release.load(1, directory)
+
+
+def test_trees_for_other_features_are_refused(directory: Path) -> None:
+    file = directory / SECOND_STAGE_FILE
+    file.write_text(file.read_text().replace("tower_rank", "tower_rang"))
+    describe_release(directory)
+    with pytest.raises(ReleaseDamaged, match="other features"):
+        Release.load(1, directory)
