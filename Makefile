@@ -41,7 +41,7 @@ demo: $(VENV)/local ## Prepare, train and serve on this machine, without Docker;
 
 .PHONY: pipeline
 pipeline: $(JOB_NEEDS) ## All jobs in their order; what is there already is kept
-	@$(WITH_STORES) $(MAKE) data train evaluate register index seed
+	@$(WITH_STORES) $(MAKE) data train evaluate register index seed promote
 
 .PHONY: data
 data: $(JOB_NEEDS) ## Prepare DATASET (shop, ml-latest-small, ..., amazon-<category>, csv) from DATA_SOURCE or the network
@@ -60,12 +60,32 @@ register: $(JOB_NEEDS) ## Make the model a version in the MLflow registry
 	@$(WITH_STORES) $(JOB) training.register
 
 .PHONY: index
-index: $(JOB_NEEDS) ## Build and verify that version's Qdrant collection, then make it the champion
+index: $(JOB_NEEDS) ## Build and verify that version's Qdrant collection
 	@$(WITH_STORES) $(JOB) training.index
 
 .PHONY: seed
 seed: $(JOB_NEEDS) ## Fill Redis with histories, attributes and popular items
 	@$(WITH_STORES) $(JOB) training.seed
+
+.PHONY: promote
+promote: $(JOB_NEEDS) ## Make VERSION (the newest) the champion, once it is verified and warm; FORCE=1 if it is worse
+	@$(WITH_STORES) $(JOB) training.promote
+
+.PHONY: rollback
+rollback: $(JOB_NEEDS) ## Make the champion before the champion again
+	@$(WITH_STORES) $(JOB) training.rollback
+
+.PHONY: releases
+releases: $(JOB_NEEDS) ## List versions, aliases, metrics, age and size
+	@$(WITH_STORES) $(JOB) training.releases
+
+.PHONY: prune
+prune: $(JOB_NEEDS) ## Remove all but the newest KEEP (3) collections, and nothing that serves
+	@$(WITH_STORES) $(JOB) training.prune
+
+.PHONY: precompute
+precompute: $(JOB_NEEDS) ## Write every active user's list by the champion to Redis
+	@$(WITH_STORES) $(JOB) training.precompute
 
 # --- development ------------------------------------------------------------------------------------------------------
 

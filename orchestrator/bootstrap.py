@@ -9,9 +9,11 @@ from qdrant_client import AsyncQdrantClient
 
 from orchestrator.lookout import Lookout
 from orchestrator.settings import OrchestratorSettings
+from orchestrator.variants import Variants
 from recsys.adapters.http_clients import HttpFeatureStore, HttpRanker, open_session
 from recsys.adapters.qdrant_candidate_index import TIMEOUT_SECONDS, QdrantCandidateIndex
 from recsys.adapters.qdrant_edge_candidate_index import QdrantEdgeCandidateIndex
+from recsys.experiment import Experiment
 from recsys.pipeline import RecommendationPipeline
 from recsys.ports import FeatureStore
 
@@ -23,6 +25,7 @@ class Orchestrator:
     """What the endpoints work with."""
 
     pipeline: RecommendationPipeline
+    variants: Variants
     features: FeatureStore
     index: Index
     lookout: Lookout
@@ -43,13 +46,15 @@ async def open_orchestrator(settings: OrchestratorSettings) -> AsyncIterator[Orc
             index,
             ranker,
             index,
-            serving_release=lambda: lookout.release,
+            serving=lambda: lookout.releases,
             num_candidates=settings.num_candidates,
             deadline_seconds=settings.deadline_ms / 1000,
         )
         watching = asyncio.create_task(lookout.run(pipeline.remember_popular))
         stack.callback(watching.cancel)
-        yield Orchestrator(pipeline, features, index, lookout)
+        variants = Variants(pipeline, lookout, Experiment.parse(settings.experiment), settings.shadow)
+        stack.push_async_callback(variants.close)
+        yield Orchestrator(pipeline, variants, features, index, lookout)
 
 
 def _open_index(settings: OrchestratorSettings) -> Index:

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import Depends, Path, Query, Request
+from fastapi import Depends, Header, Path, Query, Request
 
 from orchestrator.bootstrap import Orchestrator
 from recsys.adapters.fastapi_service import create_router
@@ -34,9 +34,9 @@ Opened = Annotated[Orchestrator, Depends(orchestrator)]
 
 
 async def serving_release(opened: Opened) -> int:
-    release = opened.lookout.release
+    release = opened.lookout.champion
     if release is None:
-        raise ReleaseNotLoaded("no release serves yet; train, register and index one")
+        raise ReleaseNotLoaded("no release serves yet; train, register, index and promote one")
     return release
 
 
@@ -46,8 +46,12 @@ TopK = Annotated[int, Query(ge=1, le=MAX_TOP_K)]
 
 
 @router.post("/recommendations", tags=["recommendations"], summary="What this user should see next")
-async def recommend(request: RecommendationRequest, opened: Opened) -> RecommendationAnswer:
-    answer = await opened.pipeline.recommend(request)
+async def recommend(
+    request: RecommendationRequest,
+    opened: Opened,
+    x_variant: Annotated[str | None, Header(description="Asks for a variant in spite of the split, for tests.")] = None,
+) -> RecommendationAnswer:
+    answer = await opened.variants.recommend(request, x_variant)
     ANSWERS.labels(answer.tier, answer.tier_reason).inc()
     for stage, spent_ms in answer.timings_ms.items():
         STAGES.labels(stage).observe(spent_ms / 1000)
@@ -58,6 +62,7 @@ async def recommend(request: RecommendationRequest, opened: Opened) -> Recommend
         tier=answer.tier,
         tier_reason=answer.tier_reason,
         release=answer.release,
+        variant=answer.variant,
         timings_ms=answer.timings_ms,
     )
     return answer
@@ -92,14 +97,14 @@ async def find_items(
     limit: TopK = 20,
 ) -> ItemsAnswer:
     found = await opened.index.find_by_title(release, query, limit)
-    return ItemsAnswer(
-        items=[ItemAnswer(item_id=each.item_id, title=each.title, metadata=each.metadata) for each in found]
-    )
+    return ItemsAnswer(items=[_shown(each) for each in found])
 
 
 @router.post("/events", tags=["events"], summary="What users just did; the next recommendation knows it")
 async def record(events: Events, opened: Opened) -> EventsRecorded:
-    return await opened.features.record(events)
+    recorded = await opened.features.record(events)
+    opened.variants.count_events(events)
+    return recorded
 
 
 def _shown(described: CatalogueItem) -> ItemAnswer:

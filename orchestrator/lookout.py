@@ -1,10 +1,12 @@
-"""What the orchestrator learns ahead of requests: which release serves, and what is popular."""
+"""What the orchestrator learns ahead of requests: which releases serve, and what is popular."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 import structlog
 
+from recsys.contracts.retrieval import ServingReleases
 from recsys.errors import ReleaseError, UpstreamError
 from recsys.ports import QueryEncoder
 
@@ -22,26 +24,46 @@ class Lookout:
         self._encoder = encoder
         self._open_collection = open_collection
         self._refresh_seconds = refresh_seconds
-        self.release: int | None = None
+        self.releases: ServingReleases | None = None
+        """What is whole: loaded by the ranker, with its collection open."""
         self.dependencies = dict.fromkeys(("ranker", "index", "feature_service"), "not asked yet")
         """`ok`, or what is wrong, by name."""
 
+    @property
+    def champion(self) -> int | None:
+        return self.releases.champion if self.releases else None
+
+    @property
+    def challenger(self) -> int | None:
+        return self.releases.challenger if self.releases else None
+
     async def run(self, remember_popular: Callable[[], Awaitable[None]]) -> None:
         while True:
-            await self._look("ranker", self._find_release)
+            await self._look("ranker", self._find_releases)
             await self._look("feature_service", remember_popular)
             await asyncio.sleep(self._refresh_seconds)
 
-    async def _find_release(self) -> None:
-        release = await self._encoder.serving_release()
-        if release != self.release or self.dependencies["index"] != OK:
-            await self._look("index", lambda: self._open_collection(release))
-            log.info("release_found", release=release, before=self.release, index=self.dependencies["index"])
-            self.release = release
+    async def _find_releases(self) -> None:
+        """Take over what the ranker has, a role at a time: a release whose collection cannot be opened leaves the one
+        before in its role."""
+        found = await self._encoder.releases()
+        if found == self.releases and self.dependencies["index"] == OK:
+            return
+        if found.challenger is not None and not await self._look(
+            "index", partial(self._open_collection, found.challenger)
+        ):
+            found = found.model_copy(update={"challenger": None})
+        if await self._look("index", partial(self._open_collection, found.champion)):
+            self.releases = found
+            log.info("releases_found", champion=found.champion, challenger=found.challenger)
 
-    async def _look(self, name: str, look: Callable[[], Awaitable[None]]) -> None:
+    async def _look(self, name: str, look: Callable[[], Awaitable[None]]) -> bool:
         try:
             await look()
-            self.dependencies[name] = OK
         except (UpstreamError, ReleaseError) as error:
+            if str(error) != self.dependencies[name]:
+                log.warning("dependency_missing", name=name, problem=str(error))
             self.dependencies[name] = str(error)
+            return False
+        self.dependencies[name] = OK
+        return True

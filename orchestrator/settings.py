@@ -3,8 +3,10 @@
 from pathlib import Path
 from typing import Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from recsys.experiment import Experiment
 
 
 class OrchestratorSettings(BaseSettings):
@@ -22,7 +24,17 @@ class OrchestratorSettings(BaseSettings):
     """How many items are retrieved for the ranker to choose from."""
     refresh_seconds: float = Field(default=1.0, gt=0)
     """How often the serving release and the popular items are looked up ahead of requests."""
+    experiment: str = "champion:100"
+    """Percent of the users per variant, as `champion:90,challenger:10`."""
+    shadow: bool = False
+    """Whether the challenger is also asked beside answers of the champion, to log how the two differ."""
     log_level: str = Field(default="info", validation_alias="LOG_LEVEL")
+
+    @field_validator("experiment")
+    @classmethod
+    def _splits(cls, text: str) -> str:
+        Experiment.parse(text)
+        return text
 
     @model_validator(mode="after")
     def _has_an_index(self) -> Self:

@@ -1,24 +1,39 @@
-"""The ranker's composition root, and the watch that keeps it on the champion."""
+"""The ranker's composition root, and the watch that keeps it on the releases that the registry's aliases name."""
 
 import asyncio
+import gc
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TypeVar
 
 import structlog
 import torch
+from prometheus_client import Counter, Gauge
 
 from ranker_service.settings import RankerSettings
 from recsys.adapters.torch_ranker import TorchRanker
 from recsys.errors import ReleaseError, UpstreamError
 from recsys.model.local_releases import LocalReleases
-from recsys.model.registry import ModelRegistry
+from recsys.model.registry import CHALLENGER, CHAMPION, NEXT, PREVIOUS, ModelRegistry
+
+WATCHED = (CHAMPION, NEXT, CHALLENGER, PREVIOUS)
+"""Most urgent first."""
+SERVING = Gauge("tandem_release", "The version behind each role.", ["role"], multiprocess_mode="mostrecent")
+FAILURES = Counter("tandem_release_failures_total", "Attempts to load a release that failed.")
+# A release that cannot be had must never take the one that serves with it, whatever is full: memory (torch says so
+# with a RuntimeError), or the disk.
+SURVIVED = (UpstreamError, ReleaseError, OSError, MemoryError, RuntimeError)
+
+T = TypeVar("T")
 
 log = structlog.get_logger()
 
 
-class ChampionWatch:
-    """Loads whatever release is the champion, beside the one that serves, and swaps when it is warm.
+class ReleaseWatch:
+    """Loads whatever the aliases name, beside what serves, and swaps when it is warm.
 
-    What goes wrong leaves the old release serving and stands in `problem` until it is right again.
+    What goes wrong leaves the old releases serving and stands in `problems` until it is right again.
     """
 
     def __init__(self, settings: RankerSettings, ranker: TorchRanker) -> None:
@@ -27,43 +42,71 @@ class ChampionWatch:
         self._poll_seconds = settings.poll_seconds
         # One thread, so that loading cannot take more than one core from the requests.
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="releases")
-        self.serving: int | None = None
-        self.problem: str | None = "no release was looked for yet"
+        self._known: dict[str, int] = {}
+
+    @property
+    def problems(self) -> list[str]:
+        return self._ranker.problems
 
     async def run(self) -> None:
         while True:
-            try:
-                await self._look()
-                self.problem = None
-            except (UpstreamError, ReleaseError) as error:
-                if str(error) != self.problem:
-                    log.warning("champion_not_loaded", problem=str(error), serving=self.serving)
-                self.problem = str(error)
+            problems = await self._look()
+            for problem in set(problems) - set(self._ranker.problems):
+                log.warning("release_not_loaded", problem=problem, champion=self._ranker.champion)
+            self._ranker.problems = problems
             await asyncio.sleep(self._poll_seconds)
 
     def close(self) -> None:
         self._thread.shutdown(wait=False, cancel_futures=True)
 
-    async def _look(self) -> None:
-        loop = asyncio.get_running_loop()
+    async def _look(self) -> list[str]:
+        """Go after the aliases once; returns what went wrong."""
+        problems = []
         try:
-            version = await loop.run_in_executor(self._thread, self._releases.champion)
-        except UpstreamError:
-            if self.serving is None and (last := self._releases.last_champion()) is not None:
-                await self._serve(last)
-            raise
-        if version is not None and version != self.serving:
-            await self._serve(version)
+            aliases = await self._in_thread(self._releases.aliases)
+        except UpstreamError as error:
+            problems.append(str(error))
+            aliases = self._known or await self._in_thread(self._releases.last_aliases)
+        named = {alias: aliases[alias] for alias in WATCHED if alias in aliases}
+        for version in dict.fromkeys(named.values()):
+            if version in self._ranker.loaded:
+                continue
+            try:
+                self._ranker.add(await self._in_thread(self._releases.load, version))
+                log.info("release_loaded", release=version)
+            except SURVIVED as error:
+                FAILURES.inc()
+                problems.append(f"release {version}: {error or type(error).__name__}")
+        await self._appoint(named)
+        return problems
 
-    async def _serve(self, version: int) -> None:
-        loop = asyncio.get_running_loop()
-        release = await loop.run_in_executor(self._thread, self._releases.load, version)
-        self._ranker.serve(release)
-        self._releases.remember_champion(version)
-        log.info("release_serving", release=version, replaced=self.serving, items=len(release.vocabulary))
-        self.serving = version
+    async def _appoint(self, named: dict[str, int]) -> None:
+        """Give the loaded releases their roles; a role whose release could not be loaded stays with the old one."""
+        champion = named.get(CHAMPION)
+        if champion not in self._ranker.loaded:
+            champion = self._ranker.champion
+        if champion is None or (named == self._known and champion == self._ranker.champion):
+            return
+        challenger = named.get(CHALLENGER)
+        self._ranker.appoint(champion, challenger if challenger in self._ranker.loaded else None)
+        self._ranker.retire(named.values())
+        for role in WATCHED:
+            SERVING.labels(role).set(named.get(role, 0))
+        SERVING.labels(CHAMPION).set(champion)
+        log.info("releases_appointed", **{**named, CHAMPION: champion})
+        try:
+            await self._in_thread(self._releases.remember, named)
+        except OSError as error:
+            log.warning("aliases_not_remembered", problem=str(error))
+        if all(version in self._ranker.loaded for version in named.values()):
+            self._known = named
+
+    async def _in_thread(self, work: Callable[..., T], *arguments: object) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, partial(work, *arguments))
 
 
-def use_one_thread() -> None:
-    """One request's matrices are small: a second thread costs more in waiting than it computes."""
+def tune_process() -> None:
+    """One request's matrices are small: a second thread costs more in waiting than it computes. And garbage is
+    collected seldom: a full collection walks through every object of the process, which a request would wait for."""
     torch.set_num_threads(1)
+    gc.set_threshold(50_000, 50, 100)

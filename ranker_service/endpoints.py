@@ -6,7 +6,7 @@ from fastapi import APIRouter, Depends, Request
 
 from recsys.adapters.torch_ranker import TorchRanker
 from recsys.contracts.ranking import RankedScores, RankRequest
-from recsys.contracts.retrieval import EncodeRequest, QueryEmbedding, ServingRelease
+from recsys.contracts.retrieval import EncodeRequest, QueryEmbedding, ServingReleases
 
 router = APIRouter(prefix="/v1", tags=["ranking"])
 
@@ -21,7 +21,7 @@ Ranker = Annotated[TorchRanker, Depends(torch_ranker)]
 
 @router.post("/encode", summary="Recent items to a query embedding")
 async def encode(request: EncodeRequest, ranker: Ranker) -> QueryEmbedding:
-    return await ranker.encode(request.recent_items)
+    return await ranker.encode(request.recent_items, request.release)
 
 
 @router.post("/rank", summary="Scores for candidates")
@@ -29,6 +29,6 @@ async def rank(request: RankRequest, ranker: Ranker) -> RankedScores:
     return await ranker.rank(request.recent_items, request.candidate_items, request.release)
 
 
-@router.get("/release", summary="The release that serves now")
-async def release(ranker: Ranker) -> ServingRelease:
-    return ServingRelease(release=await ranker.serving_release())
+@router.get("/releases", summary="Which releases serve, and as what")
+async def releases(ranker: Ranker) -> ServingReleases:
+    return await ranker.releases()

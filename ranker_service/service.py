@@ -14,7 +14,7 @@ os.environ["OPENBLAS_NUM_THREADS"] = os.environ.get("OPENBLAS_NUM_THREADS", "1")
 import bentoml
 from starlette.exceptions import HTTPException
 
-from ranker_service.bootstrap import ChampionWatch, use_one_thread
+from ranker_service.bootstrap import ReleaseWatch, tune_process
 from ranker_service.endpoints import router
 from ranker_service.settings import RankerSettings
 from recsys.adapters.fastapi_service import create_api
@@ -40,9 +40,9 @@ class RankerService:
     def __init__(self) -> None:
         settings = RankerSettings()
         configure_logging("ranker_service", settings.log_level)
-        use_one_thread()
+        tune_process()
         api.state.ranker = TorchRanker()
-        self._watch = ChampionWatch(settings, api.state.ranker)
+        self._watch = ReleaseWatch(settings, api.state.ranker)
         self._watching: asyncio.Task[None] | None = None
 
     @bentoml.on_startup
@@ -56,8 +56,9 @@ class RankerService:
         self._watch.close()
 
     async def __is_ready__(self) -> bool:
-        if self._watch.serving is None:
-            raise HTTPException(
-                503, detail=f"no release is loaded: {self._watch.problem or 'there is no champion yet'}"
-            )
+        problems = "; ".join(self._watch.problems)
+        if api.state.ranker.champion is None:
+            raise HTTPException(503, detail=f"no release is loaded: {problems or 'there is no champion yet'}")
+        if problems:  # ready all the same, by the release before; an exception is how BentoML takes a text
+            raise HTTPException(200, detail=f"release {api.state.ranker.champion} serves, but: {problems}")
         return True

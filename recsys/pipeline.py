@@ -5,15 +5,22 @@ features -> encode -> retrieve -> rank -> rules; what each stage does when it fa
 
 import uuid
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from recsys.contracts.base import MAX_CANDIDATES, MAX_HISTORY
 from recsys.contracts.features import PopularItem, UserFeatures
 from recsys.contracts.ranking import RankedScores
-from recsys.contracts.recommendation import RecommendationAnswer, RecommendationList, RecommendationRequest, Tier
-from recsys.contracts.retrieval import Candidate, CatalogueItem
+from recsys.contracts.recommendation import (
+    Provenance,
+    RecommendationAnswer,
+    RecommendationList,
+    RecommendationRequest,
+    Tier,
+)
+from recsys.contracts.retrieval import Candidate, CatalogueItem, QueryEmbedding, ServingReleases
 from recsys.deadline import Deadline
 from recsys.errors import ReleaseMismatch
+from recsys.experiment import CHAMPION
 from recsys.ports import CandidateIndex, Catalogue, FeatureStore, QueryEncoder, Ranker
 from recsys.rules import ScoredItem, best_first, by_popularity, describe, pick
 from recsys.stages import Stage, Trip
@@ -28,6 +35,7 @@ class Shortlist:
     described: dict[str, CatalogueItem]
     exclude: Collection[str] = ()
     """What must not be picked from it."""
+    provenance: Provenance = field(default_factory=Provenance)
 
 
 class RecommendationPipeline:
@@ -39,7 +47,7 @@ class RecommendationPipeline:
         ranker: Ranker,
         catalogue: Catalogue,
         *,
-        serving_release: Callable[[], int | None],
+        serving: Callable[[], ServingReleases | None],
         num_candidates: int,
         deadline_seconds: float,
     ) -> None:
@@ -48,12 +56,15 @@ class RecommendationPipeline:
         self._index = index
         self._ranker = ranker
         self._catalogue = catalogue
-        self._serving_release = serving_release
+        self._serving = serving
         self._num_candidates = num_candidates
         self._deadline_seconds = deadline_seconds
         self._last_popular: list[PopularItem] = []
 
-    async def recommend(self, request: RecommendationRequest) -> RecommendationAnswer:
+    async def recommend(
+        self, request: RecommendationRequest, variant: str = CHAMPION, release: int | None = None
+    ) -> RecommendationAnswer:
+        """The answer by `release`, which plays the part of `variant`; by the ranker's champion where none is given."""
         trip = Trip(Deadline(self._deadline_seconds))
 
         user = await trip.attempt(Stage.FEATURES, self._features.user_features(request.user_id))
@@ -65,12 +76,13 @@ class RecommendationPipeline:
             trip.lower(Tier.POPULAR, "unknown_user")
 
         if request.candidate_items is not None:
-            shortlist = await self._rank_given(trip, recent_items, request.candidate_items)
+            shortlist = await self._rank_given(trip, recent_items, request.candidate_items, release)
             considered = len(request.candidate_items)
             picked = pick(shortlist.ranked, set(request.exclude_items), request.top_k)
         else:
             seen = {*user.seen_items, *user.recent_items, *request.session_items}
-            shortlist = await self._retrieve_and_rank(trip, recent_items, seen, set(request.exclude_items))
+            unwanted = set(request.exclude_items)
+            shortlist = await self._retrieve_and_rank(trip, user, recent_items, seen, unwanted, release)
             considered = len(shortlist.ranked)
             picked = pick(shortlist.ranked, shortlist.exclude, request.top_k)
             if len(picked) < request.top_k and trip.tier in (Tier.PERSONALIZED, Tier.RETRIEVED):
@@ -79,14 +91,16 @@ class RecommendationPipeline:
         described = await self._describe(trip, picked, shortlist)
         trip.timings_ms["total"] = round(trip.deadline.elapsed() * 1000, 3)
         return RecommendationAnswer(
-            recommendation_id=uuid.uuid4().hex,
+            recommendation_id=f"{uuid.uuid4().hex}.{variant}",
             user_id=request.user_id,
             recommendations=describe(picked, described),
             total_candidates=considered,
             tier=trip.tier,
             tier_reason=trip.reason,
             release=shortlist.release,
+            variant=variant,
             timings_ms=trip.timings_ms,
+            debug=shortlist.provenance if request.debug else None,
         )
 
     async def popular(self, top_k: int) -> RecommendationList:
@@ -102,65 +116,108 @@ class RecommendationPipeline:
         self._last_popular = await self._features.popular(MAX_CANDIDATES) or self._last_popular
 
     async def _retrieve_and_rank(
-        self, trip: Trip, recent_items: Sequence[str], seen: set[str], unwanted: set[str]
+        self,
+        trip: Trip,
+        user: UserFeatures,
+        recent_items: Sequence[str],
+        seen: set[str],
+        unwanted: set[str],
+        release: int | None,
     ) -> Shortlist:
-        """Candidates of the whole catalogue, ranked; the popular items where one of the steps before cannot be had.
+        """Candidates of the whole catalogue, ranked; where one of the steps before cannot be had, what was computed
+        ahead for the user, or else the popular items.
 
         Whether seen items may come again is the release's policy; where that is not known they do not.
         """
         exclude = seen | unwanted
         if not recent_items:
             return await self._popular(trip, exclude)
-        query = await trip.attempt(Stage.ENCODE, self._encoder.encode(recent_items))
+        query = await trip.attempt(Stage.ENCODE, self._encoder.encode(recent_items, release))
         if query is None:
-            return await self._popular(trip, exclude)
+            return self._precomputed(trip, user, exclude) or await self._popular(trip, exclude)
         if not query.exclude_seen:
             exclude = unwanted
         if query.query_embedding is None:
             trip.lower(Tier.POPULAR, "no_known_items")
             return await self._popular(trip, exclude)
-        candidates = await trip.attempt(
-            Stage.RETRIEVE,
-            self._index.search(query.release, query.query_embedding, self._num_candidates, exclude),
-        )
+        candidates = await trip.attempt(Stage.RETRIEVE, self._search(query, query.query_embedding, exclude))
+        if candidates is None:
+            return self._precomputed(trip, user, exclude) or await self._popular(trip, exclude)
         if not candidates:
             trip.lower(Tier.POPULAR, "no_candidates")
             return await self._popular(trip, exclude)
         item_ids = [candidate.item.item_id for candidate in candidates]
-        scores = await trip.attempt(Stage.RANK, self._rank_with(query.release, recent_items, item_ids))
+        scores = await trip.attempt(Stage.RANK, self._rank_with(query, recent_items, item_ids))
         return Shortlist(
             ranked=best_first(item_ids, scores.scores) if scores else _by_similarity(candidates),
             release=query.release,
             described={candidate.item.item_id: candidate.item for candidate in candidates},
             exclude=exclude,
+            provenance=Provenance(
+                query=query.weights, collection=candidates[0].weights, rank=scores.weights if scores else None
+            ),
         )
 
-    async def _rank_given(self, trip: Trip, recent_items: Sequence[str], candidate_items: Sequence[str]) -> Shortlist:
+    async def _rank_given(
+        self, trip: Trip, recent_items: Sequence[str], candidate_items: Sequence[str], release: int | None
+    ) -> Shortlist:
         """The caller's own candidates, ranked; by popularity where the ranker cannot be had."""
-        scores = await trip.attempt(Stage.RANK, self._ranker.rank(recent_items, candidate_items))
+        scores = await trip.attempt(Stage.RANK, self._ranker.rank(recent_items, candidate_items, release))
         if scores is None:
             trip.tier = Tier.POPULAR  # not `retrieved`: nothing was
             popular = await self._popular_items(trip, Stage.POPULAR, MAX_CANDIDATES)
-            return Shortlist(by_popularity(candidate_items, popular), self._serving_release(), {})
+            return Shortlist(by_popularity(candidate_items, popular), self._champion(), {})
         if not scores.personalized:
             trip.lower(Tier.POPULAR, "no_known_items")
-        return Shortlist(best_first(candidate_items, scores.scores), scores.release, {})
+        ranked = best_first(candidate_items, scores.scores)
+        return Shortlist(ranked, scores.release, {}, provenance=Provenance(rank=scores.weights))
 
-    async def _rank_with(self, release: int, recent_items: Sequence[str], item_ids: Sequence[str]) -> RankedScores:
-        scores = await self._ranker.rank(recent_items, item_ids, release)
-        if scores.release != release:
-            raise ReleaseMismatch(f"candidates of release {release} came back with scores of {scores.release}")
+    async def _search(
+        self, query: QueryEmbedding, query_embedding: Sequence[float], exclude: Collection[str]
+    ) -> list[Candidate]:
+        """Candidates from the collection of the query's own weights. Raises `ReleaseMismatch` where it has others."""
+        candidates = await self._index.search(query.release, query_embedding, self._num_candidates, exclude)
+        if candidates and candidates[0].weights != query.weights:
+            raise ReleaseMismatch(
+                f"the query of release {query.release} is by the weights {query.weights}, "
+                f"its collection by {candidates[0].weights}"
+            )
+        return candidates
+
+    async def _rank_with(
+        self, query: QueryEmbedding, recent_items: Sequence[str], item_ids: Sequence[str]
+    ) -> RankedScores:
+        scores = await self._ranker.rank(recent_items, item_ids, query.release)
+        if scores.weights != query.weights:
+            raise ReleaseMismatch(
+                f"the query of release {query.release} is by the weights {query.weights}, "
+                f"its scores by {scores.weights}"
+            )
         return scores
+
+    def _precomputed(self, trip: Trip, user: UserFeatures, exclude: Collection[str]) -> Shortlist | None:
+        """What was computed ahead for the user, unless the serving release knows other items than the list."""
+        serving = self._serving()
+        ahead = user.precomputed
+        if ahead is None or serving is None or ahead.vocabulary_hash != serving.vocabulary_hash:
+            trip.lower(Tier.POPULAR, "no_precomputed_list")
+            return None
+        trip.lower(Tier.PRECOMPUTED, "precomputed")
+        return Shortlist([ScoredItem(item_id, None) for item_id in ahead.item_ids], ahead.release, {}, exclude)
 
     async def _popular(self, trip: Trip, exclude: Collection[str]) -> Shortlist:
         popular = await self._popular_items(trip, Stage.POPULAR, self._num_candidates + len(exclude))
         ranked = [ScoredItem(item.item_id, item.popularity) for item in popular]
-        return Shortlist(ranked, self._serving_release(), {}, exclude)
+        return Shortlist(ranked, self._champion(), {}, exclude)
 
     async def _popular_items(self, trip: Trip, stage: Stage, depth: int) -> list[PopularItem]:
         """The popular items of now or, where the feature store is away, the last that were seen."""
         popular = await trip.attempt(stage, self._features.popular(min(MAX_CANDIDATES, depth)))
         return self._last_popular if popular is None else popular
+
+    def _champion(self) -> int | None:
+        serving = self._serving()
+        return serving.champion if serving else None
 
     async def _backfill(
         self, trip: Trip, picked: list[ScoredItem], exclude: Collection[str], top_k: int
@@ -174,9 +231,13 @@ class RecommendationPipeline:
     ) -> dict[str, CatalogueItem]:
         """Titles and metadata of the picked items; only what retrieval did not bring along is looked up."""
         missing = [item.item_id for item in picked if item.item_id not in shortlist.described]
-        if not missing or shortlist.release is None:
+        serving = self._serving()
+        release = shortlist.release
+        if serving is not None and release not in serving.loaded:
+            release = serving.champion  # a list computed ahead outlives its release's collection
+        if not missing or release is None:
             return shortlist.described
-        looked_up = await trip.attempt(Stage.DESCRIBE, self._catalogue.items(shortlist.release, missing))
+        looked_up = await trip.attempt(Stage.DESCRIBE, self._catalogue.items(release, missing))
         return {**shortlist.described, **(looked_up or {})}
 
 

@@ -10,7 +10,7 @@ from typing import Protocol
 from recsys.contracts.events import Event, EventsRecorded
 from recsys.contracts.features import PopularItem, UserFeatures
 from recsys.contracts.ranking import RankedScores
-from recsys.contracts.retrieval import Candidate, CatalogueItem, QueryEmbedding
+from recsys.contracts.retrieval import Candidate, CatalogueItem, QueryEmbedding, ServingReleases
 
 
 class FeatureStore(Protocol):
@@ -25,11 +25,11 @@ class FeatureStore(Protocol):
 
 
 class QueryEncoder(Protocol):
-    async def encode(self, recent_items: Sequence[str]) -> QueryEmbedding:
-        """The query embedding of recent items (newest last), with the release that it belongs to."""
+    async def encode(self, recent_items: Sequence[str], release: int | None = None) -> QueryEmbedding:
+        """The query embedding of recent items (newest last), by the champion or by the release that is asked for."""
 
-    async def serving_release(self) -> int:
-        """The release that `encode` would use now."""
+    async def releases(self) -> ServingReleases:
+        """Which releases can be asked for now."""
 
 
 class Ranker(Protocol):

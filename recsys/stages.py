@@ -33,8 +33,8 @@ class StagePolicy:
 
 FAILURE_POLICY: dict[Stage, StagePolicy] = {
     Stage.FEATURES: StagePolicy(finish_by=0.45, instead=Tier.POPULAR),
-    Stage.ENCODE: StagePolicy(finish_by=0.60, instead=Tier.POPULAR),
-    Stage.RETRIEVE: StagePolicy(finish_by=0.70, instead=Tier.POPULAR),
+    Stage.ENCODE: StagePolicy(finish_by=0.60, instead=Tier.PRECOMPUTED),
+    Stage.RETRIEVE: StagePolicy(finish_by=0.70, instead=Tier.PRECOMPUTED),
     Stage.RANK: StagePolicy(finish_by=0.80, instead=Tier.RETRIEVED),
     Stage.POPULAR: StagePolicy(finish_by=0.90, instead=Tier.STATIC),
     Stage.BACKFILL: StagePolicy(finish_by=0.90, instead=None),

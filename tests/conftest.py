@@ -21,6 +21,7 @@ from tests.engines import (
     shared_file,
 )
 from training.index import index
+from training.promote import promote
 from training.register import register
 from training.seed import seed
 from training.settings import JobSettings
@@ -63,7 +64,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory, monkeypatch_session: pytest.
         "redis_url": f"redis://{HOST}:{redis_cable.port}/0",
     }
     settings = settings.model_copy(update=addresses)
-    for name in ("REDIS_URL", "MLFLOW_TRACKING_URI", "QDRANT_URL", "QDRANT_EDGE_DIR"):
+    for name in ("REDIS_URL", "MLFLOW_TRACKING_URI", "QDRANT_URL", "QDRANT_EDGE_DIR", "RANKER_URL"):
         monkeypatch_session.setenv(name, environment(settings)[name])
     names = ("redis", "mlflow", "feature_service", "ranker_service", "orchestrator")
     with running(settings, *names) as engines, httpx.Client(timeout=30) as client:
@@ -76,7 +77,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory, monkeypatch_session: pytest.
         jobs = toy.job_settings(folder / "data")
         toy.write_prepared(jobs)
         model_dir = toy.write_model(jobs, "first", seed=1)
-        for job in (register, index, seed):
+        for job in (register, index, seed, promote):
             job(jobs)
         wait_until_ready(settings)
         yield Stack(settings, jobs, model_dir, mlflow_cable, redis_cable, engines, before_events, before_release)
@@ -100,7 +101,7 @@ def ask_everything(client: httpx.Client, settings: LocalSettings) -> Answers:
         "search": lambda: client.get(f"{public}/v1/items", params={"query": "thing"}),
         "ranker healthz": lambda: client.get(f"{ranker}/healthz"),
         "ranker readyz": lambda: client.get(f"{ranker}/readyz"),
-        "ranker release": lambda: client.get(f"{ranker}/v1/release"),
+        "ranker releases": lambda: client.get(f"{ranker}/v1/releases"),
         "ranker encode": lambda: client.post(f"{ranker}/v1/encode", json={"recent_items": [item]}),
         "features healthz": lambda: client.get(f"{settings.feature_service_url}/healthz"),
         "features readyz": lambda: client.get(f"{settings.feature_service_url}/readyz"),

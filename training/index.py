@@ -1,6 +1,6 @@
-"""Build the Qdrant collection of the newest release, verify it, and make it the champion: `python -m training.index`.
+"""Build the Qdrant collection of the newest release and verify it: `python -m training.index`.
 
-The alias moves last, so whoever asks for the champion finds its collection whole.
+A collection that finds too little of what exact search finds is not kept for use: the job fails.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ from recsys.adapters.qdrant_points import IndexedItem, collection_name
 from recsys.contracts.retrieval import CatalogueItem
 from recsys.errors import JobError
 from recsys.model.files import ITEMS_FILE
-from recsys.model.registry import CHAMPION, ModelRegistry
+from recsys.model.registry import ModelRegistry
 from recsys.model.release import Release
 from recsys.ports import CandidateIndex
 from training.evaluate import latest_model
@@ -42,42 +42,50 @@ BATCH = 500
 BUILD_TIMEOUT_SECONDS = 60
 SAMPLED_QUERIES = 200
 RECALL_DEPTH = 100
+RECALL_TAG = f"recall_at_{RECALL_DEPTH}"
 LEAST_RECALL = 0.98
 
 
 def index(settings: JobSettings) -> str:
     """The job. Raises JobError where no version is registered, or the collection does not find what it holds."""
     registry = ModelRegistry(RegistrySettings().mlflow_tracking_uri)
-    index_settings = IndexSettings()
+    return index_version(registry, newest_version(registry, settings))
+
+
+def newest_version(registry: ModelRegistry, settings: JobSettings) -> int:
+    """The version of the model that was trained last. Raises JobError where it is not registered."""
     fingerprint = latest_model(settings.models_dir).name
     version = registry.version_of(fingerprint)
     if version is None:
         raise JobError(f"{fingerprint} is not registered; run `make register` first")
+    return version
+
+
+def index_version(registry: ModelRegistry, version: int) -> str:
+    """Build and verify a version's collection, unless it is there; says what was done."""
+    settings = IndexSettings()
     with tempfile.TemporaryDirectory() as scratch:
         registry.fetch(version, Path(scratch))
         release, items_file = Release.load(version, Path(scratch)), Path(scratch) / ITEMS_FILE
-        if index_settings.qdrant_url is None:
-            recall = _index_in_folder(release, items_file, index_settings.qdrant_edge_dir)
+        if settings.qdrant_url is None:
+            recall = _index_in_folder(release, items_file, settings.qdrant_edge_dir)
         else:
-            recall = _index_on_server(release, items_file, index_settings.qdrant_url, index_settings.qdrant_api_key)
+            recall = _index_on_server(release, items_file, settings.qdrant_url, settings.qdrant_api_key)
     if recall is not None:
-        registry.note(version, f"recall_at_{RECALL_DEPTH}", f"{recall:.4f}")
-    registry.point(CHAMPION, version)
+        registry.note(version, RECALL_TAG, f"{recall:.4f}")
     measured = "was there already" if recall is None else f"finds {recall:.3f} of the exact nearest {RECALL_DEPTH}"
-    return (
-        f"{collection_name(version)} with {len(release.vocabulary):,} items {measured}; {CHAMPION} is version {version}"
-    )
+    return f"{collection_name(version)} with {len(release.vocabulary):,} items {measured}"
 
 
 def _index_in_folder(release: Release, items_file: Path, directory: Path) -> float | None:
     """The recall of what was built; None where there was nothing to build."""
     staging = directory / "staging"
     with only_one_at(staging):
-        if edge_collection_holds(directory, release.version, release.manifest.weight_hash):
+        if edge_collection_holds(directory, release.version, release.manifest.weights):
             return None
         build_edge_collection(staging, release.version, release.manifest.embedding_dim, _batches(release, items_file))
         recall = asyncio.run(_verify(release, QdrantEdgeCandidateIndex(staging)))
-        publish_edge_collection(staging, directory, release.version, release.manifest.weight_hash)
+        publish_edge_collection(staging, directory, release.version, release.manifest.weights)
     return recall
 
 
@@ -108,7 +116,10 @@ def _batches(release: Release, items_file: Path) -> Iterator[list[IndexedItem]]:
     with items_file.open(encoding="utf-8") as lines, tqdm(total=len(embeddings), unit="item", desc="index") as progress:
         described = zip(lines, embeddings, strict=True)
         while batch := list(islice(described, BATCH)):
-            yield [IndexedItem(_item(json.loads(line)), embedding.tolist()) for line, embedding in batch]
+            yield [
+                IndexedItem(_item(json.loads(line)), embedding.tolist(), release.manifest.weights)
+                for line, embedding in batch
+            ]
             progress.update(len(batch))
 
 

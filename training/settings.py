@@ -56,6 +56,23 @@ class IndexSettings(BaseSettings):
     qdrant_edge_dir: Path = Path(".run/qdrant")
 
 
+class ReleaseSettings(BaseSettings):
+    """For the jobs that promote and prune."""
+
+    model_config = SettingsConfigDict(env_ignore_empty=True)
+
+    version: int | None = Field(default=None, ge=1)
+    """Which version to promote; the one of the newest trained model by default."""
+    force: bool = False
+    """Promote in spite of worse offline metrics."""
+    promote_margin: float = Field(default=0.05, ge=0, lt=1)
+    """By which part of the champion's NDCG@10 the next champion may be worse."""
+    keep: int = Field(default=3, ge=1)
+    """How many of the newest collections `prune` leaves, besides those that serve."""
+    ranker_url: str | None = None
+    """Where to wait until a ranker has the next champion loaded; nobody is waited for where nobody answers."""
+
+
 class FeatureStoreSettings(BaseSettings):
     model_config = SettingsConfigDict(env_ignore_empty=True)
 

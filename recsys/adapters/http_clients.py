@@ -16,7 +16,7 @@ from recsys.contracts.base import ErrorAnswer
 from recsys.contracts.events import Event, EventsRecorded
 from recsys.contracts.features import PopularItem, PopularItems, UserFeatures
 from recsys.contracts.ranking import RankedScores, RankRequest
-from recsys.contracts.retrieval import EncodeRequest, QueryEmbedding, ServingRelease
+from recsys.contracts.retrieval import EncodeRequest, QueryEmbedding, ServingReleases
 from recsys.errors import (
     ReleaseError,
     UpstreamAnswerInvalid,
@@ -68,12 +68,12 @@ class HttpRanker:
     def __init__(self, session: aiohttp.ClientSession) -> None:
         self._upstream = _Upstream("ranker", session)
 
-    async def encode(self, recent_items: Sequence[str]) -> QueryEmbedding:
-        request = EncodeRequest(recent_items=list(recent_items))
+    async def encode(self, recent_items: Sequence[str], release: int | None = None) -> QueryEmbedding:
+        request = EncodeRequest(recent_items=list(recent_items), release=release)
         return await self._upstream.call("POST", "/v1/encode", QueryEmbedding, request.model_dump_json().encode())
 
-    async def serving_release(self) -> int:
-        return (await self._upstream.call("GET", "/v1/release", ServingRelease)).release
+    async def releases(self) -> ServingReleases:
+        return await self._upstream.call("GET", "/v1/releases", ServingReleases)
 
     async def rank(
         self, recent_items: Sequence[str], candidate_items: Sequence[str], release: int | None = None

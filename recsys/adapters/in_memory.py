@@ -13,7 +13,7 @@ from recsys.contracts.base import MAX_HISTORY
 from recsys.contracts.events import Event, EventsRecorded
 from recsys.contracts.features import PopularItem, UserFeatures
 from recsys.contracts.ranking import RankedScores
-from recsys.contracts.retrieval import Candidate, CatalogueItem, QueryEmbedding
+from recsys.contracts.retrieval import Candidate, CatalogueItem, QueryEmbedding, ServingReleases
 from recsys.errors import ReleaseNotLoaded, UnknownItem
 
 
@@ -57,27 +57,31 @@ class InMemoryRanker:
     `vectors` holds [embedding_dim] per item, the last dimension being its bias.
     """
 
-    def __init__(self, release: int, vectors: Mapping[str, Sequence[float]], exclude_seen: bool = True) -> None:
+    def __init__(
+        self, release: int, vectors: Mapping[str, Sequence[float]], *, exclude_seen: bool = True, weights: str = ""
+    ) -> None:
         self._release = release
+        self._weights = weights
         self._exclude_seen = exclude_seen
         self._vectors = {item_id: np.asarray(vector, dtype=np.float64) for item_id, vector in vectors.items()}
 
-    async def encode(self, recent_items: Sequence[str]) -> QueryEmbedding:
+    async def encode(self, recent_items: Sequence[str], release: int | None = None) -> QueryEmbedding:
+        self._require(release)
         query = self._query(recent_items)
         return QueryEmbedding(
             release=self._release,
+            weights=self._weights,
             query_embedding=None if query is None else query.tolist(),
             exclude_seen=self._exclude_seen,
         )
 
-    async def serving_release(self) -> int:
-        return self._release
+    async def releases(self) -> ServingReleases:
+        return ServingReleases(champion=self._release, loaded=[self._release], vocabulary_hash=self._weights)
 
     async def rank(
         self, recent_items: Sequence[str], candidate_items: Sequence[str], release: int | None = None
     ) -> RankedScores:
-        if release not in (None, self._release):
-            raise ReleaseNotLoaded(f"release {release} is not loaded; loaded is {self._release}")
+        self._require(release)
         query = self._query(recent_items)
         scores: list[float | None] = []
         for item_id in candidate_items:
@@ -86,7 +90,12 @@ class InMemoryRanker:
                 scores.append(None)
             else:
                 scores.append(float(vector[-1] if query is None else vector @ query))
-        return RankedScores(release=self._release, personalized=query is not None, scores=scores)
+        personalized = query is not None
+        return RankedScores(release=self._release, weights=self._weights, personalized=personalized, scores=scores)
+
+    def _require(self, release: int | None) -> None:
+        if release not in (None, self._release):
+            raise ReleaseNotLoaded(f"release {release} is not loaded; loaded is {self._release}")
 
     def _query(self, recent_items: Sequence[str]) -> NDArray[np.float64] | None:
         """[embedding_dim], ending in 1 so that the dot product adds the candidate's bias."""
@@ -105,7 +114,7 @@ class InMemoryCandidateIndex:
     ) -> list[Candidate]:
         query = np.asarray(query_embedding)
         candidates = [
-            Candidate(each.item, float(np.dot(each.embedding, query)))
+            Candidate(each.item, float(np.dot(each.embedding, query)), each.weights)
             for item_id, each in self._collection(release).items()
             if item_id not in exclude
         ]
@@ -115,7 +124,7 @@ class InMemoryCandidateIndex:
         collection = self._collection(release)
         if item_id not in collection:
             raise UnknownItem(f"release {release} has no item {item_id!r}")
-        others = [(each.item, each.embedding) for other, each in collection.items() if other != item_id]
+        others = [each for other, each in collection.items() if other != item_id]
         return nearest_by_angle(collection[item_id].embedding, others, top_k)
 
     async def items(self, release: int, item_ids: Sequence[str]) -> dict[str, CatalogueItem]:

@@ -27,7 +27,9 @@ from recsys.adapters.qdrant_points import (
     HNSW_M,
     SIMILAR_POOL,
     IndexedItem,
+    candidate_from,
     collection_name,
+    indexed_from,
     item_from,
     nearest_by_angle,
     payload_of,
@@ -66,7 +68,7 @@ class QdrantCandidateIndex:
                 search_params=SearchParams(hnsw_ef=search_ef(num_candidates)),
                 with_payload=True,
             )
-        return [Candidate(item_from(point.payload or {}), point.score) for point in answer.points]
+        return [candidate_from(point.payload or {}, point.score) for point in answer.points]
 
     async def similar(self, release: int, item_id: str, top_k: int) -> list[Candidate]:
         with _translated_errors(release):
@@ -84,7 +86,7 @@ class QdrantCandidateIndex:
                 with_payload=True,
                 with_vectors=True,
             )
-        described = [(item_from(point.payload or {}), _dense(point.vector)) for point in pool.points]
+        described = [indexed_from(point.payload or {}, _dense(point.vector)) for point in pool.points]
         return nearest_by_angle(anchor, described, top_k)
 
     async def items(self, release: int, item_ids: Sequence[str]) -> dict[str, CatalogueItem]:
@@ -124,7 +126,7 @@ def build_server_collection(
         client.create_payload_index(name, "title", TextIndexParams(type=TextIndexType.TEXT))
         for batch in batches:
             points = [
-                PointStruct(id=point_id(each.item.item_id), vector=each.embedding, payload=payload_of(each.item))
+                PointStruct(id=point_id(each.item.item_id), vector=each.embedding, payload=payload_of(each))
                 for each in batch
             ]
             client.upsert(name, points, wait=True)

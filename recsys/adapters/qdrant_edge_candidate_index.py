@@ -33,7 +33,9 @@ from recsys.adapters.qdrant_points import (
     HNSW_M,
     SIMILAR_POOL,
     IndexedItem,
+    candidate_from,
     collection_name,
+    indexed_from,
     item_from,
     nearest_by_angle,
     payload_of,
@@ -41,11 +43,11 @@ from recsys.adapters.qdrant_points import (
     search_ef,
 )
 from recsys.contracts.retrieval import Candidate, CatalogueItem
-from recsys.errors import ReleaseNotLoaded, UnknownItem
+from recsys.errors import ReleaseNotLoaded, UnknownItem, UpstreamUnavailable
 
-OPEN_COLLECTIONS = 2
-"""The serving release's and the one before."""
-WEIGHT_HASH_FILE = "weight_hash"
+OPEN_COLLECTIONS = 4
+"""The champion's, the challenger's, the one before, and the one that is about to be."""
+WEIGHTS_FILE = "weights"
 """In a collection's folder: whose embeddings it holds."""
 FULL_SCAN_THRESHOLD_KB = 10_000
 """Qdrant's default: below it a filtered search scans instead of walking the graph."""
@@ -76,7 +78,7 @@ class QdrantEdgeCandidateIndex:
                 with_payload=True,
             )
         )
-        return [Candidate(item_from(point.payload or {}), point.score) for point in points]
+        return [candidate_from(point.payload or {}, point.score) for point in points]
 
     async def similar(self, release: int, item_id: str, top_k: int) -> list[Candidate]:
         shard = self._shard(release)
@@ -94,7 +96,7 @@ class QdrantEdgeCandidateIndex:
                 with_vector=True,
             )
         )
-        described = [(item_from(point.payload or {}), _dense(point.vector)) for point in pool]
+        described = [indexed_from(point.payload or {}, _dense(point.vector)) for point in pool]
         return nearest_by_angle(anchor, described, top_k)
 
     async def items(self, release: int, item_ids: Sequence[str]) -> dict[str, CatalogueItem]:
@@ -112,16 +114,24 @@ class QdrantEdgeCandidateIndex:
             path = self._directory / collection_name(release)
             if not path.is_dir():
                 raise ReleaseNotLoaded(f"there is no collection {path}; run `make index`")
-            self._shards[release] = EdgeShard.load(str(path))
+            self._shards[release] = _load(path)
             for old in list(self._shards)[:-OPEN_COLLECTIONS]:
                 self._shards.pop(old).close()
         return self._shards[release]
 
 
-def edge_collection_holds(directory: Path, release: int, weight_hash: str) -> bool:
+def _load(path: Path) -> EdgeShard:
+    """Raises `UpstreamUnavailable` where the folder is damaged or another process has it open."""
+    try:
+        return EdgeShard.load(str(path))
+    except Exception as error:  # the library has no narrower one
+        raise UpstreamUnavailable(f"Qdrant Edge cannot open {path}: {error}") from error
+
+
+def edge_collection_holds(directory: Path, release: int, weights: str) -> bool:
     """Whether a release's collection was built from these very weights; one that exists is whole."""
-    marker = directory / collection_name(release) / WEIGHT_HASH_FILE
-    return marker.is_file() and marker.read_text() == weight_hash
+    marker = directory / collection_name(release) / WEIGHTS_FILE
+    return marker.is_file() and marker.read_text() == weights
 
 
 def build_edge_collection(
@@ -142,7 +152,7 @@ def build_edge_collection(
     try:
         shard.update(UpdateOperation.create_field_index("title", PayloadSchemaType.Text))
         for batch in batches:
-            points = [Point(point_id(each.item.item_id), each.embedding, payload_of(each.item)) for each in batch]
+            points = [Point(point_id(each.item.item_id), each.embedding, payload_of(each)) for each in batch]
             shard.update(UpdateOperation.upsert_points(points))
         shard.optimize()
         shard.flush()
@@ -150,10 +160,10 @@ def build_edge_collection(
         shard.close()
 
 
-def publish_edge_collection(built: Path, directory: Path, release: int, weight_hash: str) -> None:
+def publish_edge_collection(built: Path, directory: Path, release: int, weights: str) -> None:
     """Move a collection from the folder it was built in to the one that is served from, whole or not at all."""
     source, target = built / collection_name(release), directory / collection_name(release)
-    (source / WEIGHT_HASH_FILE).write_text(weight_hash)
+    (source / WEIGHTS_FILE).write_text(weights)
     shutil.rmtree(target, ignore_errors=True)  # only ever another training's, under a number that is given anew
     source.rename(target)
 

@@ -22,6 +22,8 @@ class IndexedItem:
     item: CatalogueItem
     embedding: list[float]
     """[embedding_dim], from the candidate tower; the last dimension is the item's bias."""
+    weights: str = ""
+    """Names the weights that the embedding came of."""
 
 
 def collection_name(release: int) -> str:
@@ -34,12 +36,21 @@ def point_id(item_id: str) -> int:
     return int.from_bytes(hashlib.blake2b(item_id.encode(), digest_size=8).digest(), "big") >> 1
 
 
-def payload_of(item: CatalogueItem) -> dict[str, Any]:
-    return {"item_id": item.item_id, "title": item.title, "metadata": item.metadata}
+def payload_of(indexed: IndexedItem) -> dict[str, Any]:
+    item = indexed.item
+    return {"item_id": item.item_id, "title": item.title, "metadata": item.metadata, "weights": indexed.weights}
 
 
 def item_from(payload: dict[str, Any]) -> CatalogueItem:
     return CatalogueItem(payload["item_id"], payload["title"], payload["metadata"])
+
+
+def indexed_from(payload: dict[str, Any], embedding: list[float]) -> IndexedItem:
+    return IndexedItem(item_from(payload), embedding, payload["weights"])
+
+
+def candidate_from(payload: dict[str, Any], similarity: float) -> Candidate:
+    return Candidate(item_from(payload), similarity, payload["weights"])
 
 
 def search_ef(num_candidates: int) -> int:
@@ -47,15 +58,13 @@ def search_ef(num_candidates: int) -> int:
     return max(128, 2 * num_candidates)
 
 
-def nearest_by_angle(
-    anchor: Sequence[float], pool: Sequence[tuple[CatalogueItem, Sequence[float]]], top_k: int
-) -> list[Candidate]:
+def nearest_by_angle(anchor: Sequence[float], pool: Sequence[IndexedItem], top_k: int) -> list[Candidate]:
     """The items of the pool with the highest cosine to the anchor, without regard to bias (the last dimension)."""
     if not pool:
         return []
-    vectors: NDArray[np.float32] = np.asarray([vector for _, vector in pool], dtype=np.float32)[:, :-1]
+    vectors: NDArray[np.float32] = np.asarray([each.embedding for each in pool], dtype=np.float32)[:, :-1]
     query = np.asarray(anchor, dtype=np.float32)[:-1]
     norms = np.linalg.norm(vectors, axis=1) * np.linalg.norm(query)
     cosines = vectors @ query / np.where(norms == 0, 1, norms)
     best = np.argsort(-cosines, kind="stable")[:top_k]
-    return [Candidate(pool[i][0], float(cosines[i])) for i in best]
+    return [Candidate(pool[i].item, float(cosines[i]), pool[i].weights) for i in best]

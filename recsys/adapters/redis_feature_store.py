@@ -1,7 +1,8 @@
 """Users' histories, attributes and the trending items in Redis. One round trip per call.
 
 Per user: `recent` (a sorted set by time of `<position><item_id>`, the newest 200), `seen` (every item by the time it
-was last touched), `event_ids` (which events were recorded already) and `attributes` (a hash).
+was last touched), `event_ids` (which events were recorded already), `attributes` (a hash) and `precomputed` (a list
+made ahead by a batch job, which expires).
 
 Trending counts decay forwards (Cormode et al., "Forward Decay", ICDE 2009): an event weighs 2^((t - landmark) /
 half-life), so that counts need no refresh as they age; only the order of the sums means something.
@@ -24,7 +25,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from recsys.contracts.base import MAX_HISTORY
 from recsys.contracts.events import Event, EventsRecorded
-from recsys.contracts.features import PopularItem, UserFeatures
+from recsys.contracts.features import PopularItem, PrecomputedList, UserFeatures
 from recsys.errors import UpstreamTimeout, UpstreamUnavailable
 
 MAX_SEEN = 10_000
@@ -53,6 +54,10 @@ def seen_key(user_id: str) -> str:
 
 def attributes_key(user_id: str) -> str:
     return f"user:{{{user_id}}}:attributes"
+
+
+def precomputed_key(user_id: str) -> str:
+    return f"user:{{{user_id}}}:precomputed"
 
 
 def event_ids_key(user_id: str) -> str:
@@ -87,14 +92,16 @@ class RedisFeatureStore:
         pipeline.zrange(recent_key(user_id), 0, -1)
         pipeline.zrange(seen_key(user_id), 0, -1)
         pipeline.hgetall(attributes_key(user_id))
+        pipeline.get(precomputed_key(user_id))
         with _translated_errors():
-            recent, seen, attributes = await pipeline.execute()
+            recent, seen, attributes, precomputed = await pipeline.execute()
         return UserFeatures(
             user_id=user_id,
             known=bool(recent or attributes),
             recent_items=[member[POSITION_LENGTH:] for member in recent],
             seen_items=seen,
             attributes=attributes,
+            precomputed=PrecomputedList.model_validate_json(precomputed) if precomputed else None,
         )
 
     async def record(self, events: Sequence[Event]) -> EventsRecorded:

@@ -1,58 +1,90 @@
 """The ports QueryEncoder and Ranker done here, by the releases that are loaded."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from recsys.contracts.ranking import RankedScores
-from recsys.contracts.retrieval import QueryEmbedding
+from recsys.contracts.retrieval import QueryEmbedding, ServingReleases
 from recsys.errors import ReleaseNotLoaded
 from recsys.model.release import Release
 
-KEPT_RELEASES = 2
-"""The serving one and the one before, for requests that began with it and for a quick way back."""
+KEPT_BESIDE = 1
+"""Of the releases that nobody needs any more so many stay, for requests that began with them."""
 
 
 class TorchRanker:
     def __init__(self) -> None:
         self._releases: dict[int, Release] = {}
-        self._serving: Release | None = None
+        self._champion: int | None = None
+        self._challenger: int | None = None
+        self.problems: list[str] = []
+        """What keeps releases from being loaded, as `releases` tells it."""
 
-    def serve(self, release: Release) -> None:
-        """Warm a release up, then let new requests have it; those under way end on the one they began with."""
+    @property
+    def champion(self) -> int | None:
+        return self._champion
+
+    @property
+    def loaded(self) -> list[int]:
+        return list(self._releases)
+
+    def add(self, release: Release) -> None:
+        """Warm a release up, then serve it to whoever asks for it by number."""
         release.score(release.encode_nobody(), release.vocabulary.item_ids[:1])
         release.rank(release.vocabulary.item_ids[:1], release.vocabulary.item_ids[:1])
         before = {version: kept for version, kept in self._releases.items() if version != release.version}
-        self._releases = {**before, release.version: release}  # the newest to serve last, also where it served before
-        self._serving = release
-        for version in list(self._releases)[:-KEPT_RELEASES]:
+        self._releases = {**before, release.version: release}
+
+    def appoint(self, champion: int, challenger: int | None = None) -> None:
+        """Let loaded releases have the roles from now on; requests under way end on the one they began with."""
+        appointed = self._release(champion).version
+        if self._champion not in (None, appointed):
+            outgoing = self._releases.pop(self._champion)
+            self._releases = {**self._releases, outgoing.version: outgoing}  # the last to be retired
+        self._champion = appointed
+        self._challenger = None if challenger is None else self._release(challenger).version
+
+    def retire(self, needed: Collection[int]) -> None:
+        """Forget all but the needed releases, the champion, and the last that was needed before."""
+        roles = (self._champion, self._challenger)
+        others = [version for version in self._releases if version not in needed and version not in roles]
+        for version in others[:-KEPT_BESIDE]:
             del self._releases[version]
 
-    async def encode(self, recent_items: Sequence[str]) -> QueryEmbedding:
-        release = self._release(None)
-        embedding = release.encode(recent_items)
+    async def encode(self, recent_items: Sequence[str], release: int | None = None) -> QueryEmbedding:
+        chosen = self._release(release)
+        embedding = chosen.encode(recent_items)
         return QueryEmbedding(
-            release=release.version,
+            release=chosen.version,
+            weights=chosen.manifest.weights,
             query_embedding=None if embedding is None else embedding.tolist(),
-            exclude_seen=release.manifest.policy.exclude_seen,
+            exclude_seen=chosen.manifest.policy.exclude_seen,
         )
 
-    async def serving_release(self) -> int:
-        return self._release(None).version
+    async def releases(self) -> ServingReleases:
+        champion = self._release(None)
+        return ServingReleases(
+            champion=champion.version,
+            challenger=self._challenger,
+            loaded=sorted(self._releases),
+            vocabulary_hash=champion.manifest.vocabulary_hash,
+            problems=self.problems,
+        )
 
     async def rank(
         self, recent_items: Sequence[str], candidate_items: Sequence[str], release: int | None = None
     ) -> RankedScores:
         chosen = self._release(release)
         scores = chosen.rank(recent_items, candidate_items)
+        personalized = scores is not None
         if scores is None:
-            popularity = chosen.score(chosen.encode_nobody(), candidate_items)
-            return RankedScores(release=chosen.version, personalized=False, scores=popularity)
-        return RankedScores(release=chosen.version, personalized=True, scores=scores)
+            scores = chosen.score(chosen.encode_nobody(), candidate_items)
+        weights = chosen.manifest.weights
+        return RankedScores(release=chosen.version, weights=weights, personalized=personalized, scores=scores)
 
     def _release(self, version: int | None) -> Release:
+        version = self._champion if version is None else version
         if version is None:
-            if self._serving is None:
-                raise ReleaseNotLoaded("no release is loaded yet; train, register and index one")
-            return self._serving
+            raise ReleaseNotLoaded("no release is loaded yet; train, register, index and promote one")
         if version not in self._releases:
             raise ReleaseNotLoaded(f"release {version} is not loaded; loaded are {sorted(self._releases)}")
         return self._releases[version]

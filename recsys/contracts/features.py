@@ -5,12 +5,21 @@ from pydantic import Field
 from recsys.contracts.base import Answer
 
 
+class PrecomputedList(Answer):
+    """What a batch job would show the user; for when nothing better can be had in time."""
+
+    release: int
+    vocabulary_hash: str
+    item_ids: list[str] = Field(description="Best first.")
+
+
 class UserFeatures(Answer):
     user_id: str
     known: bool = Field(description="False for a user of whom nothing was ever recorded.")
     recent_items: list[str] = Field(description="At most 200, newest last, with repeats.")
     seen_items: list[str] = Field(description="Every item of the user's that is remembered, once each.")
     attributes: dict[str, str] = Field(description="Whatever was seeded for the user besides.")
+    precomputed: PrecomputedList | None = None
 
     @classmethod
     def unknown(cls, user_id: str) -> "UserFeatures":

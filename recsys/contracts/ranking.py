@@ -9,11 +9,12 @@ class RankRequest(Request):
     recent_items: list[ItemId] = Field(max_length=MAX_HISTORY, description="Newest last; none for a new user.")
     candidate_items: list[ItemId] = Field(min_length=1, max_length=MAX_CANDIDATES)
     release: int | None = Field(
-        default=None, description="The release that retrieved the candidates; the serving one by default."
+        default=None, description="The release that retrieved the candidates; the champion by default."
     )
 
 
 class RankedScores(Answer):
     release: int
+    weights: str
     personalized: bool = Field(description="False where none of the recent items is known: then popularity decides.")
     scores: list[float | None] = Field(description="One per candidate, in their order; null for an unknown item.")

@@ -13,8 +13,17 @@ class Tier(StrEnum):
 
     PERSONALIZED = "personalized"
     RETRIEVED = "retrieved"
+    PRECOMPUTED = "precomputed"
     POPULAR = "popular"
     STATIC = "static"
+
+
+class Provenance(Answer):
+    """Which weights made each part of an answer; all that are there agree, or the answer was not given."""
+
+    query: str | None = None
+    collection: str | None = None
+    rank: str | None = None
 
 
 class RecommendationRequest(Request):
@@ -28,6 +37,7 @@ class RecommendationRequest(Request):
         default=None, min_length=1, max_length=MAX_CANDIDATES, description="Rank just these instead of retrieving."
     )
     top_k: int = Field(default=10, ge=1, le=MAX_TOP_K)
+    debug: bool = Field(default=False, description="Say which weights made each part of the answer.")
     exclude_items: list[ItemId] = Field(default=[], max_length=MAX_CANDIDATES, description="Never recommend these.")
 
 
@@ -52,7 +62,9 @@ class RecommendationAnswer(RecommendationList):
     total_candidates: int = Field(description="How many items were considered.")
     tier: Tier
     tier_reason: str = Field(description="`complete`, or what kept the answer from a better tier.")
+    variant: str = Field(description="Which side of the experiment the user is on: champion or challenger.")
     timings_ms: dict[str, float] = Field(description="Per stage that ran, and `total`.")
+    debug: Provenance | None = None
 
 
 class ItemAnswer(Answer):

@@ -9,12 +9,14 @@ from recsys.contracts.base import MAX_HISTORY, Answer, ItemId, Request
 
 class EncodeRequest(Request):
     recent_items: list[ItemId] = Field(min_length=1, max_length=MAX_HISTORY, description="Newest last.")
+    release: int | None = Field(default=None, description="Any loaded release; the champion by default.")
 
 
 class QueryEmbedding(Answer):
     """The query tower's answer. It may be searched in the collection of `release` only."""
 
     release: int
+    weights: str = Field(description="Names the weights; a collection that names others is refused.")
     query_embedding: list[float] | None = Field(
         description="[embedding_dim]; null where the release knows none of the recent items."
     )
@@ -23,8 +25,14 @@ class QueryEmbedding(Answer):
     )
 
 
-class ServingRelease(Answer):
-    release: int
+class ServingReleases(Answer):
+    """Which releases a ranker has, and what they are to it."""
+
+    champion: int
+    challenger: int | None = None
+    loaded: list[int] = Field(description="Every version that it serves when it is asked for by number.")
+    vocabulary_hash: str = Field(description="Of the champion; lists that were computed ahead are good for it only.")
+    problems: list[str] = Field(default=[], description="What keeps other versions from being loaded.")
 
 
 class CatalogueItem(NamedTuple):
@@ -40,3 +48,5 @@ class Candidate(NamedTuple):
     item: CatalogueItem
     similarity: float
     """The dot product of query and candidate embedding."""
+    weights: str
+    """Of the release whose embedding was found, as the collection itself says."""

@@ -1,13 +1,19 @@
 """The ranker's own copies of releases: fetched once, kept on disk, so that it serves while the registry is away."""
 
+import json
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 
 import structlog
 
-from recsys.errors import ReleaseDamaged
-from recsys.model.registry import CHAMPION, ModelRegistry
-from recsys.model.release import Release
+from recsys.errors import ReleaseDamaged, UpstreamError
+from recsys.model.registry import ModelRegistry
+from recsys.model.release import Release, ReleaseManifest
+
+ALIASES_FILE = "aliases.json"
+KEPT_COPIES = 2
+"""Of the versions that no alias names, so many of the newest stay on disk."""
 
 log = structlog.get_logger()
 
@@ -16,35 +22,50 @@ class LocalReleases:
     def __init__(self, directory: Path, registry: ModelRegistry) -> None:
         self._directory = directory
         self._registry = registry
-        self._champion_file = directory / CHAMPION
+        self._aliases_file = directory / ALIASES_FILE
 
-    def champion(self) -> int | None:
-        """The champion's version, as the registry says it now. Raises `UpstreamUnavailable`."""
-        return self._registry.version_behind(CHAMPION)
+    def aliases(self) -> dict[str, int]:
+        """Which versions have which role, as the registry says it now. Raises `UpstreamUnavailable`."""
+        return self._registry.aliases()
 
-    def last_champion(self) -> int | None:
-        """The version that served last from this disk, for a start without the registry."""
-        return int(self._champion_file.read_text()) if self._champion_file.is_file() else None
+    def last_aliases(self) -> dict[str, int]:
+        """What `remember` was last told, for a start without the registry."""
+        if not self._aliases_file.is_file():
+            return {}
+        return {str(alias): int(version) for alias, version in json.loads(self._aliases_file.read_text()).items()}
 
-    def remember_champion(self, version: int) -> None:
-        partial = self._champion_file.with_suffix(".partial")
-        partial.write_text(str(version))
-        partial.replace(self._champion_file)
+    def remember(self, aliases: dict[str, int]) -> None:
+        """Write down who serves, and delete the copies that nobody is likely to need again."""
+        partial = self._aliases_file.with_suffix(".partial")
+        partial.write_text(json.dumps(aliases))
+        partial.replace(self._aliases_file)
+        self._prune(aliases.values())
 
     def load(self, version: int) -> Release:
-        """A release from disk or, where that copy is missing or damaged, from the registry.
+        """A release from disk or, where that copy is missing, damaged or another's, from the registry.
 
         Raises `ReleaseDamaged` where the registry's is damaged too, and `UpstreamUnavailable` where it is away.
         """
         directory = self._directory / str(version)
         if directory.is_dir():
             try:
+                self._require_same_weights(version, directory)
                 return Release.load(version, directory)
             except ReleaseDamaged as error:
                 log.warning("local_release_damaged", version=version, problem=str(error))
                 shutil.rmtree(directory)
         self._fetch(version, directory)
         return Release.load(version, directory)
+
+    def _require_same_weights(self, version: int, directory: Path) -> None:
+        """A registry that was made anew numbers its versions anew too."""
+        here = ReleaseManifest.read(directory).weights
+        try:
+            there = self._registry.weights_of(version)
+        except UpstreamError:
+            return  # nobody to ask: the copy is what there is
+        if here != there:
+            raise ReleaseDamaged(f"{directory} has the weights {here}, the registry's version {version} has {there}")
 
     def _fetch(self, version: int, directory: Path) -> None:
         partial = directory.with_suffix(".partial")
@@ -55,3 +76,8 @@ class LocalReleases:
             partial.rename(directory)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
+
+    def _prune(self, needed: Collection[int]) -> None:
+        copies = sorted(int(path.name) for path in self._directory.iterdir() if path.name.isdigit())
+        for version in [version for version in copies if version not in needed][:-KEPT_COPIES]:
+            shutil.rmtree(self._directory / str(version))

@@ -7,6 +7,7 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from mlflow import MlflowClient
@@ -18,12 +19,28 @@ from recsys.model.release import RELEASE_FILE, ReleaseManifest
 
 MODEL_NAME = "two_tower"
 CHAMPION = "champion"
+"""Serves."""
+CHALLENGER = "challenger"
+"""Serves a part of the traffic, where an experiment says so."""
+PREVIOUS = "previous"
+"""Was the champion before; kept warm, so that the way back is short."""
+NEXT = "next"
+"""Is about to be the champion; rankers load it ahead."""
 FINGERPRINT_TAG = "fingerprint"
+WEIGHTS_TAG = "weights"
+SIZE_TAG = "bytes"
+SHOWN_METRICS = ("ndcg_at_10", "hr_at_200")
 RELEASE_PATH = "release"
 """Where the release's files lie among the artifacts of their run."""
 MISSING = "RESOURCE_DOES_NOT_EXIST"
-NO_SUCH_ALIAS = (MISSING, "INVALID_PARAMETER_VALUE")
-"""Without the model, and with a model that lacks the alias."""
+
+
+@dataclass(frozen=True, slots=True)
+class RegisteredVersion:
+    version: int
+    created: float
+    """Seconds since 1970."""
+    tags: dict[str, str]
 
 
 class ModelRegistry:
@@ -83,23 +100,46 @@ class ModelRegistry:
                 MODEL_NAME,
                 source=f"{run.info.artifact_uri}/{RELEASE_PATH}",
                 run_id=run_id,
-                tags={FINGERPRINT_TAG: manifest.fingerprint, "dataset": manifest.dataset},
+                tags={
+                    FINGERPRINT_TAG: manifest.fingerprint,
+                    WEIGHTS_TAG: manifest.weights,
+                    SIZE_TAG: str(sum((directory / name).stat().st_size for name in manifest.file_hashes)),
+                    "dataset": manifest.dataset,
+                    **{name: f"{manifest.metrics[name]:.4f}" for name in SHOWN_METRICS if name in manifest.metrics},
+                },
             )
         return int(version.version)
 
-    def version_behind(self, alias: str) -> int | None:
-        """The version that an alias names; None where there is no such alias yet."""
-        with self._translated_errors():
-            try:
-                return int(self._client.get_model_version_by_alias(MODEL_NAME, alias).version)
-            except MlflowException as error:
-                if error.error_code in NO_SUCH_ALIAS:
-                    return None
-                raise
+    def aliases(self) -> dict[str, int]:
+        """Every alias with the version it names, read at once; empty before the first registration."""
+        try:
+            with self._translated_errors():
+                named = self._client.get_registered_model(MODEL_NAME).aliases
+        except ReleaseNotLoaded:
+            return {}
+        return {alias: int(version) for alias, version in named.items()}
 
     def point(self, alias: str, version: int) -> None:
         with self._translated_errors():
             self._client.set_registered_model_alias(MODEL_NAME, alias, str(version))
+
+    def unpoint(self, alias: str) -> None:
+        with self._translated_errors():
+            self._client.delete_registered_model_alias(MODEL_NAME, alias)
+
+    def versions(self) -> list[RegisteredVersion]:
+        """All versions, newest first."""
+        with self._translated_errors():
+            found = self._client.search_model_versions(f"name = '{MODEL_NAME}'")
+        described = [
+            RegisteredVersion(int(each.version), each.creation_timestamp / 1000, dict(each.tags)) for each in found
+        ]
+        return sorted(described, key=lambda each: -each.version)
+
+    def weights_of(self, version: int) -> str:
+        """Which weights a version has. Raises `ReleaseNotLoaded` where there is no such version."""
+        with self._translated_errors():
+            return str(self._client.get_model_version(MODEL_NAME, str(version)).tags[WEIGHTS_TAG])
 
     def note(self, version: int, key: str, value: str) -> None:
         """Tag a version with a fact that was measured after it was registered."""
@@ -136,6 +176,7 @@ class ModelRegistry:
         except MlflowException as error:
             if error.error_code == MISSING:
                 raise ReleaseNotLoaded(f"MLflow at {self._tracking_uri}: {error.message}") from error
-            raise UpstreamUnavailable(f"MLflow at {self._tracking_uri}: {error.message}") from error
+            reason = f" ({error.__cause__})" if error.__cause__ else ""  # a full disk stands only there
+            raise UpstreamUnavailable(f"MLflow at {self._tracking_uri}: {error.message}{reason}") from error
         except OSError as error:
             raise UpstreamUnavailable(f"MLflow at {self._tracking_uri}: {error}") from error

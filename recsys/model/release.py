@@ -41,6 +41,8 @@ SECOND_STAGE_FILES = (SECOND_STAGE_FILE, RANKING_TABLES_FILE)
 """What a release has besides, or not."""
 FEATURE_SCHEMA_VERSION = 1
 """Raised when what the query tower takes from the feature store changes its meaning."""
+WEIGHTS_NAME_LENGTH = 16
+"""Hexadecimal digits of the weights' sha256."""
 CACHED_QUERIES = 1024
 """`rank` follows `encode` with the same recent items; this many are remembered in between."""
 
@@ -87,8 +89,13 @@ class ReleaseManifest(BaseModel):
         return SECOND_STAGE_FILE in self.file_hashes
 
     @property
-    def weight_hash(self) -> str:
-        return self.file_hashes[WEIGHTS_FILE]
+    def weights(self) -> str:
+        """Names the weights, wherever what came of them must be told from what came of others."""
+        return self.file_hashes[WEIGHTS_FILE][:WEIGHTS_NAME_LENGTH]
+
+    @property
+    def vocabulary_hash(self) -> str:
+        return self.file_hashes[VOCABULARY_FILE]
 
     @classmethod
     def read(cls, directory: Path) -> "ReleaseManifest":

@@ -267,9 +267,9 @@ async def test_an_interrupted_edge_build_is_done_over_and_replaces_what_was_serv
     half_built = tmp_path / "staging" / collection_name(RELEASE)
     half_built.mkdir(parents=True)
     (half_built / "rubbish").write_text("left by a run that was killed")
-    for weight_hash, items in (("first", ITEMS[:5]), ("second", ITEMS)):
+    for weights, items in (("first", ITEMS[:5]), ("second", ITEMS)):
         build_edge_collection(tmp_path / "staging", RELEASE, DIM, [items])
-        publish_edge_collection(tmp_path / "staging", tmp_path, RELEASE, weight_hash)
+        publish_edge_collection(tmp_path / "staging", tmp_path, RELEASE, weights)
     assert edge_collection_holds(tmp_path, RELEASE, "second")
     index = QdrantEdgeCandidateIndex(tmp_path)
     assert len(await index.search(RELEASE, some_query().tolist(), 1000)) == COUNT

@@ -43,7 +43,7 @@ HTTP_CALLS: dict[str, HttpCall] = {
     "popular": lambda session: HttpFeatureStore(session).popular(3),
     "encode": lambda session: HttpRanker(session).encode(["a"]),
     "rank": lambda session: HttpRanker(session).rank(["a"], ["b", "c"]),
-    "serving_release": lambda session: HttpRanker(session).serving_release(),
+    "releases": lambda session: HttpRanker(session).releases(),
 }
 
 
@@ -155,7 +155,7 @@ async def test_a_call_whose_connection_was_hung_up_is_sent_once_more():
         await next(answers)(reader, writer)
 
     async with server(connected) as url, hurried_session(url) as session:
-        assert await HttpRanker(session).serving_release() == 5
+        assert (await HttpRanker(session).releases()).champion == 5
 
 
 async def test_scores_that_are_not_one_per_candidate_are_refused():
@@ -193,7 +193,7 @@ class Raises:
 @pytest.mark.parametrize("cls", with_subclasses(aiohttp.ClientError), ids=lambda cls: cls.__name__)
 async def test_every_client_error_of_aiohttp_is_translated(cls):
     with pytest.raises(UpstreamTimeout if issubclass(cls, TimeoutError) else UpstreamUnavailable):
-        await HttpRanker(Raises(made(cls))).serving_release()
+        await HttpRanker(Raises(made(cls))).releases()
 
 
 @pytest.mark.parametrize("cls", with_subclasses(redis.exceptions.RedisError), ids=lambda cls: cls.__name__)
@@ -378,7 +378,7 @@ def test_an_mlflow_whose_port_is_closed_is_away(tmp_path, monkeypatch):
     registry = ModelRegistry(f"http://{HOST}:{free_ports(1)[0]}")
     for ask in (
         lambda: registry.version_of("x"),
-        lambda: registry.version_behind("champion"),
+        registry.aliases,
         lambda: registry.point("champion", 1),
         lambda: registry.note(1, "key", "value"),
         lambda: registry.fetch(1, tmp_path),

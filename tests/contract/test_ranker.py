@@ -8,7 +8,7 @@ import pytest
 
 from recsys.adapters.http_clients import HttpRanker, open_session
 from recsys.adapters.in_memory import InMemoryRanker
-from recsys.adapters.torch_ranker import KEPT_RELEASES, TorchRanker
+from recsys.adapters.torch_ranker import TorchRanker
 from recsys.contracts.base import MAX_CANDIDATES, MAX_HISTORY
 from recsys.errors import ReleaseNotLoaded
 from recsys.model.release import Release
@@ -28,7 +28,8 @@ async def in_memory(stack: Stack) -> AsyncIterator[InMemoryRanker]:
 @asynccontextmanager
 async def by_torch(stack: Stack) -> AsyncIterator[TorchRanker]:
     ranker = TorchRanker()
-    ranker.serve(Release.load(RELEASE, stack.model_dir))
+    ranker.add(Release.load(RELEASE, stack.model_dir))
+    ranker.appoint(RELEASE)
     yield ranker
 
 
@@ -92,7 +93,9 @@ async def test_the_release_is_told(ranker):
     assert (await ranker.rank([A], [B])).release == RELEASE
     assert (await ranker.rank([A], [B], RELEASE)).release == RELEASE
     assert (await ranker.encode([A])).release == RELEASE
-    assert await ranker.serving_release() == RELEASE
+    assert (await ranker.encode([A], RELEASE)).release == RELEASE
+    serving = await ranker.releases()
+    assert (serving.champion, serving.challenger, RELEASE in serving.loaded) == (RELEASE, None, True)
 
 
 async def test_whether_seen_items_may_come_again_is_told(ranker):
@@ -102,6 +105,12 @@ async def test_whether_seen_items_may_come_again_is_told(ranker):
 async def test_a_release_that_is_not_loaded_is_refused(ranker):
     with pytest.raises(ReleaseNotLoaded, match="999"):
         await ranker.rank([A], [B], 999)
+    with pytest.raises(ReleaseNotLoaded, match="999"):
+        await ranker.encode([A], 999)
+
+
+async def test_query_and_scores_name_the_same_weights(ranker):
+    assert (await ranker.encode([A])).weights == (await ranker.rank([A], [B])).weights
 
 
 async def test_with_known_recent_items_scores_are_personal(ranker):
@@ -155,28 +164,56 @@ async def test_torch_and_the_service_score_alike(stack):
 
 async def test_before_a_release_is_loaded_nothing_is_ranked():
     ranker = TorchRanker()
-    for asked in (ranker.encode([A]), ranker.rank([A], [B]), ranker.serving_release()):
+    for asked in (ranker.encode([A]), ranker.rank([A], [B]), ranker.releases()):
         with pytest.raises(ReleaseNotLoaded):
             await asked
 
 
-async def test_after_a_swap_the_release_before_still_answers_and_older_ones_are_dropped(stack):
+def with_releases(stack: Stack, *versions: int) -> TorchRanker:
     ranker = TorchRanker()
-    versions = range(1, KEPT_RELEASES + 2)
     for version in versions:
-        ranker.serve(Release.load(version, stack.model_dir))
-    assert await ranker.serving_release() == versions[-1]
-    assert (await ranker.rank([A], [B], versions[-2])).release == versions[-2]
-    with pytest.raises(ReleaseNotLoaded):
-        await ranker.rank([A], [B], versions[0])
+        ranker.add(Release.load(version, stack.model_dir))
+    return ranker
 
 
-async def test_going_back_to_the_release_before_keeps_the_one_it_replaces(stack):
-    ranker = TorchRanker()
-    for version in (1, 2, 1):
-        ranker.serve(Release.load(version, stack.model_dir))
-    assert await ranker.serving_release() == 1
+async def test_releases_serve_by_number_as_soon_as_they_are_added(stack):
+    ranker = with_releases(stack, 1, 2)
     assert (await ranker.rank([A], [B], 2)).release == 2
-    ranker.serve(Release.load(3, stack.model_dir))
-    assert await ranker.serving_release() == 3
-    assert (await ranker.rank([A], [B], 1)).release == 1
+    with pytest.raises(ReleaseNotLoaded, match="no release"):
+        await ranker.rank([A], [B])
+
+
+async def test_an_appointed_champion_serves_whoever_asks_for_no_other(stack):
+    ranker = with_releases(stack, 1, 2)
+    ranker.appoint(2, challenger=1)
+    assert (await ranker.encode([A])).release == 2
+    serving = await ranker.releases()
+    assert (serving.champion, serving.challenger, serving.loaded) == (2, 1, [1, 2])
+    ranker.appoint(1)
+    assert (await ranker.rank([A], [B])).release == 1
+    assert (await ranker.releases()).challenger is None
+
+
+async def test_the_outgoing_champion_is_the_last_to_be_retired(stack):
+    ranker = with_releases(stack, 1, 2, 3)
+    ranker.appoint(1)
+    ranker.appoint(3)
+    ranker.retire([])
+    assert (await ranker.releases()).loaded == [1, 3]
+
+
+async def test_only_a_loaded_release_is_appointed(stack):
+    ranker = with_releases(stack, 1)
+    ranker.appoint(1)
+    with pytest.raises(ReleaseNotLoaded, match="2"):
+        ranker.appoint(2)
+    assert (await ranker.rank([A], [B])).release == 1
+
+
+async def test_retiring_keeps_the_needed_ones_those_in_office_and_the_last_of_the_others(stack):
+    ranker = with_releases(stack, 1, 2, 3, 4, 5)
+    ranker.appoint(4, challenger=1)
+    ranker.retire([5])
+    assert (await ranker.releases()).loaded == [1, 3, 4, 5]
+    with pytest.raises(ReleaseNotLoaded):
+        await ranker.rank([A], [B], 2)

@@ -71,16 +71,16 @@ def test_a_version_that_nobody_registered_is_not_loaded(registry, tmp_path):
     with pytest.raises(ReleaseNotLoaded):
         LocalReleases(tmp_path, registry).load(999)
     assert registry.version_of("no such fingerprint") is None
-    assert registry.version_behind("no_such_alias") is None
+    assert "no_such_alias" not in registry.aliases()
 
 
 def test_the_champion_is_remembered_on_disk(registry, tmp_path):
     releases = LocalReleases(tmp_path, registry)
-    assert releases.last_champion() is None
-    releases.remember_champion(12)
-    releases.remember_champion(3)
-    assert LocalReleases(tmp_path, registry).last_champion() == 3
-    assert releases.champion() == registry.version_behind(CHAMPION) == 1
+    assert releases.last_aliases() == {}
+    releases.remember({CHAMPION: 12})
+    releases.remember({CHAMPION: 3, "previous": 12})
+    assert LocalReleases(tmp_path, registry).last_aliases() == {CHAMPION: 3, "previous": 12}
+    assert releases.aliases()[CHAMPION] == 1
 
 
 def test_a_release_that_was_damaged_before_it_was_uploaded_is_refused(registry, tmp_path):
@@ -122,8 +122,8 @@ def test_seeding_again_changes_nothing_and_keeps_what_happened_in_between(stack)
 def test_on_a_qdrant_server_the_same_is_recommended_as_on_edge(stack, qdrant_server, monkeypatch, tmp_path):
     (stack.jobs.models_dir / "latest").write_text("first")
     monkeypatch.setenv("QDRANT_URL", qdrant_server)
-    assert "champion is version 1" in index(stack.jobs)
-    assert "champion is version 1" in index(stack.jobs), "indexing again finds the collection whole"
+    assert "items_v1" in index(stack.jobs)
+    assert "items_v1" in index(stack.jobs), "indexing again finds the collection whole"
     settings = stack.settings.model_copy(
         update={"qdrant_url": qdrant_server, "orchestrator_port": free_ports(1)[0], "state_dir": tmp_path}
     )

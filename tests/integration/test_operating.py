@@ -12,7 +12,9 @@ from recsys.model.registry import CHAMPION, ModelRegistry
 from tests import toy
 from tests.engines import eventually, free_ports, local_settings, running
 from training.index import index
+from training.promote import promote
 from training.register import register
+from training.rollback import rollback
 
 SERVICES = ("orchestrator_url", "feature_service_url", "ranker_url")
 USER = next(iter(toy.USERS))
@@ -149,10 +151,11 @@ def test_the_description_of_the_api_names_every_endpoint(api):
 
 def test_while_mlflow_is_away_the_ranker_keeps_serving(api, stack):
     log_file = stack.engines["ranker_service"].log_file
-    complaints = log_file.read_text().count("champion_not_loaded")
+    complaints = log_file.read_text().count("release_not_loaded")
     with stack.mlflow_cable.unplugged():
-        eventually(lambda: log_file.read_text().count("champion_not_loaded") > complaints, "MLflow was not missed")
-        assert api.get(f"{stack.settings.ranker_url}/readyz").status_code == 200
+        eventually(lambda: log_file.read_text().count("release_not_loaded") > complaints, "MLflow was not missed")
+        ready = api.get(f"{stack.settings.ranker_url}/readyz")
+        assert (ready.status_code, "MLflow" in ready.text) == (200, True)
         assert recommend(api)["tier"] == "personalized"
 
 
@@ -162,7 +165,7 @@ def test_a_ranker_starts_from_its_own_copy_while_mlflow_is_away(stack, tmp_path)
     shutil.copytree(stack.settings.home / "releases", settings.home / "releases")
     with running(settings, "ranker_service"), httpx.Client(base_url=settings.ranker_url, timeout=30) as client:
         eventually(lambda: client.get("/readyz").status_code == 200, "the ranker did not find its copy")
-        assert client.get("/v1/release").json() == {"release": 1}
+        assert client.get("/v1/releases").json()["champion"] == 1
         body = {"recent_items": [toy.ITEM_IDS[0]], "candidate_items": toy.ITEM_IDS}
         here = client.post("/v1/rank", json=body).json()
         assert here == client.post(f"{stack.settings.ranker_url}/v1/rank", json=body).json()
@@ -207,12 +210,12 @@ def test_an_orchestrator_that_is_all_alone_answers_and_says_what_is_missing(stop
 
 
 def test_a_new_release_is_served_without_a_restart_and_can_be_taken_back(api, stack):
-    registry = ModelRegistry(stack.settings.mlflow_url)
     first = recommend(api)
     toy.write_model(stack.jobs, "second", seed=2)
     register(stack.jobs)
     assert recommend(api)["release"] == 1, "registering is not promoting"
-    index(stack.jobs)
+    assert recommend(api)["release"] == 1
+    promote(stack.jobs)
     try:
         eventually(lambda: recommend(api)["release"] == 2, "the second release was not picked up")
         second = recommend(api)
@@ -221,7 +224,7 @@ def test_a_new_release_is_served_without_a_restart_and_can_be_taken_back(api, st
         body = {"recent_items": ["item-01"], "candidate_items": ["item-02"], "release": 1}
         assert api.post(f"{stack.settings.ranker_url}/v1/rank", json=body).json()["release"] == 1
     finally:
-        registry.point(CHAMPION, 1)
+        rollback(stack.jobs)
         eventually(lambda: recommend(api)["release"] == 1, "the first release did not come back")
     assert recommend(api)["recommendations"] == first["recommendations"]
     eventually(lambda: api.get("/readyz").status_code == 200)
@@ -231,4 +234,4 @@ def test_registering_and_indexing_again_changes_nothing(stack):
     (stack.jobs.models_dir / "latest").write_text("first")
     assert "already version 1" in register(stack.jobs)
     assert "was there already" in index(stack.jobs)
-    assert ModelRegistry(stack.settings.mlflow_url).version_behind(CHAMPION) == 1
+    assert ModelRegistry(stack.settings.mlflow_url).aliases()[CHAMPION] == 1

@@ -7,10 +7,11 @@ from recsys.adapters.in_memory import InMemoryCandidateIndex, InMemoryFeatureSto
 from recsys.adapters.qdrant_points import IndexedItem
 from recsys.contracts.events import Event
 from recsys.contracts.recommendation import RecommendationAnswer, RecommendationRequest
-from recsys.contracts.retrieval import CatalogueItem
+from recsys.contracts.retrieval import CatalogueItem, ServingReleases
 from recsys.pipeline import RecommendationPipeline
 
 RELEASE = 7
+VOCABULARY = "abc"
 DEADLINE_SECONDS = 0.5
 """Long beside what the in-memory adapters take, short enough to wait for where a port hangs."""
 ITEMS = [f"i{number}" for number in range(10)]
@@ -40,7 +41,7 @@ class Broken:
             await asyncio.Event().wait()
         raise self._error  # type: ignore[misc]
 
-    user_features = record = popular = encode = serving_release = rank = search = similar = items = fail
+    user_features = record = popular = encode = releases = rank = search = similar = items = fail
 
 
 class NoUsers(InMemoryFeatureStore):
@@ -87,8 +88,9 @@ async def open_pipeline(
     chosen = {**working_ports(), **ports}
     if isinstance(chosen["features"], InMemoryFeatureStore):
         await fill(chosen["features"])
+    known = ServingReleases(champion=serving, loaded=[serving], vocabulary_hash=VOCABULARY) if serving else None
     return RecommendationPipeline(
-        **chosen, serving_release=lambda: serving, num_candidates=num_candidates, deadline_seconds=deadline
+        **chosen, serving=lambda: known, num_candidates=num_candidates, deadline_seconds=deadline
     )
 
 

@@ -14,18 +14,19 @@ from pydantic import TypeAdapter, ValidationError
 from recsys.contracts import base, events, features, ranking, recommendation, retrieval
 from recsys.contracts.base import MAX_CANDIDATES, MAX_HISTORY, MAX_ID_LENGTH, MAX_TOP_K, Answer, ErrorAnswer, Request
 from recsys.contracts.events import LATEST_TIMESTAMP, MAX_EVENTS, Event, Events, EventsRecorded
-from recsys.contracts.features import PopularItem, PopularItems, UserFeatures
+from recsys.contracts.features import PopularItem, PopularItems, PrecomputedList, UserFeatures
 from recsys.contracts.ranking import RankedScores, RankRequest
 from recsys.contracts.recommendation import (
     ItemAnswer,
     ItemsAnswer,
+    Provenance,
     Recommendation,
     RecommendationAnswer,
     RecommendationList,
     RecommendationRequest,
     Tier,
 )
-from recsys.contracts.retrieval import EncodeRequest, QueryEmbedding, ServingRelease
+from recsys.contracts.retrieval import EncodeRequest, QueryEmbedding, ServingReleases
 
 words = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 ids = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=MAX_ID_LENGTH)
@@ -35,6 +36,7 @@ numbers = st.floats(allow_nan=False, allow_infinity=False)
 releases = st.integers(1, 10_000)
 metadata = st.dictionaries(words, st.none() | st.booleans() | st.integers(-(2**53), 2**53) | words | st.lists(words))
 
+precomputed = st.builds(PrecomputedList, release=releases, vocabulary_hash=words, item_ids=id_lists)
 popular_items = st.builds(PopularItem, item_id=ids, popularity=numbers)
 items = st.builds(ItemAnswer, item_id=ids, title=words, metadata=metadata)
 recommendations = st.builds(
@@ -64,21 +66,31 @@ MODELS: dict[type[Request | Answer], st.SearchStrategy[Any]] = {
         recent_items=id_lists,
         seen_items=id_lists,
         attributes=st.dictionaries(words, words),
+        precomputed=st.none() | precomputed,
     ),
+    PrecomputedList: precomputed,
     PopularItem: popular_items,
     PopularItems: st.builds(PopularItems, items=st.lists(popular_items, max_size=5)),
     RankRequest: st.builds(RankRequest, recent_items=id_lists, candidate_items=some_ids, release=st.none() | releases),
     RankedScores: st.builds(
-        RankedScores, release=releases, personalized=st.booleans(), scores=st.lists(st.none() | numbers)
+        RankedScores, release=releases, weights=words, personalized=st.booleans(), scores=st.lists(st.none() | numbers)
     ),
-    EncodeRequest: st.builds(EncodeRequest, recent_items=some_ids),
+    EncodeRequest: st.builds(EncodeRequest, recent_items=some_ids, release=st.none() | releases),
     QueryEmbedding: st.builds(
         QueryEmbedding,
         release=releases,
+        weights=words,
         query_embedding=st.none() | st.lists(numbers),
         exclude_seen=st.booleans(),
     ),
-    ServingRelease: st.builds(ServingRelease, release=releases),
+    ServingReleases: st.builds(
+        ServingReleases,
+        champion=releases,
+        challenger=st.none() | releases,
+        loaded=st.lists(releases),
+        vocabulary_hash=words,
+        problems=st.lists(words),
+    ),
     RecommendationRequest: st.builds(
         RecommendationRequest,
         user_id=ids,
@@ -100,8 +112,11 @@ MODELS: dict[type[Request | Answer], st.SearchStrategy[Any]] = {
         total_candidates=st.integers(0),
         tier=st.sampled_from(Tier),
         tier_reason=words,
+        variant=words,
         timings_ms=st.dictionaries(words, numbers),
+        debug=st.none() | st.builds(Provenance, query=st.none() | words),
     ),
+    Provenance: st.builds(Provenance, query=st.none() | words, collection=st.none() | words, rank=st.none() | words),
     ItemAnswer: items,
     ItemsAnswer: st.builds(ItemsAnswer, items=st.lists(items, max_size=3)),
 }

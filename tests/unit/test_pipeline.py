@@ -1,12 +1,14 @@
 """The whole way of a request over the in-memory adapters, and what is served when a stage fails."""
 
+from dataclasses import replace
+
 import pytest
 
 from recsys.adapters.in_memory import InMemoryCandidateIndex, InMemoryFeatureStore, InMemoryRanker
 from recsys.contracts.base import MAX_CANDIDATES, MAX_HISTORY
-from recsys.contracts.features import PopularItem, UserFeatures
+from recsys.contracts.features import PopularItem, PrecomputedList, UserFeatures
 from recsys.contracts.ranking import RankedScores
-from recsys.contracts.recommendation import Tier
+from recsys.contracts.recommendation import Provenance, RecommendationRequest, Tier
 from recsys.contracts.retrieval import QueryEmbedding
 from recsys.errors import (
     InvalidRequest,
@@ -22,6 +24,7 @@ from tests.unit.pipeline_case import (
     READER,
     RELEASE,
     VECTORS,
+    VOCABULARY,
     Broken,
     NoPopular,
     NoUsers,
@@ -146,7 +149,7 @@ async def test_the_session_is_newer_than_the_history_and_only_the_newest_items_a
     class Remembers(InMemoryRanker):
         encoded: tuple[str, ...] = ()
 
-        async def encode(self, recent_items):
+        async def encode(self, recent_items, release=None):
             self.encoded = tuple(recent_items)
             return await super().encode(recent_items)
 
@@ -321,11 +324,11 @@ async def test_when_every_port_hangs_the_answer_still_comes_within_the_deadline(
 # --- releases are never mixed -----------------------------------------------------------------------------------------
 
 
-async def test_scores_of_another_release_are_refused():
+async def test_scores_by_other_weights_are_refused():
     class WrongRelease(InMemoryRanker):
         async def rank(self, recent_items, candidate_items, release=None):
             scores = await super().rank(recent_items, candidate_items)
-            return RankedScores(release=RELEASE + 1, personalized=True, scores=scores.scores[::-1])
+            return RankedScores(release=RELEASE, weights="others", personalized=True, scores=scores.scores[::-1])
 
     answer = await recommend(await open_pipeline(ranker=WrongRelease(RELEASE, VECTORS)), top_k=3)
     assert item_ids(answer) == ["i1", "i2", "i9"]
@@ -336,13 +339,61 @@ async def test_the_collection_of_the_encoders_release_is_searched_and_scored():
     class NewRelease(InMemoryRanker):
         """Encodes with the next release, as after a promotion between two requests."""
 
-        async def encode(self, recent_items):
+        async def encode(self, recent_items, release=None):
             encoded = await super().encode(recent_items)
-            return QueryEmbedding(release=RELEASE + 1, query_embedding=encoded.query_embedding)
+            return QueryEmbedding(release=RELEASE + 1, weights="", query_embedding=encoded.query_embedding)
 
     answer = await recommend(await open_pipeline(encoder=NewRelease(RELEASE, VECTORS)))
     assert (answer.tier, answer.tier_reason) == (Tier.POPULAR, "retrieve:release_not_loaded")
     assert answer.release == RELEASE
+
+
+async def test_a_collection_by_other_weights_is_refused_though_its_number_is_right():
+    others = InMemoryCandidateIndex({RELEASE: [replace(described(item_id), weights="others") for item_id in ITEMS]})
+    answer = await recommend(await open_pipeline(index=others))
+    assert (answer.tier, answer.tier_reason) == (Tier.POPULAR, "retrieve:release_mismatch")
+
+
+async def test_an_answer_tells_which_weights_made_it_where_it_is_asked():
+    pipeline = await open_pipeline()
+    assert (await recommend(pipeline)).debug is None
+    assert (await recommend(pipeline, debug=True)).debug == Provenance(query="", collection="", rank="")
+
+
+async def test_an_answer_names_its_variant_and_so_does_its_id():
+    answer = await (await open_pipeline()).recommend(RecommendationRequest(user_id=READER), "challenger", RELEASE)
+    assert answer.variant == "challenger"
+    assert answer.recommendation_id.endswith(".challenger")
+
+
+# --- lists computed ahead ---------------------------------------------------------------------------------------------
+
+
+class ComputedAhead(InMemoryFeatureStore):
+    """Every user has a list by an older release."""
+
+    def __init__(self, vocabulary_hash: str) -> None:
+        super().__init__()
+        self._ahead = PrecomputedList(release=RELEASE - 1, vocabulary_hash=vocabulary_hash, item_ids=["i0", "i5", "i4"])
+
+    async def user_features(self, user_id):
+        return (await super().user_features(user_id)).model_copy(update={"precomputed": self._ahead})
+
+
+@pytest.mark.parametrize("port", ["encoder", "index"])
+async def test_without_encode_or_retrieval_the_list_computed_ahead_is_served_without_what_was_seen(port):
+    pipeline = await open_pipeline(features=ComputedAhead(VOCABULARY), **{port: Broken(UpstreamUnavailable("away"))})
+    answer = await recommend(pipeline)
+    assert item_ids(answer) == ["i5", "i4"]
+    assert (answer.tier, answer.release) == (Tier.PRECOMPUTED, RELEASE - 1)
+    assert answer.tier_reason.endswith("upstream_unavailable")
+
+
+async def test_a_list_of_other_items_than_the_serving_release_knows_is_not_served():
+    pipeline = await open_pipeline(features=ComputedAhead("other"), encoder=Broken(UpstreamUnavailable("away")))
+    answer = await recommend(pipeline)
+    assert answer.tier == Tier.POPULAR
+    assert item_ids(answer)[:2] == ["i9", "i8"]
 
 
 # --- the caller's own candidates --------------------------------------------------------------------------------------

@@ -105,7 +105,7 @@ async def test_a_tier_never_rises_again_and_the_first_reason_stays():
 
 
 def test_tiers_are_declared_best_first():
-    assert list(Tier) == [Tier.PERSONALIZED, Tier.RETRIEVED, Tier.POPULAR, Tier.STATIC]
+    assert list(Tier) == [Tier.PERSONALIZED, Tier.RETRIEVED, Tier.PRECOMPUTED, Tier.POPULAR, Tier.STATIC]
 
 
 def test_a_deadline_counts_down_and_never_below_nothing():
