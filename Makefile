@@ -87,6 +87,10 @@ prune: $(JOB_NEEDS) ## Remove all but the newest KEEP (3) collections, and nothi
 precompute: $(JOB_NEEDS) ## Write every active user's list by the champion to Redis
 	@$(WITH_STORES) $(JOB) training.precompute
 
+.PHONY: evaluate-served
+evaluate-served: $(JOB_NEEDS) ## Replay the test users through the running services and compare with `make evaluate`
+	@$(JOB) training.evaluate_served
+
 # --- development ------------------------------------------------------------------------------------------------------
 
 .PHONY: test

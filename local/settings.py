@@ -57,6 +57,7 @@ class LocalSettings(BaseSettings):
             "QDRANT_EDGE_DIR": str(self.home / "qdrant"),
             "FEATURE_SERVICE_URL": self.feature_service_url,
             "RANKER_URL": self.ranker_url,
+            "ORCHESTRATOR_URL": self.orchestrator_url,
             "RANKER_RELEASES_DIR": str(self.home / "releases"),
             "LOG_LEVEL": self.log_level,
             "BENTOML_HOME": str(self.home / "bentoml"),

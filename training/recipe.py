@@ -4,12 +4,6 @@ from pydantic import BaseModel, ConfigDict
 
 from recsys.contracts.base import MAX_HISTORY
 
-WIDE_MIN_INTERACTIONS = 500_000
-"""Fewer are learnt by heart before a wider model has an advantage."""
-WIDE_ITEMS_PER_SECOND = 10_000
-"""What a wide model trains on in a second on two shared CPU cores."""
-WIDE_MIN_EPOCHS = 15
-
 
 class Recipe(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -46,14 +40,3 @@ class Recipe(BaseModel):
     """How long the bringing down takes, as a fraction of the steps done so far."""
     validation_users: int = 2000
     checkpoint_seconds: float = 30.0
-
-    @classmethod
-    def for_budget(cls, num_interactions: int, budget_seconds: float, max_history: int) -> "Recipe":
-        """Twice as wide where there is enough to learn from and time to see it often enough.
-
-        On ml-1m that takes some 25 minutes and is worth 0.0025 of validation NDCG@10.
-        """
-        epochs = budget_seconds * WIDE_ITEMS_PER_SECOND / max(1, num_interactions)
-        if num_interactions < WIDE_MIN_INTERACTIONS or epochs < WIDE_MIN_EPOCHS:
-            return cls(max_history=max_history)
-        return cls(max_history=max_history, embedding_dim=256, dropout=0.3)

@@ -56,6 +56,14 @@ class IndexSettings(BaseSettings):
     qdrant_edge_dir: Path = Path(".run/qdrant")
 
 
+class ServedSettings(BaseSettings):
+    model_config = SettingsConfigDict(env_ignore_empty=True)
+
+    orchestrator_url: str = "http://127.0.0.1:8000"
+    served_users: int = Field(default=20_000, ge=1)
+    """How many test users are replayed through the services; of more a random sample is."""
+
+
 class ReleaseSettings(BaseSettings):
     """For the jobs that promote and prune."""
 

@@ -55,7 +55,7 @@ def train(settings: JobSettings, recipe: Recipe | None = None) -> str:
     sequences = load_sequences(settings.processed_dir, settings.models_dir)
     second_stage_seconds = min(MAX_SECOND_STAGE_SECONDS, SECOND_STAGE_SHARE * settings.train_minutes * 60)
     budget_seconds = settings.train_minutes * 60 - second_stage_seconds
-    recipe = recipe or Recipe.for_budget(int(sequences.train_lengths.sum()), budget_seconds, settings.max_history)
+    recipe = recipe or Recipe(max_history=settings.max_history)
     fingerprint = training_fingerprint(content_hash, settings, recipe)
     directory = settings.models_dir / fingerprint
     with only_one_at(directory):

@@ -9,6 +9,8 @@ MAX_HISTORY = 200
 """How many of a user's newest items are kept for the model; older ones only count as seen."""
 MAX_CANDIDATES = 1000
 MAX_TOP_K = 100
+MAX_EXCLUDED = 5000
+"""As many items as the feature store remembers of a user, and some."""
 
 UserId = Annotated[str, StringConstraints(min_length=1, max_length=MAX_ID_LENGTH)]
 ItemId = Annotated[str, StringConstraints(min_length=1, max_length=MAX_ID_LENGTH)]

@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import Field
 
-from recsys.contracts.base import MAX_CANDIDATES, MAX_HISTORY, MAX_TOP_K, Answer, ItemId, Request, UserId
+from recsys.contracts.base import MAX_CANDIDATES, MAX_EXCLUDED, MAX_HISTORY, MAX_TOP_K, Answer, ItemId, Request, UserId
 
 
 class Tier(StrEnum):
@@ -38,7 +38,7 @@ class RecommendationRequest(Request):
     )
     top_k: int = Field(default=10, ge=1, le=MAX_TOP_K)
     debug: bool = Field(default=False, description="Say which weights made each part of the answer.")
-    exclude_items: list[ItemId] = Field(default=[], max_length=MAX_CANDIDATES, description="Never recommend these.")
+    exclude_items: list[ItemId] = Field(default=[], max_length=MAX_EXCLUDED, description="Never recommend these.")
 
 
 class Recommendation(Answer):

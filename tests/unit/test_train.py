@@ -201,10 +201,3 @@ def test_a_loss_that_is_not_finite_ends_the_training(tmp_path: Path) -> None:
     )
     with pytest.raises(JobError, match="the loss is nan at step 0"):
         trainer.run()
-
-
-def test_a_large_log_with_a_large_budget_gets_a_wider_model() -> None:
-    assert Recipe.for_budget(1_000_000, 26 * 60, 200).embedding_dim == 256
-    assert Recipe.for_budget(1_000_000, 8 * 60, 200) == Recipe()
-    assert Recipe.for_budget(100_000, 26 * 60, 200) == Recipe()
-    assert Recipe.for_budget(20_000_000, 26 * 60, 50) == Recipe(max_history=50)
