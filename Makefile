@@ -109,6 +109,10 @@ format: $(VENV)/dev ## Let ruff put the code in order
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
+.PHONY: bench
+bench: $(VENV)/local ## Measure a running `make demo`; every figure beside the floor of the same run
+	@$(BIN)/python -m bench.load
+
 .PHONY: lock
 lock: $(VENV)/dev ## Write the versions that are installed into constraints.txt
 	@{ head -1 constraints.txt; $(BIN)/pip freeze | sed 's/+cpu$$//' | grep -vE '^(pip|setuptools)( |=|@)'; } > constraints.partial
@@ -137,7 +141,7 @@ up: .env ## Start the stack in containers and wait until it is healthy; .env is 
 	@docker compose up --detach --wait
 	@api=$$(docker compose port orchestrator 8000) && mlflow=$$(docker compose port mlflow 5000) && printf '%s\n' \
 	  "" "API      http://$$api/docs" "MLflow   http://$$mlflow" \
-	  "" "Fill it: make pipeline" "Try it:  curl -s http://$$api/v1/popular?top_k=5"
+	  "" "Fill it: make pipeline" "Try it:  curl -s 'http://$$api/v1/popular?top_k=5'"
 
 .PHONY: down
 down: ## Stop the stack; what its stores hold stays
