@@ -139,7 +139,7 @@ class ModelRegistry:
     def weights_of(self, version: int) -> str:
         """Which weights a version has. Raises `ReleaseNotLoaded` where there is no such version."""
         with self._translated_errors():
-            return str(self._client.get_model_version(MODEL_NAME, str(version)).tags[WEIGHTS_TAG])
+            return str(self._client.get_model_version(MODEL_NAME, str(version)).tags.get(WEIGHTS_TAG))
 
     def note(self, version: int, key: str, value: str) -> None:
         """Tag a version with a fact that was measured after it was registered."""
