@@ -42,17 +42,18 @@ def ranking_tables(sequences: Sequences, items_file: Path) -> RankingTables:
 def strongest(matrix: sp.csr_matrix | NDArray[np.float32]) -> Neighbours:
     """The entries of largest absolute value of each row, as many as the size of the catalogue allows for."""
     matrix = sp.csr_matrix(matrix)
-    kept = int(np.clip(MAX_ENTRIES // max(1, matrix.shape[0] - 1), 1, MAX_NEIGHBOURS))
-    rows = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
+    size = matrix.shape[0]
+    longest = int(np.diff(matrix.indptr).max(initial=1))
+    kept = int(np.clip(MAX_ENTRIES // max(1, size - 1), 1, min(MAX_NEIGHBOURS, max(1, longest))))
+    rows = np.repeat(np.arange(size), np.diff(matrix.indptr))
     order = np.lexsort((-np.abs(matrix.data), rows))
     place = np.arange(len(rows)) - matrix.indptr[rows]
-    order = order[place < kept]
-    lengths = np.minimum(np.diff(matrix.indptr), kept)
-    return Neighbours(
-        offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
-        items=matrix.indices[order].astype(np.int32),
-        weights=matrix.data[order].astype(np.float32),
-    )
+    strong = place < kept
+    rows, place, order = rows[strong], place[strong], order[strong]
+    items, weights = np.zeros((size, kept), dtype=np.int32), np.zeros((size, kept), dtype=np.float32)
+    items[rows, place] = matrix.indices[order]
+    weights[rows, place] = matrix.data[order]
+    return Neighbours(items, weights)
 
 
 def _rows_to_shares(counts: sp.csr_matrix) -> sp.csr_matrix:

@@ -10,28 +10,22 @@ Indices = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Neighbours:
-    """Row i holds the strongest entries of item_index i; row 0, the padding, is empty.
+    """Row i holds the strongest entries of item_index i; a row that has fewer is filled up with the padding item."""
 
-    In compressed sparse rows: those of row i stand in `items` and `weights` from offsets[i] to offsets[i + 1].
-    """
-
-    offsets: Indices
-    """[num_items + 2]"""
     items: NDArray[np.int32]
+    """[num_items + 1, neighbours]: the columns of the entries."""
     weights: NDArray[np.float32]
+    """[num_items + 1, neighbours]"""
 
     def between(self, rows: Indices, column_of: NDArray[np.int32], num_columns: int) -> NDArray[np.float32]:
         """rows [rows] as item indices -> [rows, num_columns], 0 where there is no entry.
 
-        column_of [num_items + 1] says in which column an item's entries belong, -1 where they are not asked for.
+        column_of [num_items + 1] says in which column an item's entries belong, -1 where they are not asked for, as
+        for the padding.
         """
-        starts = self.offsets[rows]
-        lengths = self.offsets[rows + 1] - starts
-        ends = np.cumsum(lengths)
-        place = np.arange(ends[-1] if len(ends) else 0) + np.repeat(starts - ends + lengths, lengths)
-        columns = column_of[self.items[place]]
+        columns = column_of.take(self.items.take(rows, axis=0)).ravel()
         wanted = np.flatnonzero(columns >= 0)
+        row, place = np.divmod(wanted, self.items.shape[1])
         found = np.zeros((len(rows), num_columns), dtype=np.float32)
-        row = np.repeat(np.arange(len(rows)), lengths)
-        found[row[wanted], columns[wanted]] = self.weights[place[wanted]]
+        found[row, columns[wanted]] = self.weights[rows[row], place]
         return found

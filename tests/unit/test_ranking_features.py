@@ -35,13 +35,13 @@ def test_neighbours_are_the_strongest_of_a_row_and_looked_up_by_column() -> None
 def test_of_large_catalogues_few_neighbours_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("training.ranking_tables.MAX_ENTRIES", 3)
     neighbours = strongest(MATRIX)
-    assert neighbours.items.tolist() == [3, 3, 1]
-    assert neighbours.weights.tolist() == [-7, 2, 3]
+    assert neighbours.items.tolist() == [[0], [3], [3], [1]]
+    assert neighbours.weights.tolist() == [[0], [-7], [2], [3]]
 
 
 def toy_features(num_items: int = 3) -> RankingFeatures:
     matrix = strongest(MATRIX)
-    nothing = Neighbours(np.zeros(num_items + 2, dtype=np.int64), np.zeros(0, np.int32), np.zeros(0, np.float32))
+    nothing = Neighbours(np.zeros((num_items + 1, 1), np.int32), np.zeros((num_items + 1, 1), np.float32))
     one_per_item = np.arange(num_items + 1, dtype=np.float32)
     unknown = np.full(num_items + 1, np.nan, dtype=np.float32)
     per_item = dict.fromkeys(("popularity", "usual_step", "usual_share", "audience"), one_per_item)
