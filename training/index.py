@@ -18,7 +18,7 @@ from tqdm import tqdm
 from recsys.adapters.qdrant_candidate_index import (
     QdrantCandidateIndex,
     build_server_collection,
-    has_server_collection,
+    server_collection_holds,
 )
 from recsys.adapters.qdrant_edge_candidate_index import (
     QdrantEdgeCandidateIndex,
@@ -70,7 +70,9 @@ def index_version(registry: ModelRegistry, version: int) -> str:
         if settings.qdrant_url is None:
             recall = _index_in_folder(release, items_file, settings.qdrant_edge_dir)
         else:
-            recall = _index_on_server(release, items_file, settings.qdrant_url, settings.qdrant_api_key)
+            verified = RECALL_TAG in registry.tags_of(version)
+            url, api_key = settings.qdrant_url, settings.qdrant_api_key
+            recall = _index_on_server(release, items_file, url, api_key, verified=verified)
     if recall is not None:
         registry.note(version, RECALL_TAG, f"{recall:.4f}")
     measured = "was there already" if recall is None else f"finds {recall:.3f} of the exact nearest {RECALL_DEPTH}"
@@ -83,34 +85,32 @@ def _index_in_folder(release: Release, items_file: Path, directory: Path) -> flo
     with only_one_at(staging):
         if edge_collection_holds(directory, release.version, release.manifest.weights):
             return None
-        build_edge_collection(staging, release.version, release.manifest.embedding_dim, _batches(release, items_file))
+        build_edge_collection(
+            staging, release.version, release.manifest.embedding_dim, indexed_items(release, items_file)
+        )
         recall = asyncio.run(_verify(release, QdrantEdgeCandidateIndex(staging)))
         publish_edge_collection(staging, directory, release.version, release.manifest.weights)
     return recall
 
 
-def _index_on_server(release: Release, items_file: Path, url: str, api_key: str | None) -> float:
-    """The recall of the collection; one that is whole but fails is another training's, and is built anew."""
-
-    def verify() -> float:
-        client = AsyncQdrantClient(url, api_key=api_key, check_compatibility=False)
-        return asyncio.run(_verify(release, QdrantCandidateIndex(client)))
-
+def _index_on_server(
+    release: Release, items_file: Path, url: str, api_key: str | None, *, verified: bool
+) -> float | None:
+    """The recall of what was built or not verified yet; None where there was nothing to do."""
     client = QdrantClient(url, api_key=api_key, timeout=BUILD_TIMEOUT_SECONDS, check_compatibility=False)
     try:
-        if has_server_collection(client, release.version, len(release.vocabulary)):
-            try:
-                return verify()
-            except JobError as error:
-                print(f"index: {error}; building it anew", flush=True)
-        batches = _batches(release, items_file)
-        build_server_collection(client, release.version, release.manifest.embedding_dim, batches)
-        return verify()
+        if not server_collection_holds(client, release.version, release.manifest.weights, len(release.vocabulary)):
+            batches = indexed_items(release, items_file)
+            build_server_collection(client, release.version, release.manifest.embedding_dim, batches)
+        elif verified:
+            return None
     finally:
         client.close()
+    searching = AsyncQdrantClient(url, api_key=api_key, check_compatibility=False)
+    return asyncio.run(_verify(release, QdrantCandidateIndex(searching)))
 
 
-def _batches(release: Release, items_file: Path) -> Iterator[list[IndexedItem]]:
+def indexed_items(release: Release, items_file: Path) -> Iterator[list[IndexedItem]]:
     """Every item of the release with its candidate embedding; line n of the items file is item_index n."""
     embeddings = release.candidate_embeddings
     with items_file.open(encoding="utf-8") as lines, tqdm(total=len(embeddings), unit="item", desc="index") as progress:
@@ -131,7 +131,7 @@ def _item(described: dict[str, object]) -> CatalogueItem:
 async def _verify(release: Release, candidate_index: QdrantCandidateIndex | QdrantEdgeCandidateIndex) -> float:
     """Recall against exact search, for queries of one recent item each. Closes the index. Raises JobError."""
     try:
-        recall = await _recall(release, candidate_index)
+        recall = await recall_against_exact(release, candidate_index)
     finally:
         await candidate_index.close()
     if recall < LEAST_RECALL:
@@ -142,7 +142,7 @@ async def _verify(release: Release, candidate_index: QdrantCandidateIndex | Qdra
     return recall
 
 
-async def _recall(release: Release, candidate_index: CandidateIndex) -> float:
+async def recall_against_exact(release: Release, candidate_index: CandidateIndex) -> float:
     item_ids = release.vocabulary.item_ids
     sample = np.random.default_rng(release.version).permutation(len(item_ids))[:SAMPLED_QUERIES]
     depth = min(RECALL_DEPTH, len(item_ids))

@@ -3,10 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
-
-mpl.use("Agg")
-from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
 
 TITLES = {
     "two_stage": "two towers and second stage",
@@ -145,7 +142,8 @@ def _table(header: list[str], rows: list[list[str]]) -> list[str]:
 
 
 def _plot_by_cutoff(models: Models, cutoffs: list[int], path: Path) -> None:
-    figure, panels = plt.subplots(1, 2, figsize=(11, 4))
+    figure = Figure(figsize=(11, 4))
+    panels = figure.subplots(1, 2)
     for axes, metric in zip(panels, ("hr", "ndcg"), strict=True):
         for name, values in models.items():
             axes.plot(cutoffs, [values[f"{metric}_at_{k}"] for k in cutoffs], marker="o", label=TITLES[name])
@@ -157,11 +155,11 @@ def _plot_by_cutoff(models: Models, cutoffs: list[int], path: Path) -> None:
         axes.grid(alpha=0.3)
     panels[0].legend()
     figure.savefig(path, dpi=120, bbox_inches="tight")
-    plt.close(figure)
 
 
 def _plot_intervals(models: Models, intervals: dict[str, tuple[float, float]], path: Path) -> None:
-    figure, axes = plt.subplots(figsize=(6, 3))
+    figure = Figure(figsize=(6, 3))
+    axes = figure.subplots()
     for place, (name, values) in enumerate(reversed(models.items())):
         low, high = intervals[name]
         axes.plot([low, high], [place, place], color="tab:blue", linewidth=2)
@@ -171,11 +169,11 @@ def _plot_intervals(models: Models, intervals: dict[str, tuple[float, float]], p
     axes.set_xlim(left=0)
     axes.grid(alpha=0.3)
     figure.savefig(path, dpi=120, bbox_inches="tight")
-    plt.close(figure)
 
 
 def _plot_validation(history: list[dict[str, float]], path: Path) -> None:
-    figure, axes = plt.subplots(figsize=(6, 4))
+    figure = Figure(figsize=(6, 4))
+    axes = figure.subplots()
     epochs = [record["epoch"] for record in history]
     axes.plot(epochs, [record["validation_ndcg_at_10"] for record in history], color="tab:blue")
     axes.set_xlabel("epoch")
@@ -185,4 +183,3 @@ def _plot_validation(history: list[dict[str, float]], path: Path) -> None:
     loss.set_ylabel("training loss", color="tab:orange")
     axes.grid(alpha=0.3)
     figure.savefig(path, dpi=120, bbox_inches="tight")
-    plt.close(figure)
