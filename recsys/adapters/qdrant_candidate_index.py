@@ -104,11 +104,14 @@ class QdrantCandidateIndex:
         return [item_from(record.payload or {}) for record in records]
 
 
-def has_server_collection(client: QdrantClient, release: int, num_items: int) -> bool:
-    """Whether a release's collection is there with every item in it."""
+def server_collection_holds(client: QdrantClient, release: int, weights: str, num_items: int) -> bool:
+    """Whether a release's collection is there with every item in it, made of these very weights."""
     name = collection_name(release)
     with _translated_errors(release):
-        return client.collection_exists(name) and client.count(name, exact=True).count == num_items
+        if not client.collection_exists(name) or client.count(name, exact=True).count != num_items:
+            return False
+        some, _ = client.scroll(name, limit=1, with_payload=["weights"])
+    return bool(some) and (some[0].payload or {}).get("weights") == weights
 
 
 def build_server_collection(

@@ -8,7 +8,7 @@ from pathlib import Path
 import structlog
 
 from recsys.errors import ReleaseDamaged, UpstreamError
-from recsys.model.registry import ModelRegistry
+from recsys.model.registry import WEIGHTS_TAG, ModelRegistry
 from recsys.model.release import Release, ReleaseManifest
 
 ALIASES_FILE = "aliases.json"
@@ -61,7 +61,7 @@ class LocalReleases:
         """A registry that was made anew numbers its versions anew too."""
         here = ReleaseManifest.read(directory).weights
         try:
-            there = self._registry.weights_of(version)
+            there = self._registry.tags_of(version).get(WEIGHTS_TAG)
         except UpstreamError:
             return  # nobody to ask: the copy is what there is
         if here != there:

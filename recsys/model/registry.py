@@ -136,10 +136,10 @@ class ModelRegistry:
         ]
         return sorted(described, key=lambda each: -each.version)
 
-    def weights_of(self, version: int) -> str:
-        """Which weights a version has. Raises `ReleaseNotLoaded` where there is no such version."""
+    def tags_of(self, version: int) -> dict[str, str]:
+        """What is known of a version. Raises `ReleaseNotLoaded` where there is no such version."""
         with self._translated_errors():
-            return str(self._client.get_model_version(MODEL_NAME, str(version)).tags.get(WEIGHTS_TAG))
+            return dict(self._client.get_model_version(MODEL_NAME, str(version)).tags)
 
     def note(self, version: int, key: str, value: str) -> None:
         """Tag a version with a fact that was measured after it was registered."""

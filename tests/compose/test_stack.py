@@ -30,6 +30,7 @@ CALLS = {
     ("jobs", "redis"),
     ("jobs", "qdrant"),
     ("jobs", "mlflow"),
+    ("jobs", "ranker_service"),
     ("prometheus", "orchestrator"),
     ("prometheus", "feature_service"),
     ("prometheus", "ranker_service"),

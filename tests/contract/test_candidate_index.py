@@ -12,7 +12,7 @@ from recsys.adapters.in_memory import InMemoryCandidateIndex
 from recsys.adapters.qdrant_candidate_index import (
     QdrantCandidateIndex,
     build_server_collection,
-    has_server_collection,
+    server_collection_holds,
 )
 from recsys.adapters.qdrant_edge_candidate_index import (
     QdrantEdgeCandidateIndex,
@@ -249,11 +249,12 @@ async def test_opening_tells_whether_the_collection_is_there(request, adapter):
             await index.open(RELEASE + 1)
 
 
-def test_a_server_collection_is_whole_when_every_item_is_in_it(qdrant_url):
+def test_a_server_collection_is_whole_when_every_item_of_these_weights_is_in_it(qdrant_url):
     client = QdrantClient(qdrant_url, check_compatibility=False)
-    assert has_server_collection(client, RELEASE, COUNT)
-    assert not has_server_collection(client, RELEASE, COUNT + 1)
-    assert not has_server_collection(client, RELEASE + 1, COUNT)
+    assert server_collection_holds(client, RELEASE, "", COUNT)
+    assert not server_collection_holds(client, RELEASE, "others", COUNT)
+    assert not server_collection_holds(client, RELEASE, "", COUNT + 1)
+    assert not server_collection_holds(client, RELEASE + 1, "", COUNT)
     client.close()
 
 
@@ -293,7 +294,8 @@ def test_point_ids_are_the_same_on_every_machine_and_fit_what_qdrant_takes():
 
 
 def test_a_payload_holds_all_of_an_item():
-    assert payload_of(ITEMS[0].item) == {"item_id": "i0", "title": TITLES["i0"], "metadata": METADATA}
+    expected = {"item_id": "i0", "title": TITLES["i0"], "metadata": METADATA, "weights": ""}
+    assert payload_of(ITEMS[0]) == expected
 
 
 async def test_edge_finds_nearly_all_of_the_exact_nearest_among_thousands(tmp_path):
