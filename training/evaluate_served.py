@@ -24,6 +24,7 @@ from recsys.errors import JobError, UpstreamUnavailable
 from recsys.model.files import SECOND_STAGE_FILE, TRAINING_FILE
 from recsys.model.two_tower import load_model
 from recsys.model.vocabulary import Vocabulary
+from recsys.stages import COMPLETE
 from training.evaluate import latest_model, tested_users
 from training.job import run_job
 from training.metrics import Ranks, bootstrap_interval, hr_at_k, mrr_at_k, ndcg_at_k, ndcg_gains
@@ -73,7 +74,7 @@ def evaluate_served(settings: JobSettings) -> str:
     return (
         f"served NDCG@10 {compared['served']['ndcg_at_10']:.4f}, offline {compared['offline']['ndcg_at_10']:.4f} "
         f"({compared['relative_difference']:+.2%}), for {len(examples):,} users of release {compared['release']}; "
-        f"tiers {compared['tiers']}; report in {report / SERVED_PAGE}"
+        f"answers by tier {compared['tiers']}; report in {report / SERVED_PAGE}"
     )
 
 
@@ -109,7 +110,7 @@ async def _replay(url: str, vocabulary: Vocabulary, examples: list[Example], exc
         if wanted in recommended:
             ranks[place] = 1.0 + recommended.index(wanted)
         latencies[place] = answer.timings_ms["total"]
-        tiers[answer.tier if answer.tier_reason == "complete" else f"{answer.tier} ({answer.tier_reason})"] += 1
+        tiers[str(answer.tier) if answer.tier_reason == COMPLETE else f"{answer.tier}, {answer.tier_reason}"] += 1
         releases.add(answer.release)
         progress.update(1)
 
@@ -161,6 +162,7 @@ def _page(directory: Path, compared: dict[str, Any]) -> str:
         f"| {name.split('_')[0].upper()}@{name.split('_')[-1]} | {served:.4f} | {compared['offline'][name]:.4f} |"
         for name, served in compared["served"].items()
     ]
+    tiers = ", ".join(f"{count:,} {tier}" for tier, count in compared["tiers"].items())
     latency = ", ".join(f"{name} {value:.1f} ms" for name, value in compared["latency_ms"].items())
     lines = [
         f"# Through the services: model {directory.name}, release {compared['release']}",
@@ -173,7 +175,7 @@ def _page(directory: Path, compared: dict[str, Any]) -> str:
         *rows,
         "",
         f"Served NDCG@10 differs by {compared['relative_difference']:+.2%}; its 95% interval is {low:.4f} to "
-        f"{high:.4f}. Tiers: {compared['tiers']}. The pipeline took {latency}.",
+        f"{high:.4f}. Answers by tier: {tiers}. The pipeline took {latency}.",
         "",
     ]
     return "\n".join(lines)
