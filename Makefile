@@ -48,7 +48,7 @@ data: $(JOB_NEEDS) ## Prepare DATASET (shop, ml-latest-small, ..., amazon-<categ
 	@$(JOB) training.prepare
 
 .PHONY: train
-train: $(JOB_NEEDS) ## Train the two towers for at most TRAIN_MINUTES
+train: $(JOB_NEEDS) ## Train the two towers and the second stage for at most TRAIN_MINUTES
 	@$(JOB) training.train
 
 .PHONY: evaluate

@@ -66,7 +66,7 @@ def describe_release(directory: Path) -> ReleaseManifest:
         embedding_dim=config.embedding_dim,
         file_hashes={name: hash_file(directory / name) for name in files},
         policy=ReleasePolicy(exclude_seen=training["exclude_seen"], max_history=config.max_history),
-        metrics={name: float(value) for name, value in metrics.items() if isinstance(value, int | float)},
+        metrics={name: float(value) for name, value in metrics.items() if type(value) in (int, float)},
     )
     with whole_file(directory / RELEASE_FILE) as partial:
         partial.write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
