@@ -3,7 +3,6 @@
 import json
 import os
 import secrets
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ import httpx
 import pytest
 
 from tests.compose.engine import PROFILES, ROOT, run
+from tests.engines import free_ports
 
 A = TypeVar("A")
 
@@ -84,17 +84,6 @@ class Stack:
         listings = [("ps", "--all"), ("volume", "ls"), ("network", "ls")]
         left = {" ".join(listing): run("docker", *listing, *mine).stdout.split() for listing in listings}
         assert not any(left.values()), left
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
 
 
 def eventually(look: Callable[[], A], seconds: float = 60) -> A:

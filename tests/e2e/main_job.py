@@ -10,22 +10,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.engines import free_ports
+
 ROOT = Path(__file__).parents[2]
 SHARED = Path(os.environ.get("TANDEM_SHARED", ROOT.parent / "shared"))
 PORT_SETTINGS = ("ORCHESTRATOR_PORT", "FEATURE_SERVICE_PORT", "RANKER_PORT", "MLFLOW_PORT", "REDIS_PORT")
 READY = "Ctrl-C stops everything"
 PATIENCE_SECONDS = 270
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
 
 
 def settings_in(folder: Path, **settings: str) -> dict[str, str]:
