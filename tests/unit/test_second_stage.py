@@ -55,7 +55,7 @@ def test_without_an_honest_lift_there_is_no_second_stage(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, setting: str, value: object, reason: str
 ) -> None:
     monkeypatch.setattr(second_stage, setting, value)
-    settings = job_settings(tmp_path)
+    settings = job_settings(tmp_path, train_minutes=1.0)
     write_processed(settings, cyclic_sequences(num_users=250, num_items=50, length=12))
     assert reason in train(settings, SMALL)
     directory = settings.models_dir / (settings.models_dir / "latest").read_text().strip()
@@ -67,7 +67,7 @@ def test_test_items_have_no_influence(tmp_path: Path) -> None:
     made = []
     sequences = cyclic_sequences(num_users=250, num_items=50, length=12)
     for name, last in (("one", lambda items: items[-1]), ("other", lambda items: items[0])):
-        settings = job_settings(tmp_path / name)
+        settings = job_settings(tmp_path / name, train_minutes=1.0)
         write_processed(settings, {user: [*items[:-1], last(items)] for user, items in sequences.items()})
         train(settings, SMALL)
         directory = settings.models_dir / (settings.models_dir / "latest").read_text().strip()
