@@ -149,7 +149,8 @@ async def test_a_closed_port_is_an_upstream_that_is_away(call):
 
 
 async def test_a_call_whose_connection_was_hung_up_is_sent_once_more():
-    answers = iter([hanging_up, saying(response("200 OK", b'{"release": 5}'))])
+    told = b'{"champion": 5, "loaded": [5], "vocabulary_hash": "abc"}'
+    answers = iter([hanging_up, saying(response("200 OK", told))])
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await next(answers)(reader, writer)
@@ -159,7 +160,7 @@ async def test_a_call_whose_connection_was_hung_up_is_sent_once_more():
 
 
 async def test_scores_that_are_not_one_per_candidate_are_refused():
-    short = saying(response("200 OK", b'{"release": 1, "personalized": true, "scores": [1.0]}'))
+    short = saying(response("200 OK", b'{"release": 1, "weights": "", "personalized": true, "scores": [1.0]}'))
     async with server(short) as url, hurried_session(url) as session:
         with pytest.raises(UpstreamAnswerInvalid, match="1 scores for 2"):
             await HttpRanker(session).rank(["a"], ["b", "c"])

@@ -15,6 +15,11 @@ from tests.engines import free_ports
 ROOT = Path(__file__).parents[2]
 SHARED = Path(os.environ.get("TANDEM_SHARED", ROOT.parent / "shared"))
 PORT_SETTINGS = ("ORCHESTRATOR_PORT", "FEATURE_SERVICE_PORT", "RANKER_PORT", "MLFLOW_PORT", "REDIS_PORT")
+NOT_INHERITED = {
+    *("MAKEFLAGS", "MAKELEVEL", "MFLAGS"),
+    *("REDIS_URL", "MLFLOW_TRACKING_URI", "QDRANT_URL", "QDRANT_EDGE_DIR", "RANKER_URL"),
+}
+"""From the make that runs the tests, and from tests that have stores of their own."""
 READY = "Ctrl-C stops everything"
 PATIENCE_SECONDS = 270
 
@@ -23,7 +28,7 @@ def settings_in(folder: Path, **settings: str) -> dict[str, str]:
     """The environment of a main job that keeps to `folder` and to free ports."""
     ports = dict(zip(PORT_SETTINGS, map(str, free_ports(len(PORT_SETTINGS))), strict=True))
     ours = {"STATE_DIR": str(folder / "state"), "DATA_DIR": str(folder / "data"), "ORCHESTRATOR_DEADLINE_MS": "5000"}
-    inherited = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
+    inherited = {name: value for name, value in os.environ.items() if name not in NOT_INHERITED}
     return {**inherited, **ports, **ours, **settings}
 
 

@@ -63,12 +63,12 @@ def test_before_there_is_a_model_what_is_popular_is_served(stack):
         assert [(each["item_id"], each["title"]) for each in shown] == [(toy.ITEM_IDS[0], None)]
 
 
-@pytest.mark.parametrize("name", ["item", "similar", "search", "ranker release", "ranker encode"])
+@pytest.mark.parametrize("name", ["item", "similar", "search", "ranker releases", "ranker encode"])
 def test_before_there_is_a_model_what_needs_one_says_so(stack, name):
     answer = stack.before_release[name]
     assert answer.status_code == 503
     assert answer.json()["error"] == "release_not_loaded"
-    assert "train, register and index" in answer.json()["detail"]
+    assert "train, register, index and promote" in answer.json()["detail"]
 
 
 def test_before_there_is_a_model_readiness_says_what_is_missing(stack):
