@@ -53,7 +53,7 @@ class Lookout:
             "index", partial(self._open_collection, found.challenger)
         ):
             found = found.model_copy(update={"challenger": None})
-        if await self._look("index", partial(self._open_collection, found.champion)):
+        if await self._look("index", partial(self._open_collection, found.champion)) and found != self.releases:
             self.releases = found
             log.info("releases_found", champion=found.champion, challenger=found.challenger)
 

@@ -1,4 +1,4 @@
-"""One deadline per request: how much time is left, and how long each stage took."""
+"""One deadline per request, and how much of it is gone."""
 
 import time
 from dataclasses import dataclass, field
@@ -12,7 +12,3 @@ class Deadline:
 
     def elapsed(self) -> float:
         return time.perf_counter() - self.started
-
-    def left(self) -> float:
-        """Seconds, never below 0."""
-        return max(0.0, self.seconds - self.elapsed())

@@ -61,6 +61,7 @@ class QdrantEdgeCandidateIndex:
     async def open(self, release: int) -> None:
         """Load a release's collection ahead of its first search. Raises `ReleaseNotLoaded`."""
         self._shard(release)
+        self._shards[release] = self._shards.pop(release)  # the last to be closed for another
 
     async def close(self) -> None:
         for release in list(self._shards):

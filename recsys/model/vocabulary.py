@@ -1,9 +1,7 @@
 """Raw item ids at the edges, rows of the item table inside: the one place that translates between them."""
 
-import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from functools import cached_property
 from pathlib import Path
 
 from recsys.errors import ReleaseDamaged
@@ -43,11 +41,6 @@ class Vocabulary:
         if not PADDING_INDEX < index <= len(self._item_ids):
             raise IndexError(f"item_index {index} is not in 1..{len(self._item_ids)}")
         return self._item_ids[index - 1]
-
-    @cached_property
-    def content_hash(self) -> str:
-        """sha256 over the ids in order, so that equal hashes mean equal rows."""
-        return hashlib.sha256(self._as_json().encode()).hexdigest()
 
     def save(self, path: Path) -> None:
         path.write_text(self._as_json(), encoding="utf-8")

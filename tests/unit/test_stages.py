@@ -106,8 +106,3 @@ async def test_a_tier_never_rises_again_and_the_first_reason_stays():
 
 def test_tiers_are_declared_best_first():
     assert list(Tier) == [Tier.PERSONALIZED, Tier.RETRIEVED, Tier.PRECOMPUTED, Tier.POPULAR, Tier.STATIC]
-
-
-def test_a_deadline_counts_down_and_never_below_nothing():
-    assert 0 < Deadline(FOREVER).left() <= FOREVER
-    assert Deadline(0.0).left() == 0.0

@@ -28,13 +28,11 @@ def test_an_id_stands_once() -> None:
         Vocabulary(["a", "a"])
 
 
-def test_round_trip_keeps_ids_and_hash(tmp_path: Path) -> None:
+def test_round_trip_keeps_the_ids_in_their_order(tmp_path: Path) -> None:
     vocabulary = Vocabulary(["7", "ü", 'with "quotes"', ""])
     vocabulary.save(tmp_path / "vocabulary.json")
     loaded = Vocabulary.load(tmp_path / "vocabulary.json")
     assert list(loaded.item_ids) == list(vocabulary.item_ids)
-    assert loaded.content_hash == vocabulary.content_hash
-    assert Vocabulary(reversed(vocabulary.item_ids)).content_hash != vocabulary.content_hash
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"item_ids": ["a", "a"]}', '{"item_ids": null}'])
