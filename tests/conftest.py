@@ -9,16 +9,15 @@ import pytest
 
 from local.settings import HOST, LocalSettings
 from tests import toy
+from tests.cable import Cable
 from tests.engines import (
-    Cable,
     Engine,
     answers_with_200,
     environment,
     eventually,
     local_settings,
-    qdrant_stand_in,
+    qdrant_stand_in_or_skip,
     running,
-    shared_file,
 )
 from training.index import index
 from training.promote import promote
@@ -129,8 +128,7 @@ def stopped(tmp_path: Path) -> LocalSettings:
 
 @pytest.fixture(scope="session")
 def qdrant_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    server = shared_file("docker-lab/standins/qdrant/server.py")
-    if server is None:
-        pytest.skip("TANDEM_SHARED names no folder with docker-lab/standins/qdrant/server.py, a Qdrant stand-in")
-    with qdrant_stand_in(server, tmp_path_factory.mktemp("qdrant")) as url:
-        yield url
+    server = qdrant_stand_in_or_skip(tmp_path_factory.mktemp("qdrant"))
+    server.wait_until_up()
+    yield server.url
+    server.stop()

@@ -5,7 +5,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 import redis as redis_client
 from redis.exceptions import RedisError
 
@@ -51,16 +51,27 @@ def environment(settings: LocalSettings) -> dict[str, str]:
     return {**settings.environment(), "ORCHESTRATOR_DEADLINE_MS": "10000", **hurry}
 
 
-class Engine:
+class Process:
     """One process with everything it started, and its log."""
 
-    def __init__(self, name: str, settings: LocalSettings, **more_environment: str) -> None:
-        self._name = name
-        self._command = getattr(commands, name)(settings)
-        self._environment = {**environment(settings), **more_environment}
-        self.log_file = settings.home / "logs" / f"{name}.log"
+    def __init__(
+        self, name: str, command: list[str], environment: dict[str, str], log_file: Path, answers: Callable[[], bool]
+    ) -> None:
+        self.name = name
+        self.log_file = log_file
+        self._command = command
+        self._environment = environment
+        self._answers = answers
+        self.start()
+
+    @property
+    def runs(self) -> bool:
+        return self._process.poll() is None
+
+    def start(self) -> None:
+        """Start it, or start it again as it was."""
         self.log_file.parent.mkdir(parents=True, exist_ok=True)
-        with self.log_file.open("wb") as log:
+        with self.log_file.open("ab") as log:
             self._process = subprocess.Popen(
                 dies_with_parent(self._command),
                 env=self._environment,
@@ -69,49 +80,77 @@ class Engine:
                 start_new_session=True,
             )
 
-    @property
-    def runs(self) -> bool:
-        return self._process.poll() is None
-
-    def wait_until(self, answers: Callable[[], bool]) -> None:
+    def wait_until_up(self) -> None:
         def answers_or_ended() -> bool:
-            assert self.runs, f"{self._name} ended; its log closes with:\n{self._log_tail()}"
-            return answers()
+            assert self.runs, f"{self.name} ended; its log closes with:\n{self._log_tail()}"
+            return self._answers()
 
-        eventually(answers_or_ended, f"{self._name} did not answer; its log closes with:", self._log_tail)
+        eventually(answers_or_ended, f"{self.name} did not answer; its log closes with:", self._log_tail)
 
     def stop(self) -> None:
-        if self._process.poll() is not None:
+        if not self.runs:
             return
-        with suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGTERM)
+        self._signal(signal.SIGTERM)
         try:
             self._process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
-            os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
+            self.kill()
+
+    def kill(self) -> None:
+        self._signal(signal.SIGKILL)
+        self._process.wait()
+
+    def freeze(self) -> None:
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self._signal(signal.SIGCONT)
+
+    def ask_to_end(self) -> None:
+        """SIGTERM as a container gets it: to the first process alone."""
+        self._process.terminate()
+
+    def wait_until_ended(self) -> int:
+        return self._process.wait(STOP_SECONDS)
+
+    def _signal(self, number: int) -> None:
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, number)
 
     def _log_tail(self) -> str:
         return self.log_file.read_text(errors="replace")[-SHOWN_LOG:]
 
 
+class Engine(Process):
+    """A process of `local.commands`."""
+
+    def __init__(self, name: str, settings: LocalSettings, **more_environment: str) -> None:
+        answers: dict[str, Callable[[], bool]] = {
+            "redis": lambda: redis_answers(settings),
+            "mlflow": lambda: answers_with_200(f"http://{HOST}:{settings.mlflow_port}/health"),
+            "feature_service": lambda: answers_with_200(f"{settings.feature_service_url}/healthz"),
+            "ranker_service": lambda: answers_with_200(f"{settings.ranker_url}/healthz"),
+            "orchestrator": lambda: answers_with_200(f"{settings.orchestrator_url}/healthz"),
+        }
+        super().__init__(
+            name,
+            getattr(commands, name)(settings),
+            {**environment(settings), **more_environment},
+            settings.home / "logs" / f"{name}.log",
+            answers[name],
+        )
+
+
 @contextmanager
 def running(settings: LocalSettings, *names: str, **more_environment: str) -> Iterator[dict[str, Engine]]:
     """Processes of `local.commands`, started side by side, until the end of the block; up, but not always ready."""
-    answers = {
-        "redis": lambda: redis_answers(settings),
-        "mlflow": lambda: answers_with_200(f"{settings.mlflow_url}/health"),
-        "feature_service": lambda: answers_with_200(f"{settings.feature_service_url}/healthz"),
-        "ranker_service": lambda: answers_with_200(f"{settings.ranker_url}/healthz"),
-        "orchestrator": lambda: answers_with_200(f"{settings.orchestrator_url}/healthz"),
-    }
     with ExitStack() as stack:
         engines = {}
         for name in names:
             engines[name] = Engine(name, settings, **more_environment)
             stack.callback(engines[name].stop)
-        for name, engine in engines.items():
-            engine.wait_until(answers[name])
+        for engine in engines.values():
+            engine.wait_until_up()
         yield engines
 
 
@@ -139,58 +178,6 @@ def redis_answers(settings: LocalSettings) -> bool:
             return False
 
 
-class Cable:
-    """Passes what it gets on a port of its own on to another one, until it is cut: a server that is away and back."""
-
-    def __init__(self, target_port: int) -> None:
-        self._target_port = target_port
-        self.port = free_ports(1)[0]
-        self._ends: list[socket.socket] = []
-        self._plugged: socket.socket | None = None
-        self.plug_in()
-
-    def plug_in(self) -> None:
-        listening = socket.create_server((HOST, self.port))
-        self._plugged = listening
-        threading.Thread(target=self._accept, args=(listening,), daemon=True).start()
-
-    def cut(self) -> None:
-        for end in [self._plugged, *self._ends]:
-            if end is not None:
-                with suppress(OSError):
-                    end.shutdown(socket.SHUT_RDWR)
-                end.close()
-        self._plugged, self._ends = None, []
-
-    @contextmanager
-    def unplugged(self) -> Iterator[None]:
-        self.cut()
-        try:
-            yield
-        finally:
-            self.plug_in()
-
-    def _accept(self, listening: socket.socket) -> None:
-        with suppress(OSError):
-            while True:
-                near, _ = listening.accept()
-                try:
-                    far = socket.create_connection((HOST, self._target_port))
-                except OSError:
-                    near.close()  # the server behind is not up yet
-                    continue
-                self._ends += [near, far]
-                for source, sink in ((near, far), (far, near)):
-                    threading.Thread(target=self._pass_on, args=(source, sink), daemon=True).start()
-
-    def _pass_on(self, source: socket.socket, sink: socket.socket) -> None:
-        with suppress(OSError):
-            while received := source.recv(65536):
-                sink.sendall(received)
-        with suppress(OSError):
-            sink.shutdown(socket.SHUT_WR)
-
-
 def shared_file(path: str) -> Path | None:
     """A file of the folder that TANDEM_SHARED names; None where it is missing."""
     repository = Path(__file__).resolve().parents[1]
@@ -198,19 +185,24 @@ def shared_file(path: str) -> Path | None:
     return found if found.exists() else None
 
 
-@contextmanager
-def qdrant_stand_in(server: Path, storage: Path) -> Iterator[str]:
-    """The address of a server that speaks the part of Qdrant's REST API that we use."""
-    port = free_ports(1)[0]
-    command = [sys.executable, "-m", "uvicorn", "server:app", "--app-dir", str(server.parent), "--host", HOST]
-    process = subprocess.Popen(
-        dies_with_parent([*command, "--port", str(port), "--log-level", "warning"]),
-        env={**os.environ, "QDRANT_STORAGE": str(storage)},
-    )
-    url = f"http://{HOST}:{port}"
-    try:
-        eventually(lambda: answers_with_200(f"{url}/readyz"), "the Qdrant stand-in did not start")
-        yield url
-    finally:
-        process.terminate()
-        process.wait()
+class QdrantStandIn(Process):
+    """A server that speaks the part of Qdrant's REST API that we use."""
+
+    def __init__(self, server: Path, folder: Path) -> None:
+        self.port = free_ports(1)[0]
+        self.url = f"http://{HOST}:{self.port}"
+        command = [sys.executable, "-m", "uvicorn", "server:app", "--app-dir", str(server.parent), "--host", HOST]
+        super().__init__(
+            "qdrant",
+            [*command, "--port", str(self.port), "--log-level", "warning"],
+            {**os.environ, "QDRANT_STORAGE": str(folder)},
+            folder / "qdrant.log",
+            lambda: answers_with_200(f"{self.url}/readyz"),
+        )
+
+
+def qdrant_stand_in_or_skip(folder: Path) -> QdrantStandIn:
+    server = shared_file("docker-lab/standins/qdrant/server.py")
+    if server is None:
+        pytest.skip("TANDEM_SHARED names no folder with docker-lab/standins/qdrant/server.py, a Qdrant stand-in")
+    return QdrantStandIn(server, folder)
