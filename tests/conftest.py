@@ -129,6 +129,7 @@ def stopped(tmp_path: Path) -> LocalSettings:
 @pytest.fixture(scope="session")
 def qdrant_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     server = qdrant_stand_in_or_skip(tmp_path_factory.mktemp("qdrant"))
+    server.start()
     server.wait_until_up()
     yield server.url
     server.stop()

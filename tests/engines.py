@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 import redis as redis_client
 from redis.exceptions import RedisError
@@ -62,11 +63,11 @@ class Process:
         self._command = command
         self._environment = environment
         self._answers = answers
-        self.start()
+        self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def runs(self) -> bool:
-        return self._process.poll() is None
+        return self._process is not None and self._process.poll() is None
 
     def start(self) -> None:
         """Start it, or start it again as it was."""
@@ -90,32 +91,42 @@ class Process:
     def stop(self) -> None:
         if not self.runs:
             return
-        self._signal(signal.SIGTERM)
+        with suppress(ProcessLookupError):
+            os.killpg(self._started.pid, signal.SIGTERM)
         try:
-            self._process.wait(STOP_SECONDS)
+            self.wait_until_ended()
         except subprocess.TimeoutExpired:
             self.kill()
 
     def kill(self) -> None:
-        self._signal(signal.SIGKILL)
-        self._process.wait()
+        self._signal_all(signal.SIGKILL)
+        self.wait_until_ended()
 
     def freeze(self) -> None:
-        self._signal(signal.SIGSTOP)
+        self._signal_all(signal.SIGSTOP)
 
     def thaw(self) -> None:
-        self._signal(signal.SIGCONT)
+        self._signal_all(signal.SIGCONT)
 
     def ask_to_end(self) -> None:
         """SIGTERM as a container gets it: to the first process alone."""
-        self._process.terminate()
+        self._started.terminate()
 
     def wait_until_ended(self) -> int:
-        return self._process.wait(STOP_SECONDS)
+        """Its return code."""
+        return self._started.wait(STOP_SECONDS)
 
-    def _signal(self, number: int) -> None:
-        with suppress(ProcessLookupError):
-            os.killpg(self._process.pid, number)
+    @property
+    def _started(self) -> subprocess.Popen[bytes]:
+        assert self._process is not None, f"{self.name} was never started"
+        return self._process
+
+    def _signal_all(self, number: int) -> None:
+        """To it and what it started, as far as that is in sessions of its own too (BentoML's workers are)."""
+        with suppress(psutil.NoSuchProcess):
+            first = psutil.Process(self._started.pid)
+            for each in [first, *first.children(recursive=True)]:
+                each.send_signal(number)
 
     def _log_tail(self) -> str:
         return self.log_file.read_text(errors="replace")[-SHOWN_LOG:]
@@ -148,6 +159,7 @@ def running(settings: LocalSettings, *names: str, **more_environment: str) -> It
         engines = {}
         for name in names:
             engines[name] = Engine(name, settings, **more_environment)
+            engines[name].start()
             stack.callback(engines[name].stop)
         for engine in engines.values():
             engine.wait_until_up()

@@ -1,0 +1,111 @@
+"""The whole stack over sockets, with a cable in front of all that is called, and the toy shop's first release."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+
+from local.settings import HOST, LocalSettings
+from tests import toy
+from tests.cable import Cable
+from tests.engines import Engine, Process, eventually, local_settings, qdrant_stand_in_or_skip
+from training.index import index
+from training.precompute import precompute
+from training.promote import promote
+from training.register import register
+from training.seed import seed
+
+SERVICES = ("feature_service", "ranker_service", "orchestrator")
+PARTS = ("redis", "qdrant", "mlflow", *SERVICES)
+AS_DELIVERED = {"ORCHESTRATOR_DEADLINE_MS": "", "ORCHESTRATOR_REFRESH_SECONDS": "", "RANKER_POLL_SECONDS": ""}
+"""Nothing here waits longer or looks more often than it does in production."""
+SMALL = {"ORCHESTRATOR_NUM_CANDIDATES": "30"}
+"""Half of the toy shop: the Qdrant stand-in takes 0.2 ms for each."""
+
+
+@dataclass(frozen=True)
+class Rig:
+    settings: LocalSettings
+    """Where the processes themselves listen."""
+    cables: dict[str, Cable]
+    """What everybody calls in their place, by the part behind it."""
+    processes: dict[str, Process]
+    addresses: dict[str, str]
+    """The environment variables that name the cables."""
+
+    @property
+    def url(self) -> str:
+        return f"http://{HOST}:{self.cables['orchestrator'].port}"
+
+    def replica(self, name: str, port_setting: str, folder: Path) -> tuple[Process, int]:
+        """One more process of a service, beside the one that is there, and its port; nobody calls it yet."""
+        settings = local_settings(folder)
+        return Engine(name, settings, **AS_DELIVERED, **SMALL, **self.addresses), getattr(settings, port_setting)
+
+    def wait_until_well(self) -> None:
+        """Until every part is ready and has nothing to complain of."""
+        eventually(self.is_well, "not everything became ready", self.complaints)
+
+    def is_well(self) -> bool:
+        return not self.complaints()
+
+    def complaints(self) -> str:
+        urls = (self.settings.orchestrator_url, self.settings.feature_service_url, self.settings.ranker_url)
+        return "\n".join(filter(None, map(_complaint, urls)))
+
+
+def _complaint(url: str) -> str | None:
+    try:
+        answer = httpx.get(f"{url}/readyz", timeout=5)
+    except httpx.HTTPError as error:
+        return f"{url}: {error!r}"
+    return None if answer.status_code == 200 and "but:" not in answer.text else f"{url}: {answer.text}"
+
+
+@contextmanager
+def wired(folder: Path) -> Iterator[Rig]:
+    """A rig of which nothing runs yet; whatever was started is stopped in the end."""
+    settings = local_settings(folder / "run")
+    with ExitStack() as stack:
+        qdrant = qdrant_stand_in_or_skip(folder / "qdrant")
+        stack.callback(qdrant.stop)
+        ports = {
+            "redis": settings.redis_port,
+            "qdrant": qdrant.port,
+            "mlflow": settings.mlflow_port,
+            "feature_service": settings.feature_service_port,
+            "ranker_service": settings.ranker_port,
+            "orchestrator": settings.orchestrator_port,
+        }
+        cables = {name: Cable(port) for name, port in ports.items()}
+        for cable in cables.values():
+            stack.callback(cable.cut)
+        here = {name: f"http://{HOST}:{cable.port}" for name, cable in cables.items()}
+        addresses = {
+            "REDIS_URL": f"redis://{HOST}:{cables['redis'].port}/0",
+            "QDRANT_URL": here["qdrant"],
+            "MLFLOW_TRACKING_URI": here["mlflow"],
+            "FEATURE_SERVICE_URL": here["feature_service"],
+            "RANKER_URL": here["ranker_service"],
+        }
+        processes: dict[str, Process] = {"qdrant": qdrant}
+        for name in PARTS:
+            if name != "qdrant":
+                processes[name] = Engine(name, settings, **AS_DELIVERED, **SMALL, **addresses)
+            stack.callback(processes[name].stop)
+        yield Rig(settings, cables, processes, addresses)
+
+
+def release(rig: Rig, folder: Path) -> None:
+    """Let the jobs make the first release, with lists computed ahead, beside the running rig."""
+    jobs = toy.job_settings(folder)
+    toy.write_prepared(jobs)
+    toy.write_model(jobs, "first", seed=1)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, address in rig.addresses.items():
+            patch.setenv(name, address)
+        for job in (register, index, seed, promote, precompute):
+            job(jobs)

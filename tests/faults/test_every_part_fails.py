@@ -1,0 +1,145 @@
+"""Each part in turn is killed, frozen, slowed down, made to reset connections and to answer garbage, under load.
+
+Every answer is valid and has the right tier, all the while; when the part is back, full service is too, within seconds
+and without a restart. The table of what was measured is printed, and kept in docs/reliability.md by `make faults`.
+"""
+
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import psutil
+import pytest
+
+from orchestrator.settings import OrchestratorSettings
+from tests.faults import table
+from tests.faults.asking import Answered, Kind
+from tests.faults.faults import (
+    FULL,
+    WITHOUT,
+    Fault,
+    Right,
+    faults_of,
+    is_right,
+    is_right_on_the_turn,
+    was_crowded_out,
+)
+from tests.faults.load import Load
+from tests.faults.rig import Rig
+
+FAULT_SECONDS = float(os.environ.get("FAULT_SECONDS", "2"))
+RECOVERY_SECONDS = 5.0
+SETTLED_SECONDS = 1.0
+"""Full service has to last this long to be back."""
+DEADLINE_MS = float(OrchestratorSettings.model_fields["deadline_ms"].default)
+LATE_MS, VERY_LATE_MS = DEADLINE_MS + 10, DEADLINE_MS + 100
+LEAST_IN_TIME = 0.95
+"""Of the answers, so many are not very late and not crowded out, on a machine that is busy with other things as well;
+what is promised stands in the table."""
+SHOWN = 5
+
+CELLS = [(part, fault) for part in WITHOUT for fault in faults_of(part)]
+
+
+@pytest.fixture(scope="module")
+def rows() -> Iterator[list[table.Row]]:
+    """What was measured, printed and kept when all is done."""
+    rows: list[table.Row] = []
+    yield rows
+    table.show(rows)
+
+
+@pytest.mark.parametrize(("part", "fault"), CELLS, ids=[f"{part}-{fault.name}" for part, fault in CELLS])
+def test_every_answer_is_valid_and_right_while_a_part_fails(
+    rig: Rig, rows: list[table.Row], part: str, fault: Fault
+) -> None:
+    rig.wait_until_well()
+    process, cable = rig.processes[part], rig.cables[part]
+    with Load(rig.url) as load:
+        load.wait_until(_full_for_a_while(time.perf_counter()), RECOVERY_SECONDS)
+        fault.begin(process, cable)
+        begun = time.perf_counter()
+        psutil.cpu_percent()
+        try:
+            time.sleep(FAULT_SECONDS)
+        finally:
+            cpu = psutil.cpu_percent() / 100
+            ending = time.perf_counter()
+            fault.end(process, cable)
+        ended = time.perf_counter()
+        load.wait_until(_full_for_a_while(ended), RECOVERY_SECONDS + SETTLED_SECONDS)
+    rig.wait_until_well()
+
+    # A process that starts takes the machine from the others: what was under way meanwhile has to be valid, no more.
+    timely = [each for each in load.answers if each.received <= ending or each.sent >= ended]
+    during = [each for each in timely if begun <= each.sent < ending]
+    right = FULL if fault.endurable else WITHOUT[part]
+    crowded = {id(each) for each in timely if was_crowded_out(each, part, DEADLINE_MS)}
+    recovery = _seconds_to_recover([each for each in timely if id(each) not in crowded], ended)
+    rows.append(_row(part, fault, during, right, timely, recovery, cpu))
+
+    assert not _shown([each for each in load.answers if each.problems]), "not valid"
+    assert during
+    steady = [each for each in during if id(each) not in crowded]
+    assert not _shown([each for each in steady if not is_right(each, right)]), "not the right tier"
+    turning = [each for each in timely if each.received >= begun and id(each) not in crowded]
+    assert not _shown([each for each in turning if not is_right_on_the_turn(each, part)]), "not right on the turn"
+    assert recovery <= RECOVERY_SECONDS, f"full service was back after {recovery:.1f} s"
+    in_time = float(np.mean([each.milliseconds <= VERY_LATE_MS for each in timely]))
+    assert in_time >= LEAST_IN_TIME, f"only {in_time:.1%} came within {VERY_LATE_MS:.0f} ms"
+    assert len(crowded) <= (1 - LEAST_IN_TIME) * len(timely), f"{len(crowded)} of {len(timely)} were crowded out"
+
+
+def _full_for_a_while(since: float) -> Callable[[Sequence[Answered]], bool]:
+    """Holds when what was asked in the last moments was answered in full."""
+
+    def holds(answers: Sequence[Answered]) -> bool:
+        now = time.perf_counter()
+        if now - since < SETTLED_SECONDS:
+            return False
+        return all(is_right(each, FULL) for each in answers[-200:] if each.sent > now - SETTLED_SECONDS)
+
+    return holds
+
+
+def _seconds_to_recover(answers: Sequence[Answered], ended: float) -> float:
+    """From the end of the fault to the last request that was not answered in full."""
+    return max((each.sent - ended for each in answers if each.sent > ended and not is_right(each, FULL)), default=0.0)
+
+
+def _row(
+    part: str,
+    fault: Fault,
+    during: list[Answered],
+    right: dict[Kind, Right],
+    answers: list[Answered],
+    recovery: float,
+    cpu: float,
+) -> table.Row:
+    milliseconds = [each.milliseconds for each in during]
+    return table.Row(
+        part=part,
+        fault=fault.name,
+        requests=len(answers),
+        valid=float(np.mean([not each.problems for each in answers])),
+        right=float(np.mean([is_right(each, right) for each in during])),
+        in_time=float(np.mean([each.milliseconds <= LATE_MS for each in answers])),
+        p50_ms=float(np.percentile(milliseconds, 50)),
+        p99_ms=float(np.percentile(milliseconds, 99)),
+        max_ms=max(each.milliseconds for each in answers),
+        cpu=cpu,
+        tiers=Counter(each.answer.tier.value for each in during if each.answer),
+        recovery_seconds=recovery,
+    )
+
+
+def _shown(answers: list[Answered]) -> str:
+    """The first few, for the message of a test that fails; nothing where there are none."""
+    told = [
+        f"{each.asked.kind}: {each.told}, {each.milliseconds:.0f} ms, {'; '.join(each.problems)} "
+        f"{each.answer.timings_ms if each.answer else ''}"
+        for each in answers[:SHOWN]
+    ]
+    return "\n".join([f"{len(answers)} of them, as these:", *told]) if answers else ""
