@@ -1,0 +1,142 @@
+"""No acknowledged event is lost or counted twice, however often Redis and the feature service are killed.
+
+Every event goes to an item of its own, so that each can be found again: 200 users' histories of 50 items each are
+short enough to hold all of them.
+"""
+
+import json
+import random
+import threading
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import httpx
+import redis as redis_client
+from pydantic import ValidationError
+
+from local.settings import HOST
+from recsys.adapters.redis_feature_store import POSITION_LENGTH, event_ids_key, recent_key, seen_key
+from recsys.contracts.base import ErrorAnswer
+from recsys.contracts.events import EventsRecorded
+from tests.faults.rig import Rig
+
+EVENTS, USERS, WRITERS = 10_000, 200, 4
+SIZES = (1, 3, 10, 40, 150)
+BETWEEN_BATCHES_SECONDS = 0.2
+ATTEMPTS = 100
+PAUSE_SECONDS = 0.25
+KILLED = ("redis", "feature_service")
+KILLS = 10
+UNTROUBLED_SECONDS = (0.1, 1.0)
+AWAY_SECONDS = (0.0, 0.5)
+MAY_BE_TRIED_AGAIN = (429, 503, 504)
+
+
+@dataclass
+class Written:
+    """What the writers were told."""
+
+    acknowledged: set[str] = field(default_factory=set)
+    given_up: set[str] = field(default_factory=set)
+    refusals: Counter[str] = field(default_factory=Counter)
+    problems: list[str] = field(default_factory=list)
+    """Answers that a caller could not make anything of."""
+    recorded: int = 0
+
+
+def batches(randomness: random.Random) -> list[list[dict[str, str]]]:
+    """All events, in batches of different sizes, of several users each."""
+    events = [
+        {"event_id": f"e-{number}", "user_id": f"writer-{number % USERS}", "item_id": f"i-{number}", "event": "view"}
+        for number in range(EVENTS)
+    ]
+    cut = []
+    while events:
+        size = randomness.choice(SIZES)
+        cut.append(events[:size])
+        events = events[size:]
+    return cut
+
+
+def write(url: str, mine: list[list[dict[str, str]]], written: Written, lock: threading.Lock) -> None:
+    """Post batch after batch; what is refused is sent again under the same ids, every third batch is not."""
+    with httpx.Client(base_url=url, timeout=10) as client:
+        for number, batch in enumerate(mine):
+            time.sleep(BETWEEN_BATCHES_SECONDS)
+            ids = {each["event_id"] for each in batch}
+            for _ in range(1 if number % 3 == 0 else ATTEMPTS):
+                answer = client.post("/v1/events", content=json.dumps(batch))
+                if note(answer, ids, written, lock):
+                    break
+                time.sleep(PAUSE_SECONDS)
+            else:
+                with lock:
+                    written.given_up |= ids
+
+
+def note(answer: httpx.Response, ids: set[str], written: Written, lock: threading.Lock) -> bool:
+    """Whether it was acknowledged."""
+    with lock:
+        try:
+            if answer.status_code == 200:
+                told = EventsRecorded.model_validate_json(answer.content)
+                written.recorded += told.recorded
+                written.acknowledged |= ids
+                if told.recorded + told.duplicates != len(ids):
+                    written.problems.append(f"{told} for {len(ids)} events")
+                return True
+            error = ErrorAnswer.model_validate_json(answer.content)
+            written.refusals[f"{answer.status_code} {error.error}"] += 1
+            if answer.status_code not in MAY_BE_TRIED_AGAIN:
+                written.problems.append(f"{answer.status_code}: {error}")
+        except ValidationError:
+            written.problems.append(f"{answer.status_code}: {answer.text[:200]}")
+    return False
+
+
+def test_every_acknowledged_event_is_there_exactly_once(rig: Rig) -> None:
+    randomness, written, lock = random.Random(7), Written(), threading.Lock()
+    rig.wait_until_well()
+    cut, kills = batches(randomness), Counter[str]()
+    with ThreadPoolExecutor(WRITERS) as writers:
+        writing = [writers.submit(write, rig.url, cut[first::WRITERS], written, lock) for first in range(WRITERS)]
+        for name in randomness.choices(KILLED, k=KILLS):
+            time.sleep(randomness.uniform(*UNTROUBLED_SECONDS))
+            rig.processes[name].kill()
+            kills[name] += 1
+            time.sleep(randomness.uniform(*AWAY_SECONDS))
+            rig.processes[name].start()
+            rig.processes[name].wait_until_up()
+        assert not all(each.done() for each in writing), "there was nothing to write any more"
+    for each in writing:
+        each.result()
+    rig.wait_until_well()
+    found, in_history, in_seen = stored(rig)
+    print(
+        f"\n{EVENTS:,} events in {len(cut)} batches: {len(written.acknowledged):,} acknowledged, "
+        f"{len(written.given_up):,} given up, {dict(kills)} killed, refused: {dict(written.refusals)}"
+    )
+
+    assert not written.problems
+    assert len(written.acknowledged) >= EVENTS / 2, "hardly anything came through"
+    assert not written.acknowledged - found, "acknowledged, but lost"
+    assert in_history == in_seen == found, "counted, but not in the history"
+    assert written.recorded <= len(found), "told to be new, but not there"
+
+
+def stored(rig: Rig) -> tuple[set[str], set[str], set[str]]:
+    """The ids of the events that Redis has: by id, by the items of the histories, and by what was seen. Every item is
+    in one history once, and counted once in what is popular."""
+    by_id, in_history, in_seen = [], [], []
+    with redis_client.Redis(HOST, rig.settings.redis_port, decode_responses=True) as redis:
+        for user in (f"writer-{number}" for number in range(USERS)):
+            by_id += redis.zrange(event_ids_key(user), 0, -1)
+            in_history += [f"e-{each[POSITION_LENGTH:][2:]}" for each in redis.zrange(recent_key(user), 0, -1)]
+            in_seen += [f"e-{each[2:]}" for each in redis.zrange(seen_key(user), 0, -1)]
+        popular = dict(redis.zrange("popular:live", 0, -1, withscores=True))
+    assert len(in_history) == len(set(in_history)), "twice in a history"
+    weights = [popular[f"i-{each[2:]}"] for each in by_id]
+    assert max(weights) < 1.5 * min(weights), "counted twice"
+    return set(by_id), set(in_history), set(in_seen)
