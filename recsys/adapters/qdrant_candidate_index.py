@@ -70,7 +70,7 @@ class QdrantCandidateIndex:
                 search_params=SearchParams(hnsw_ef=search_ef(num_candidates)),
                 with_payload=True,
             )
-        return [candidate_from(point.payload or {}, point.score) for point in answer.points]
+            return [candidate_from(point.payload, point.score) for point in answer.points]
 
     async def similar(self, release: int, item_id: str, top_k: int) -> list[Candidate]:
         async with self._call(release):
@@ -88,14 +88,14 @@ class QdrantCandidateIndex:
                 with_payload=True,
                 with_vectors=True,
             )
-        described = [indexed_from(point.payload or {}, _dense(point.vector)) for point in pool.points]
+            described = [indexed_from(point.payload, _dense(point.vector)) for point in pool.points]
         return nearest_by_angle(anchor, described, top_k)
 
     async def items(self, release: int, item_ids: Sequence[str]) -> dict[str, CatalogueItem]:
         async with self._call(release):
             ids = [point_id(item_id) for item_id in item_ids]
             records = await self._client.retrieve(collection_name(release), ids, with_payload=True)
-        return {item.item_id: item for item in (item_from(record.payload or {}) for record in records)}
+            return {item.item_id: item for item in (item_from(record.payload) for record in records)}
 
     async def find_by_title(self, release: int, query: str, limit: int) -> list[CatalogueItem]:
         condition = Filter(must=[FieldCondition(key="title", match=MatchText(text=query))])
@@ -103,7 +103,7 @@ class QdrantCandidateIndex:
             records, _ = await self._client.scroll(
                 collection_name(release), scroll_filter=condition, limit=limit, with_payload=True
             )
-        return [item_from(record.payload or {}) for record in records]
+            return [item_from(record.payload) for record in records]
 
     @asynccontextmanager
     async def _call(self, release: int) -> AsyncIterator[None]:
@@ -152,7 +152,7 @@ def _without(exclude: Collection[str]) -> Filter | None:
 def _dense(vector: object) -> list[float]:
     """The client types vectors as any of several kinds; ours are dense."""
     if not isinstance(vector, list):
-        raise TypeError(f"expected a dense vector, got {type(vector).__name__}")
+        raise UpstreamAnswerInvalid(f"Qdrant answered with a {type(vector).__name__} where a dense vector is")
     return vector
 
 
@@ -173,5 +173,7 @@ def _translated_errors(release: int) -> Iterator[None]:
         raise UpstreamUnavailable("Qdrant cannot be reached") from error
     except (ApiException, QdrantException) as error:
         raise UpstreamUnavailable(f"Qdrant refused ({type(error).__name__})") from error
+    except AssertionError as error:  # the client's, where the answer has no result
+        raise UpstreamAnswerInvalid("Qdrant answered with nothing") from error
     except (JSONDecodeError, UnicodeDecodeError) as error:
         raise UpstreamAnswerInvalid("Qdrant answered with no JSON") from error
