@@ -64,9 +64,15 @@ class AdmitRequests:
 
     async def _wait_for_turn(self, deadline: Deadline) -> None:
         """Raises Overloaded where there is no turn soon enough, DeadlineExceeded where it came too late."""
-        if not self._turns.locked():
+        if self._turns.locked():
+            await self._queue(deadline)
+        else:
             await self._turns.acquire()
-            return
+        if deadline.left() <= 0:
+            self._turns.release()
+            raise DeadlineExceeded("the time for this request was over before its turn came")
+
+    async def _queue(self, deadline: Deadline) -> None:
         if self._queued >= self._admission.max_queued:
             raise Overloaded(f"{self._queued} requests wait already")
         since = time.perf_counter()
@@ -82,9 +88,6 @@ class AdmitRequests:
             QUEUED.dec()
             queued_ms = round((time.perf_counter() - since) * 1000, 3)
             structlog.contextvars.bind_contextvars(queued_ms=queued_ms, queue_depth=self._queued)
-        if deadline.left() <= 0:  # this process itself was held up
-            self._turns.release()
-            raise DeadlineExceeded("the time for this request was over before its turn came")
 
     def _milliseconds(self, scope: Scope) -> float:
         """What the caller allows; where that is no number the public API refuses it later."""
