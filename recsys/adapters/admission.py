@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from recsys.adapters.pulse import Pulse
 from recsys.adapters.refusal import refusal
 from recsys.deadline import DEADLINE_HEADER, LONGEST_MS, Deadline
 from recsys.errors import DeadlineExceeded, Overloaded, TandemError
@@ -39,12 +40,15 @@ class AdmitRequests:
         self._admission = admission
         self._turns = asyncio.Semaphore(admission.max_concurrent)
         self._queued = 0
+        self._pulse = Pulse()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or not scope["path"].startswith(ADMITTED_PATHS):
             await self._app(scope, receive, send)
             return
-        deadline = Deadline(self._milliseconds(scope) / 1000)
+        self._pulse.start()
+        arrived = time.perf_counter() - self._pulse.behind()
+        deadline = Deadline(self._milliseconds(scope) / 1000, arrived)
         structlog.contextvars.bind_contextvars(deadline_ms=round(deadline.seconds * 1000, 3))
         try:
             await self._wait_for_turn(deadline)
@@ -64,6 +68,8 @@ class AdmitRequests:
 
     async def _wait_for_turn(self, deadline: Deadline) -> None:
         """Raises Overloaded where there is no turn soon enough, DeadlineExceeded where it came too late."""
+        if self._pulse.overloaded():
+            raise Overloaded(f"everything here waits for {self._pulse.behind() * 1000:.0f} ms already")
         if self._turns.locked():
             await self._queue(deadline)
         else:

@@ -1,6 +1,7 @@
 """Who is let in, who waits, and who is refused; and the body that is taken in before."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,7 @@ from recsys.adapters import limit_body
 from recsys.adapters.admission import SHARE_SPENT_QUEUED, Admission
 from recsys.adapters.fastapi_service import create_api
 from recsys.adapters.limit_body import MAX_BODY_BYTES, LimitBody
+from recsys.adapters.pulse import BEHIND_SECONDS, LATE_BEATS
 from recsys.deadline import DEADLINE_HEADER, current_deadline
 
 DEADLINE_MS = 10_000.0
@@ -195,3 +197,40 @@ async def test_a_body_that_stops_coming_is_refused(monkeypatch):
     monkeypatch.setattr(limit_body, "BODY_SECONDS", 0.01)
     sender = Sender(b"half of", stalls=True)
     assert await sender.meet() == 408
+
+
+# --- a process that is behind -----------------------------------------------------------------------------------------
+
+
+async def keep_busy(seconds: float, at_a_time: float) -> None:
+    """Leaves the event loop to others only every now and then."""
+    until = time.perf_counter() + seconds
+    while time.perf_counter() < until:
+        time.sleep(at_a_time)  # noqa: ASYNC251 - this is what is to be noticed
+        await asyncio.sleep(0)
+
+
+async def test_a_loop_that_stays_behind_refuses_work_until_it_has_caught_up():
+    held = Held(max_concurrent=10)
+    held.let_go.set()
+    assert (await held.send("before")).status_code == 200
+    busy = asyncio.create_task(keep_busy(BEHIND_SECONDS * LATE_BEATS * 5, at_a_time=BEHIND_SECONDS * 3))
+    answers = []
+    while not busy.done():
+        answers.append(await held.send("meanwhile"))
+    assert answers[-1].status_code == 429
+    assert answers[-1].json()["error"] == "overloaded"
+    await asyncio.sleep(BEHIND_SECONDS * 2)
+    assert (await held.send("after")).status_code == 200
+
+
+async def test_one_pause_is_made_up_for_and_counts_as_spent():
+    held = Held(max_concurrent=10)
+    held.let_go.set()
+    await held.send("before")
+    await asyncio.sleep(BEHIND_SECONDS)
+    waiting = held.send("waiting")
+    time.sleep(BEHIND_SECONDS * LATE_BEATS * 2)  # noqa: ASYNC251 - this is what is to be noticed
+    answer = await waiting
+    assert answer.status_code == 200
+    assert answer.json()["left"] < DEADLINE_MS / 1000 - BEHIND_SECONDS * LATE_BEATS
