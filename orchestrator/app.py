@@ -10,6 +10,7 @@ from orchestrator.bootstrap import open_orchestrator
 from orchestrator.endpoints import orchestrator, router
 from orchestrator.lookout import OK
 from orchestrator.settings import OrchestratorSettings
+from recsys.adapters.admission import Admission
 from recsys.adapters.fastapi_service import Readiness, create_service
 from recsys.observability import configure_logging
 
@@ -27,6 +28,7 @@ def create_app() -> FastAPI:
         dependencies = (await orchestrator(request)).lookout.dependencies
         return Readiness(ready=set(dependencies.values()) == {OK}, dependencies=dependencies)
 
-    app = create_service("Tandem", "Recommendations in real time.", lifespan, readiness)
+    admission = Admission(settings.max_concurrent, settings.max_queued, settings.deadline_ms)
+    app = create_service("Tandem", "Recommendations in real time.", admission, lifespan, readiness)
     app.include_router(router)
     return app

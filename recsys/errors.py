@@ -4,7 +4,9 @@ TandemError
 ├── CallerError                  the caller can mend it; never retried
 │   ├── InvalidRequest           invalid_request      422
 │   ├── RequestTooLarge          request_too_large    413
+│   ├── RequestTooSlow           request_too_slow     408
 │   └── UnknownItem              unknown_item         404
+├── Overloaded                   overloaded           429  there is more to do than can be done in time
 ├── ReleaseError                 about a trained model, its index and its feature schema
 │   ├── ReleaseNotLoaded         release_not_loaded   503
 │   ├── ReleaseMismatch          release_mismatch     409
@@ -12,6 +14,8 @@ TandemError
 ├── UpstreamError                a service or store that this one calls
 │   ├── UpstreamUnavailable      upstream_unavailable 503
 │   ├── UpstreamTimeout          upstream_timeout     504
+│   ├── UpstreamOverloaded       upstream_overloaded  503
+│   ├── UpstreamSuspended        upstream_suspended   503  its breaker is open
 │   └── UpstreamAnswerInvalid    upstream_invalid     502
 └── JobError                     a batch job cannot go on; the message is one sentence for a person
     └── DataError                names the file, and where it can the line and the column
@@ -26,6 +30,8 @@ from typing import ClassVar
 class TandemError(Exception):
     code: ClassVar[str] = "internal_error"
     status: ClassVar[int] = 500
+    retry_after_seconds: ClassVar[int | None] = None
+    """When it is worth another try, if it ever is without a change."""
 
 
 class CallerError(TandemError):
@@ -43,9 +49,20 @@ class RequestTooLarge(CallerError):
     status = 413
 
 
+class RequestTooSlow(CallerError):
+    code = "request_too_slow"
+    status = 408
+
+
 class UnknownItem(CallerError):
     code = "unknown_item"
     status = 404
+
+
+class Overloaded(TandemError):
+    code = "overloaded"
+    status = 429
+    retry_after_seconds = 1
 
 
 class ReleaseError(TandemError):
@@ -69,6 +86,7 @@ class ReleaseDamaged(ReleaseError):
 class UpstreamError(TandemError):
     code = "upstream_error"
     status = 503
+    retry_after_seconds = 1
 
 
 class UpstreamUnavailable(UpstreamError):
@@ -78,6 +96,14 @@ class UpstreamUnavailable(UpstreamError):
 class UpstreamTimeout(UpstreamError):
     code = "upstream_timeout"
     status = 504
+
+
+class UpstreamOverloaded(UpstreamError):
+    code = "upstream_overloaded"
+
+
+class UpstreamSuspended(UpstreamError):
+    code = "upstream_suspended"
 
 
 class UpstreamAnswerInvalid(UpstreamError):

@@ -1,6 +1,6 @@
 """What the services that speak JSON have in common: limits, error answers, health, metrics."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from enum import Enum
 from typing import Any
@@ -8,17 +8,20 @@ from typing import Any
 import structlog
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.params import Depends
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel
 from starlette.convertors import Convertor, register_url_convertor
 from starlette.exceptions import HTTPException
 
+from recsys.adapters.admission import Admission, AdmitRequests
+from recsys.adapters.limit_body import LimitBody
+from recsys.adapters.refusal import refusal
 from recsys.contracts.base import ErrorAnswer
-from recsys.errors import InvalidRequest, RequestTooLarge, TandemError
-from recsys.observability import App, Message, ObserveRequests, Receive, Scope, Send
+from recsys.errors import InvalidRequest, TandemError
+from recsys.observability import ObserveRequests
 
-MAX_BODY_BYTES = 1_000_000
 SHOWN_PROBLEMS = 5
 SHOWN_INPUT = 80
 """Characters of a refused value that are repeated in the answer."""
@@ -42,9 +45,9 @@ class AnyText(Convertor[str]):
 register_url_convertor("any", AnyText())
 
 
-def create_router(prefix: str, tags: list[str | Enum] | None = None) -> APIRouter:
+def create_router(prefix: str, tags: list[str | Enum] | None = None, dependencies: Sequence[Depends] = ()) -> APIRouter:
     """A router for paths with ids in them: `{item_id:any}` is known wherever this was imported."""
-    return APIRouter(prefix=prefix, tags=tags)
+    return APIRouter(prefix=prefix, tags=tags, dependencies=list(dependencies))
 
 
 class Readiness(BaseModel):
@@ -53,7 +56,7 @@ class Readiness(BaseModel):
     """`ok`, or what is wrong, by name."""
 
 
-def create_api(title: str, description: str, lifespan: Lifespan | None = None) -> FastAPI:
+def create_api(title: str, description: str, admission: Admission, lifespan: Lifespan | None = None) -> FastAPI:
     """An app that limits, observes, and answers every error as `ErrorAnswer`."""
     app = FastAPI(
         title=title,
@@ -61,6 +64,7 @@ def create_api(title: str, description: str, lifespan: Lifespan | None = None) -
         lifespan=lifespan,
         responses={422: {"model": ErrorAnswer}, 413: {"model": ErrorAnswer}, 503: {"model": ErrorAnswer}},
     )
+    app.add_middleware(AdmitRequests, admission=admission)
     app.add_middleware(LimitBody)
     app.add_middleware(ObserveRequests)
     app.add_exception_handler(TandemError, _answer_tandem_error)
@@ -71,10 +75,14 @@ def create_api(title: str, description: str, lifespan: Lifespan | None = None) -
 
 
 def create_service(
-    title: str, description: str, lifespan: Lifespan, readiness: Callable[[Request], Awaitable[Readiness]]
+    title: str,
+    description: str,
+    admission: Admission,
+    lifespan: Lifespan,
+    readiness: Callable[[Request], Awaitable[Readiness]],
 ) -> FastAPI:
     """Such an app with its health, readiness and metrics; BentoML brings its own to what is mounted in it."""
-    app = create_api(title, description, lifespan)
+    app = create_api(title, description, admission, lifespan)
 
     @app.get("/healthz", tags=["operation"], summary="Alive? Depends on nothing else.")
     async def healthz() -> dict[str, str]:
@@ -93,44 +101,9 @@ def create_service(
     return app
 
 
-class LimitBody:
-    """ASGI middleware: refuses a body over the limit before it is read into memory."""
-
-    def __init__(self, app: App) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        announced = dict(scope["headers"]).get(b"content-length", b"0")
-        if announced.isdigit() and int(announced) > MAX_BODY_BYTES:
-            await _refusal(RequestTooLarge(_too_large(int(announced))))(scope, receive, send)
-            return
-        received = 0
-
-        async def limited_receive() -> Message:
-            nonlocal received
-            message = await receive()
-            received += len(message.get("body", b""))
-            if received > MAX_BODY_BYTES:
-                raise RequestTooLarge(_too_large(received))
-            return message
-
-        await self._app(scope, limited_receive, send)
-
-
-def _too_large(received: int) -> str:
-    return f"a body of {received:,} bytes or more arrived; at most {MAX_BODY_BYTES:,} are taken"
-
-
-def _refusal(error: TandemError) -> JSONResponse:
-    return JSONResponse(ErrorAnswer(error=error.code, detail=str(error)).model_dump(), error.status)
-
-
 async def _answer_tandem_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, TandemError)
-    return _refusal(error)
+    return refusal(error)
 
 
 async def _answer_validation_error(_: Request, error: Exception) -> Response:
@@ -139,7 +112,7 @@ async def _answer_validation_error(_: Request, error: Exception) -> Response:
     told = [_problem(problem) for problem in problems[:SHOWN_PROBLEMS]]
     if len(problems) > SHOWN_PROBLEMS:
         told.append(f"and {len(problems) - SHOWN_PROBLEMS} more")
-    return _refusal(InvalidRequest("; ".join(told)))
+    return refusal(InvalidRequest("; ".join(told)))
 
 
 def _problem(problem: dict[str, Any]) -> str:
@@ -156,7 +129,7 @@ def _problem(problem: dict[str, Any]) -> str:
 async def _answer_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if isinstance(error.__cause__, TandemError):  # FastAPI's wrapping of what was raised while it read the body
-        return _refusal(error.__cause__)
+        return refusal(error.__cause__)
     code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "bad_request")
     told = ErrorAnswer(error=code, detail=f"{request.method} {request.url.path}: {error.detail}")
     return JSONResponse(told.model_dump(), error.status_code, headers=error.headers)
@@ -164,4 +137,4 @@ async def _answer_http_error(request: Request, error: Exception) -> Response:
 
 async def _answer_unexpected(request: Request, error: Exception) -> Response:
     log.error("unexpected_error", path=request.url.path, exc_info=error)
-    return _refusal(TandemError("an unexpected error; the log has it under this request's id"))
+    return refusal(TandemError("an unexpected error; the log has it under this request's id"))
