@@ -4,7 +4,6 @@ Every event goes to an item of its own, so that each can be found again: 200 use
 short enough to hold all of them.
 """
 
-import json
 import random
 import threading
 import time
@@ -67,9 +66,11 @@ def write(url: str, mine: list[list[dict[str, str]]], written: Written, lock: th
             time.sleep(BETWEEN_BATCHES_SECONDS)
             ids = {each["event_id"] for each in batch}
             for _ in range(1 if number % 3 == 0 else ATTEMPTS):
-                answer = client.post("/v1/events", content=json.dumps(batch))
+                answer = client.post("/v1/events", json=batch)
                 if note(answer, ids, written, lock):
                     break
+                if written.problems:
+                    return
                 time.sleep(PAUSE_SECONDS)
             else:
                 with lock:
