@@ -32,6 +32,7 @@ from training.report import write_report
 from training.sequences import Sequences, data_content_hash, load_sequences
 from training.settings import JobSettings
 from training.slices import Slice, slices_of
+from training.splits import SplitKind
 from training.train import LATEST_FILE
 from training.two_stage_scorer import TwoStageScorer
 from training.whole import only_one_at, whole_directory, whole_file
@@ -72,15 +73,25 @@ def latest_model(models_dir: Path) -> Path:
     return models_dir / latest.read_text(encoding="utf-8").strip()
 
 
+def latest_to_serve(settings: JobSettings) -> Path:
+    """The latest model, if such models are served. Raises JobError where they are not."""
+    if settings.split != SplitKind.LEAVE_ONE_OUT:
+        raise JobError(
+            f"SPLIT={settings.split} trains models for measuring only, which never saw the end of the log; "
+            f"what is served is trained with SPLIT={SplitKind.LEAVE_ONE_OUT}"
+        )
+    return latest_model(settings.models_dir)
+
+
 def tested_users(sequences: Sequences, seed: int) -> NDArray[np.int64]:
     """All users that have a test item or, of very many, a random sample."""
-    users = sequences.evaluated_users
+    users = sequences.tested_users
     return users if len(users) <= MAX_USERS else np.sort(np.random.default_rng(seed).permutation(users)[:MAX_USERS])
 
 
 def _measure(settings: JobSettings, directory: Path, training: dict[str, Any]) -> dict[str, Any]:
     """metrics.json: the served model's metrics by name at the top, those of all models under `models`."""
-    sequences = load_sequences(settings.processed_dir, settings.models_dir)
+    sequences = load_sequences(settings.processed_dir, settings.models_dir, settings.split)
     users = tested_users(sequences, settings.seed)
     examples = [sequences.test(int(user)) for user in users]
     counts = sequences.train_counts()
@@ -104,9 +115,13 @@ def _measure(settings: JobSettings, directory: Path, training: dict[str, Any]) -
         "lift_over_popularity": _ratio(ours["ndcg_at_10"], models["popularity"]["ndcg_at_10"]),
         "lift_over_covisitation": _ratio(ours["ndcg_at_10"], models["covisitation"]["ndcg_at_10"]),
         "num_users": len(users),
-        "num_evaluable_users": len(sequences.evaluated_users),
+        "num_evaluable_users": len(sequences.tested_users),
         "share_seen_before": _share_seen_before(examples),
         "exclude_seen": exclude_seen,
+        "split": settings.split,
+        "cuts": sequences.split.cuts,
+        "num_train_interactions": int(counts.sum()),
+        "num_interactions": len(sequences.items),
         "cutoffs": CUTOFFS,
         "models": models,
         "skipped": skipped,
@@ -158,7 +173,6 @@ def _by_slice(slices: dict[str, Slice], rankings: dict[str, Ranking]) -> dict[st
     return {
         name: {
             "title": part.title,
-            "note": part.note,
             "num_users": int(part.users.sum()),
             "models": {
                 model: {"ndcg_at_10": ndcg_at_k(ranks, 10), "hr_at_10": hr_at_k(ranks, 10)}
