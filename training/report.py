@@ -85,9 +85,9 @@ def _held_out(metrics: dict[str, Any]) -> str:
     share = metrics["num_train_interactions"] / metrics["num_interactions"]
     return (
         f"Temporal split: trained on what happened before {validation_cut} UTC ({share:.1%} of all interactions), "
-        f"chosen on what came next, before {test_cut}. The item is the first one from then on that has a history, of "
-        f"each of {metrics['num_users']:,} users. This model is for measuring only; what is served is trained on the "
-        "end of the log as well."
+        f"chosen on what came next, before {test_cut}. The item is the first one from then on of each of "
+        f"{metrics['num_users']:,} users who were there before. This model is for measuring only; what is served is "
+        "trained on the end of the log as well."
     )
 
 

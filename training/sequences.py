@@ -67,6 +67,14 @@ class Sequences:
         """History and target; the user must be one of `tested_users`."""
         return self._example(user, self.split.test_places[user])
 
+    @property
+    def newcomers(self) -> NDArray[np.int64]:
+        return np.flatnonzero(self.split.newcomer_places != NOWHERE)
+
+    def newcomer_test(self, user: int) -> tuple[NDArray[np.int32], int]:
+        """History and target; the user must be one of `newcomers`."""
+        return self._example(user, self.split.newcomer_places[user])
+
     def _example(self, user: int, place: np.int64) -> tuple[NDArray[np.int32], int]:
         start = self.offsets[user]
         return self.items[start : start + place], int(self.items[start + place])

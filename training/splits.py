@@ -47,6 +47,8 @@ class Split:
     """Where in each user's items the one for validation stands, its history before it; NOWHERE where there is none."""
     test_places: UserLengths
     """The same of the test item."""
+    newcomer_places: UserLengths
+    """The same of a second item, of users who were not there before the test: they are reported for themselves."""
     cuts: tuple[int, int] | None = None
     """The first moments of validation and of the test, where they are the same for everybody."""
 
@@ -57,15 +59,15 @@ def leave_one_out(lengths: UserLengths) -> Split:
         train_lengths=np.where(held_out, lengths - HELD_OUT, lengths),
         validation_places=np.where(held_out, lengths - 2, NOWHERE),
         test_places=np.where(held_out, lengths - 1, NOWHERE),
+        newcomer_places=np.full_like(lengths, NOWHERE),
     )
 
 
 def temporal(lengths: UserLengths, times: NDArray[np.int64], file: Path) -> Split:
-    """Predict, in either window, each user's first item of it that has a history.
+    """Predict, in either window, the first item of each user who was there before it.
 
-    That is the first item after the cut of whoever was there before, and the second one of whoever comes new: the first
-    moment that anything is known of them. Times [interactions] are all users' one after the other. Raises DataError,
-    about `file`, where the times allow for no such split.
+    Times [interactions] are all users' one after the other. Raises DataError, about `file`, where they allow for no
+    such split.
     """
     _refuse_what_are_no_times(lengths, times, file)
     validation_cut, test_cut = (int(cut) for cut in np.quantile(times, CUTS, method="higher"))
@@ -75,8 +77,9 @@ def temporal(lengths: UserLengths, times: NDArray[np.int64], file: Path) -> Spli
     )
     split = Split(
         train_lengths=before_validation,
-        validation_places=_first_with_history(before_validation, before_test),
-        test_places=_first_with_history(before_test, lengths),
+        validation_places=_first_of(before_validation, before_test),
+        test_places=_first_of(before_test, lengths),
+        newcomer_places=np.where((before_test == 0) & (lengths > 1), 1, NOWHERE),
         cuts=(validation_cut, test_cut),
     )
     validated, tested = (int((places != NOWHERE).sum()) for places in (split.validation_places, split.test_places))
@@ -84,17 +87,17 @@ def temporal(lengths: UserLengths, times: NDArray[np.int64], file: Path) -> Spli
     if not (trained and validated and tested):
         raise DataError(
             f"its times allow for no split in time: {trained:,} of {len(times):,} interactions are before "
-            f"{validation_cut:,}; of users that have an item with a history there are {validated:,} from then on and "
-            f"before {test_cut:,}, and {tested:,} from then on",
+            f"{validation_cut:,}; of the users from before it {validated:,} come again before {test_cut:,}, and of "
+            f"those from before {test_cut:,} {tested:,} come again after it",
             file=file,
             column="timestamp",
         )
     return split
 
 
-def _first_with_history(start: UserLengths, end: UserLengths) -> UserLengths:
-    place = np.maximum(start, 1)
-    return np.where(place < end, place, NOWHERE)
+def _first_of(start: UserLengths, end: UserLengths) -> UserLengths:
+    """The first place of a window from `start` to `end`, of users who have a history and are in the window."""
+    return np.where((start > 0) & (start < end), start, NOWHERE)
 
 
 def _refuse_what_are_no_times(lengths: UserLengths, times: NDArray[np.int64], file: Path) -> None:

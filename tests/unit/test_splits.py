@@ -73,16 +73,26 @@ def test_one_cut_for_everybody_divides_a_hand_made_log(tmp_path: Path) -> None:
     assert sequences.train_counts().tolist() == [0, 5, 5, 5, 1, 0, 0]
 
 
-def test_who_comes_new_is_tested_on_the_second_item(tmp_path: Path) -> None:
-    log = {"ann": LOG["ann"][:-1], "bob": LOG["bob"], "cy": LOG["cy"], "eve": [("b", 302), ("c", 303)]}
+def test_who_comes_new_is_told_from_who_comes_again(tmp_path: Path) -> None:
+    log = {"ann": LOG["ann"][:-1], "bob": LOG["bob"], "cy": [*LOG["cy"][:-1], ("c", 304)]}
+    log |= {"di": [("b", 302), ("c", 303)], "old": [("a", 9)]}
     sequences = load(write(tmp_path, log))
     assert sequences.split.cuts == (200, 302)
-    users = sequences.tested_users
-    examples = [sequences.test(int(user)) for user in users]
-    assert [example(sequences, each) for each in examples] == [(["b"], "c")]
-    slices = slices_of(sequences, users, examples, sequences.train_counts())
-    assert {name for name, part in slices.items() if part.users.all()} == {"short_histories", "new_users"}
-    assert not slices["known_users"].users.any()
+    assert sequences.tested_users.tolist() == [2]
+    assert example(sequences, sequences.test(2)) == (["c", "a", "b", "d", "a", "b"], "c")
+    assert sequences.newcomers.tolist() == [3]
+    assert example(sequences, sequences.newcomer_test(3)) == (["b"], "c")
+
+
+def test_the_cold_are_told_from_the_others(tmp_path: Path) -> None:
+    sequences = load(write(tmp_path, LOG))
+    examples = [(sequences.items[:4], 1), (sequences.items[:5], 4), (sequences.items[:6], 5)]
+    cold = {name: part.users.tolist() for name, part in slices_of(examples, sequences.train_counts()).items()}
+    assert cold == {
+        "short_histories": [True, False, False],
+        "cold_items": [False, True, True],
+        "untouched_items": [False, False, True],
+    }
 
 
 def test_what_came_after_the_cut_changes_nothing_that_is_learnt_from(tmp_path: Path) -> None:
@@ -152,8 +162,7 @@ def test_the_trained_model_and_its_second_stage_know_nothing_of_the_test(tmp_pat
 
     assert [each["num_users"] for each in metrics] == [400, 400]
     assert metrics[0]["ndcg_at_10"] > metrics[1]["ndcg_at_10"]
-    assert metrics[0]["slices"]["known_users"]["num_users"] == 400
-    assert metrics[0]["slices"]["new_users"]["num_users"] == 0
+    assert metrics[0]["slices"]["newcomers"]["num_users"] == 0
     report = (futures[0].reports_dir / directories[0].name / "report.md").read_text()
     assert "Temporal split: trained on what happened before 1970-01-01 00:16 UTC" in report
     assert "for measuring only" in report
@@ -184,7 +193,7 @@ def test_jobs_that_serve_refuse_a_model_for_measuring(job, tmp_path: Path, monke
         ({user: list(zip("abcd", range(3, 7), strict=True)) for user in ("ann", "bob")}, "every one of 2 users begins"),
         (
             {f"u{number}": [("ab"[number % 2], number)] for number in range(40)},
-            "32 of 40 interactions are before 32; of users that have an item with a history there are 0 from then on",
+            "32 of 40 interactions are before 32; of the users from before it 0 come again before 36",
         ),
         ({"ann": [("a", 7), ("b", 6), ("c", 9)], "bob": [("c", 2)]}, "not sorted by time"),
     ],
