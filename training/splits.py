@@ -84,7 +84,7 @@ def temporal(lengths: UserLengths, times: NDArray[np.int64], file: Path) -> Spli
     )
     validated, tested = (int((places != NOWHERE).sum()) for places in (split.validation_places, split.test_places))
     trained = int(before_validation.sum())
-    if not (trained and validated and tested):
+    if not (validated and tested):
         raise DataError(
             f"its times allow for no split in time: {trained:,} of {len(times):,} interactions are before "
             f"{validation_cut:,}; of the users from before it {validated:,} come again before {test_cut:,}, and of "
