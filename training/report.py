@@ -58,9 +58,9 @@ def write_report(directory: Path, metrics: dict[str, Any], training: dict[str, A
 def _protocol(metrics: dict[str, Any], training: dict[str, Any]) -> list[str]:
     yield_seen = "the seen ones filtered" if metrics["exclude_seen"] else "the seen ones among them"
     lines = [
-        f"{_held_out(metrics)} The item is ranked among all {training['num_items']:,} items, {yield_seen}. Ties count half. "
-        "Coverage is the share of the catalogue in anybody's first ten, popularity bias the mean popularity percentile "
-        "there (0.5: none). Intervals are 95% bootstrap intervals over users."
+        f"{_held_out(metrics)} The item is ranked among all {training['num_items']:,} items, {yield_seen}. Ties count "
+        "half. Coverage is the share of the catalogue in anybody's first ten, popularity bias the mean popularity "
+        "percentile there (0.5: none). Intervals are 95% bootstrap intervals over users."
     ]
     if metrics["num_users"] < metrics["num_evaluable_users"]:
         lines += ["", f"A random {metrics['num_users']:,} of {metrics['num_evaluable_users']:,} users were evaluated."]
