@@ -4,6 +4,8 @@ TandemError
 ├── CallerError                  the caller can mend it; never retried
 │   ├── InvalidRequest           invalid_request      422
 │   ├── RequestTooLarge          request_too_large    413
+│   ├── Unauthorized             unauthorized         401
+│   ├── RateLimited              rate_limited         429  this caller had its share
 │   └── UnknownItem              unknown_item         404
 ├── ReleaseError                 about a trained model, its index and its feature schema
 │   ├── ReleaseNotLoaded         release_not_loaded   503
@@ -41,6 +43,21 @@ class InvalidRequest(CallerError):
 class RequestTooLarge(CallerError):
     code = "request_too_large"
     status = 413
+
+
+class Unauthorized(CallerError):
+    code = "unauthorized"
+    status = 401
+
+
+class RateLimited(CallerError):
+    code = "rate_limited"
+    status = 429
+
+    def __init__(self, problem: str, retry_after: int = 1) -> None:
+        """`retry_after` in seconds."""
+        super().__init__(problem)
+        self.retry_after = retry_after
 
 
 class UnknownItem(CallerError):
