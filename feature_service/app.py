@@ -9,9 +9,15 @@ from fastapi import FastAPI, Request
 from feature_service.bootstrap import open_feature_store
 from feature_service.endpoints import feature_store, router
 from feature_service.settings import FeatureServiceSettings
+from recsys.adapters.admission import Admission
 from recsys.adapters.fastapi_service import Readiness, create_service
+from recsys.adapters.redis_feature_store import MAX_CONNECTIONS
+from recsys.deadline import LONGEST_MS
 from recsys.errors import UpstreamError
 from recsys.observability import configure_logging
+
+ADMISSION = Admission(max_concurrent=MAX_CONNECTIONS, max_queued=MAX_CONNECTIONS, deadline_ms=LONGEST_MS)
+"""As many at once as Redis has connections for."""
 
 
 def create_app() -> FastAPI:
@@ -31,7 +37,7 @@ def create_app() -> FastAPI:
         return Readiness(ready=True, dependencies={"redis": "ok"})
 
     app = create_service(
-        "Tandem feature service", "Users' histories and the trending items, in Redis.", lifespan, readiness
+        "Tandem feature service", "Users' histories and the trending items, in Redis.", ADMISSION, lifespan, readiness
     )
     app.include_router(router)
     return app

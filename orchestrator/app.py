@@ -13,6 +13,7 @@ from orchestrator.endpoints import orchestrator, router
 from orchestrator.gate import KEY_HEADER, ApiKeys, Gate, RateLimits, open_to
 from orchestrator.lookout import OK
 from orchestrator.settings import OrchestratorSettings
+from recsys.adapters.admission import Admission
 from recsys.adapters.fastapi_service import Readiness, create_service, documented
 from recsys.observability import configure_logging
 
@@ -30,13 +31,14 @@ def create_app() -> FastAPI:
         dependencies = (await orchestrator(request)).lookout.dependencies
         return Readiness(ready=set(dependencies.values()) == {OK}, dependencies=dependencies)
 
+    admission = Admission(settings.max_concurrent, settings.max_queued, settings.deadline_ms)
     keys = ApiKeys.parse(settings.api_keys)
     limits = RateLimits.parse(settings.rate_limit) if settings.rate_limit else None
     gates = [Middleware(Gate, keys, limits)]
     if settings.cors_origins:
         gates.insert(0, open_to(settings.cors_origins.split(",")))
-    app = create_service("Tandem", "Recommendations in real time.", lifespan, readiness, gates)
+    app = create_service("Tandem", "Recommendations in real time.", admission, lifespan, readiness, gates)
     # The gate has looked at the key before; this only makes the pages of the API's description ask for one.
     shown = [Security(APIKeyHeader(name=KEY_HEADER, auto_error=False))] if keys else []
-    app.include_router(router, dependencies=shown, responses=documented(401, 429))
+    app.include_router(router, dependencies=shown, responses=documented(401))
     return app

@@ -14,9 +14,13 @@ from recsys.adapters.http_clients import HttpFeatureStore, HttpRanker, open_sess
 from recsys.adapters.qdrant_candidate_index import TIMEOUT_SECONDS, QdrantCandidateIndex
 from recsys.adapters.qdrant_edge_candidate_index import QdrantEdgeCandidateIndex
 from recsys.experiment import Experiment
+from recsys.observability import QUALITY
 from recsys.pipeline import RecommendationPipeline
 from recsys.ports import FeatureStore
+from recsys.quality import QualityFactor
 
+SLOW = 0.4
+"""A recommendation that takes more than this part of the usual deadline counts as slow."""
 Index = QdrantCandidateIndex | QdrantEdgeCandidateIndex
 
 
@@ -40,6 +44,8 @@ async def open_orchestrator(settings: OrchestratorSettings) -> AsyncIterator[Orc
         stack.push_async_callback(index.close)
         features, ranker = HttpFeatureStore(feature_session), HttpRanker(ranker_session)
         lookout = Lookout(ranker, index.open, settings.refresh_seconds)
+        quality = QualityFactor(target_seconds=settings.deadline_ms / 1000 * SLOW)
+        QUALITY.set_function(lambda: quality.factor)
         pipeline = RecommendationPipeline(
             features,
             ranker,
@@ -48,7 +54,7 @@ async def open_orchestrator(settings: OrchestratorSettings) -> AsyncIterator[Orc
             index,
             serving=lambda: lookout.releases,
             num_candidates=settings.num_candidates,
-            deadline_seconds=settings.deadline_ms / 1000,
+            quality=quality,
         )
         watching = asyncio.create_task(lookout.run(pipeline.remember_popular))
         stack.callback(watching.cancel)

@@ -16,13 +16,28 @@ from recsys.contracts.recommendation import (
     RecommendationRequest,
 )
 from recsys.contracts.retrieval import CatalogueItem
+from recsys.deadline import LONGEST_MS, SHORTEST_MS, current_deadline
 from recsys.errors import ReleaseNotLoaded, UnknownItem
 from recsys.observability import ANSWERS, STAGES, note
 from recsys.rules import ScoredItem, describe
 
 MAX_QUERY_LENGTH = 200
 
-router = create_router(prefix="/v1")
+
+async def deadline_header(
+    x_deadline_ms: Annotated[
+        int | None,
+        Header(
+            ge=SHORTEST_MS,
+            le=LONGEST_MS,
+            description="How long the answer may take; ORCHESTRATOR_DEADLINE_MS where it is missing.",
+        ),
+    ] = None,
+) -> None:
+    """Refuses and documents what `AdmitRequests` has made the request's deadline of."""
+
+
+router = create_router(prefix="/v1", dependencies=[Depends(deadline_header)])
 
 
 async def orchestrator(request: Request) -> Orchestrator:  # async: FastAPI sends plain functions to a thread
@@ -70,7 +85,7 @@ async def recommend(
 
 @router.get("/popular", tags=["recommendations"], summary="What everybody likes now")
 async def popular(opened: Opened, top_k: TopK = 10) -> RecommendationList:
-    return await opened.pipeline.popular(top_k)
+    return await opened.pipeline.popular(top_k, current_deadline())
 
 
 @router.get("/items/{item_id:any}/similar", tags=["items"], summary="Items like this one")

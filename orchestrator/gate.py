@@ -19,8 +19,8 @@ from prometheus_client import Counter
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
-from recsys.adapters.fastapi_service import refusal
-from recsys.errors import RateLimited, Unauthorized
+from recsys.adapters.refusal import refusal
+from recsys.errors import CallerError, RateLimited, Unauthorized
 from recsys.observability import App, Receive, Scope, Send
 
 KEY_HEADER = "X-API-Key"
@@ -42,7 +42,7 @@ def open_to(origins: Sequence[str]) -> Middleware:
         CORSMiddleware,
         allow_origins=origins,
         allow_methods=["GET", "POST"],
-        allow_headers=["Content-Type", KEY_HEADER, "X-Request-Id", "X-Variant"],
+        allow_headers=["Content-Type", KEY_HEADER, "X-Deadline-Ms", "X-Request-Id", "X-Variant"],
         expose_headers=["X-Request-Id", "Retry-After"],
     )
 
@@ -116,27 +116,25 @@ class Gate:
         if scope["type"] == "http" and _path(scope).startswith(GUARDED):
             try:
                 self._admit(scope)
-            except Unauthorized as error:
-                CALLS.labels(NOBODY, error.code).inc()
-                await refusal(error, {"WWW-Authenticate": "APIKey"})(scope, receive, send)
-                return
-            except RateLimited as error:
-                await refusal(error, {"Retry-After": str(error.retry_after)})(scope, receive, send)
+            except CallerError as error:
+                await refusal(error)(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 
     def _admit(self, scope: Scope) -> None:
-        caller = ANYBODY
-        if self._keys:
-            caller = self._caller(scope)
-            structlog.contextvars.bind_contextvars(caller=caller)
-        if self._limits is not None:
-            try:
+        """Raises Unauthorized or RateLimited."""
+        caller, outcome = NOBODY if self._keys else ANYBODY, "let_in"
+        try:
+            if self._keys:
+                caller = self._caller(scope)
+            if self._limits is not None:
                 self._limits.count(caller)
-            except RateLimited as error:
-                CALLS.labels(caller, error.code).inc()
-                raise
-        CALLS.labels(caller, "let_in").inc()
+        except CallerError as error:
+            outcome = error.code
+            raise
+        finally:
+            structlog.contextvars.bind_contextvars(caller=caller)
+            CALLS.labels(caller, outcome).inc()
 
     def _caller(self, scope: Scope) -> str:
         header = KEY_HEADER.lower().encode()

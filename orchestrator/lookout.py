@@ -39,8 +39,11 @@ class Lookout:
 
     async def run(self, remember_popular: Callable[[], Awaitable[None]]) -> None:
         while True:
-            await self._look("ranker", self._find_releases)
-            await self._look("feature_service", remember_popular)
+            try:
+                await self._look("ranker", self._find_releases)
+                await self._look("feature_service", remember_popular)
+            except Exception:
+                log.exception("look_out_failed")  # a mistake of ours; the next round may do better than none at all
             await asyncio.sleep(self._refresh_seconds)
 
     async def _find_releases(self) -> None:

@@ -9,6 +9,7 @@ from prometheus_client import Counter, Gauge
 from orchestrator.lookout import Lookout
 from recsys.contracts.events import Event
 from recsys.contracts.recommendation import RecommendationAnswer, RecommendationRequest
+from recsys.deadline import LONGEST_MS, Deadline, current_deadline
 from recsys.errors import InvalidRequest
 from recsys.experiment import CHALLENGER, CHAMPION, VARIANTS, Experiment, sample_ratio_p_value
 from recsys.pipeline import RecommendationPipeline
@@ -42,12 +43,13 @@ class Variants:
         """The answer by the release that the user's variant has. Raises InvalidRequest for an override that is none."""
         if override is not None and override not in VARIANTS:
             raise InvalidRequest(f"x-variant: expected {' or '.join(VARIANTS)}; got {override!r}")
+        deadline = current_deadline()
         variant = override or self._experiment.variant_of(request.user_id)
         challenger = self._lookout.challenger
         if variant == CHALLENGER and challenger is not None:
-            answer = await self._pipeline.recommend(request, CHALLENGER, challenger)
+            answer = await self._pipeline.recommend(request, deadline, CHALLENGER, challenger)
         else:  # the champion stands in for a challenger that there is not
-            answer = await self._pipeline.recommend(request, CHAMPION, self._lookout.champion)
+            answer = await self._pipeline.recommend(request, deadline, CHAMPION, self._lookout.champion)
         EXPOSURES.labels(answer.variant, answer.tier).inc()
         if override is None and self._experiment.runs:
             self._count_user(request.user_id, answer.variant)
@@ -87,7 +89,7 @@ class Variants:
 
     async def _compare(self, request: RecommendationRequest, answer: RecommendationAnswer, challenger: int) -> None:
         """Ask the challenger for the same, and log how the lists differ; the answer itself is long on its way."""
-        shadow = await self._pipeline.recommend(request, CHALLENGER, challenger)
+        shadow = await self._pipeline.recommend(request, Deadline(LONGEST_MS / 1000), CHALLENGER, challenger)
         ours = [each.item_id for each in answer.recommendations]
         theirs = [each.item_id for each in shadow.recommendations]
         log.info(

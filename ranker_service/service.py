@@ -18,6 +18,7 @@ from starlette.exceptions import HTTPException
 from ranker_service.bootstrap import ReleaseWatch, tune_process
 from ranker_service.endpoints import router
 from ranker_service.settings import RankerSettings
+from recsys.adapters.admission import Admission
 from recsys.adapters.fastapi_service import create_api
 from recsys.adapters.security_headers import SecurityHeaders
 from recsys.adapters.torch_ranker import TorchRanker
@@ -26,7 +27,9 @@ from recsys.observability import Receive, Scope, Send, configure_logging
 TIMEOUT_SECONDS = 2
 """Short, as BentoML keeps a timer per request for as long as this."""
 
-api = create_api("Tandem ranker", "Query embeddings and scores from the two-tower model.")
+# One at a time, as nothing in there waits; the others' time runs while they do, and whoever's is over is not computed.
+admission = Admission(max_concurrent=1, max_queued=64, deadline_ms=TIMEOUT_SECONDS * 1000)
+api = create_api("Tandem ranker", "Query embeddings and scores from the two-tower model.", admission)
 api.include_router(router)
 
 

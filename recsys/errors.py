@@ -6,7 +6,10 @@ TandemError
 │   ├── RequestTooLarge          request_too_large    413
 │   ├── Unauthorized             unauthorized         401
 │   ├── RateLimited              rate_limited         429  this caller had its share
+│   ├── RequestTooSlow           request_too_slow     408
 │   └── UnknownItem              unknown_item         404
+├── Overloaded                   overloaded           429  there is more to do than can be done in time
+├── DeadlineExceeded             deadline_exceeded    504  nobody waits for the answer any more
 ├── ReleaseError                 about a trained model, its index and its feature schema
 │   ├── ReleaseNotLoaded         release_not_loaded   503
 │   ├── ReleaseMismatch          release_mismatch     409
@@ -14,6 +17,8 @@ TandemError
 ├── UpstreamError                a service or store that this one calls
 │   ├── UpstreamUnavailable      upstream_unavailable 503
 │   ├── UpstreamTimeout          upstream_timeout     504
+│   ├── UpstreamOverloaded       upstream_overloaded  503
+│   ├── UpstreamSuspended        upstream_suspended   503  its breaker is open
 │   └── UpstreamAnswerInvalid    upstream_invalid     502
 └── JobError                     a batch job cannot go on; the message is one sentence for a person
     └── DataError                names the file, and where it can the line and the column
@@ -21,6 +26,7 @@ TandemError
 Anything else that is raised is a programmer's mistake and is left to raise.
 """
 
+from collections.abc import Mapping
 from functools import cache
 from typing import ClassVar
 
@@ -28,6 +34,10 @@ from typing import ClassVar
 class TandemError(Exception):
     code: ClassVar[str] = "internal_error"
     status: ClassVar[int] = 500
+    retry_after_seconds: int | None = None
+    """When it is worth another try, if it ever is without a change."""
+    headers: ClassVar[Mapping[str, str]] = {}
+    """What the answer says besides."""
 
 
 class CallerError(TandemError):
@@ -45,24 +55,41 @@ class RequestTooLarge(CallerError):
     status = 413
 
 
+class RequestTooSlow(CallerError):
+    code = "request_too_slow"
+    status = 408
+
+
 class Unauthorized(CallerError):
     code = "unauthorized"
     status = 401
+    headers: ClassVar[Mapping[str, str]] = {"www-authenticate": "APIKey"}
 
 
 class RateLimited(CallerError):
     code = "rate_limited"
     status = 429
 
-    def __init__(self, problem: str, retry_after: int = 1) -> None:
-        """`retry_after` in seconds."""
+    def __init__(self, problem: str, retry_after_seconds: int = 1) -> None:
         super().__init__(problem)
-        self.retry_after = retry_after
+        self.retry_after_seconds = retry_after_seconds
 
 
 class UnknownItem(CallerError):
     code = "unknown_item"
     status = 404
+
+
+class Overloaded(TandemError):
+    code = "overloaded"
+    status = 429
+    retry_after_seconds = 1
+
+
+class DeadlineExceeded(TandemError):
+    code = "deadline_exceeded"
+    status = 504
+    retry_after_seconds = 1
 
 
 class ReleaseError(TandemError):
@@ -86,6 +113,7 @@ class ReleaseDamaged(ReleaseError):
 class UpstreamError(TandemError):
     code = "upstream_error"
     status = 503
+    retry_after_seconds = 1
 
 
 class UpstreamUnavailable(UpstreamError):
@@ -95,6 +123,14 @@ class UpstreamUnavailable(UpstreamError):
 class UpstreamTimeout(UpstreamError):
     code = "upstream_timeout"
     status = 504
+
+
+class UpstreamOverloaded(UpstreamError):
+    code = "upstream_overloaded"
+
+
+class UpstreamSuspended(UpstreamError):
+    code = "upstream_suspended"
 
 
 class UpstreamAnswerInvalid(UpstreamError):

@@ -23,6 +23,12 @@ BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2
 REQUESTS = Counter("tandem_requests_total", "Requests by route and status.", ["route", "method", "status"])
 LATENCY = Histogram("tandem_request_seconds", "Time to answer, by route.", ["route", "method"], buckets=BUCKETS)
 IN_PROGRESS = Gauge("tandem_requests_in_progress", "Requests that wait for their answer.", multiprocess_mode="livesum")
+QUEUED = Gauge("tandem_queue_depth", "Requests that wait for their turn.", multiprocess_mode="livesum")
+SHED = Counter("tandem_shed_total", "Requests that were refused because there was too much to do.", ["reason"])
+DEADLINE_MISSES = Counter("tandem_deadline_misses_total", "Requests that were answered after their deadline.")
+QUALITY = Gauge(
+    "tandem_quality_factor", "The part of the full retrieval and rank width that is computed.", multiprocess_mode="min"
+)
 ANSWERS = Counter("tandem_recommendations_total", "Recommendations by tier and its reason.", ["tier", "reason"])
 STAGES = Histogram("tandem_stage_seconds", "Time of each stage of a recommendation.", ["stage"], buckets=BUCKETS)
 

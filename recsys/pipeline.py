@@ -22,6 +22,7 @@ from recsys.deadline import Deadline
 from recsys.errors import ReleaseMismatch
 from recsys.experiment import CHAMPION
 from recsys.ports import CandidateIndex, Catalogue, FeatureStore, QueryEncoder, Ranker
+from recsys.quality import QualityFactor
 from recsys.rules import ScoredItem, best_first, by_popularity, describe, pick
 from recsys.stages import Stage, Trip
 
@@ -49,7 +50,7 @@ class RecommendationPipeline:
         *,
         serving: Callable[[], ServingReleases | None],
         num_candidates: int,
-        deadline_seconds: float,
+        quality: QualityFactor,
     ) -> None:
         self._features = features
         self._encoder = encoder
@@ -58,14 +59,18 @@ class RecommendationPipeline:
         self._catalogue = catalogue
         self._serving = serving
         self._num_candidates = num_candidates
-        self._deadline_seconds = deadline_seconds
+        self._quality = quality
         self._last_popular: list[PopularItem] = []
 
     async def recommend(
-        self, request: RecommendationRequest, variant: str = CHAMPION, release: int | None = None
+        self,
+        request: RecommendationRequest,
+        deadline: Deadline,
+        variant: str = CHAMPION,
+        release: int | None = None,
     ) -> RecommendationAnswer:
         """The answer by `release`, which plays the part of `variant`; by the ranker's champion where none is given."""
-        trip = Trip(Deadline(self._deadline_seconds))
+        trip = Trip(deadline)
 
         user = await trip.attempt(Stage.FEATURES, self._features.user_features(request.user_id))
         user = user or UserFeatures.unknown(request.user_id)
@@ -82,7 +87,10 @@ class RecommendationPipeline:
         else:
             seen = {*user.seen_items, *user.recent_items, *request.session_items}
             unwanted = set(request.exclude_items)
-            shortlist = await self._retrieve_and_rank(trip, user, recent_items, seen, unwanted, release)
+            breadth = self._quality.part_of(self._num_candidates, at_least=request.top_k)
+            shortlist = await self._retrieve_and_rank(trip, user, recent_items, seen, unwanted, breadth, release)
+            if shortlist.provenance.query is not None:
+                self._quality.observe(deadline.elapsed())
             considered = len(shortlist.ranked)
             picked = pick(shortlist.ranked, shortlist.exclude, request.top_k)
             if len(picked) < request.top_k and trip.tier in (Tier.PERSONALIZED, Tier.RETRIEVED):
@@ -103,9 +111,9 @@ class RecommendationPipeline:
             debug=shortlist.provenance if request.debug else None,
         )
 
-    async def popular(self, top_k: int) -> RecommendationList:
+    async def popular(self, top_k: int, deadline: Deadline) -> RecommendationList:
         """What everybody likes, for no one in particular."""
-        trip = Trip(Deadline(self._deadline_seconds))
+        trip = Trip(deadline)
         shortlist = await self._popular(trip, exclude=())
         picked = pick(shortlist.ranked, (), top_k)
         described = await self._describe(trip, picked, shortlist)
@@ -122,10 +130,11 @@ class RecommendationPipeline:
         recent_items: Sequence[str],
         seen: set[str],
         unwanted: set[str],
+        breadth: int,
         release: int | None,
     ) -> Shortlist:
-        """Candidates of the whole catalogue, ranked; where one of the steps before cannot be had, what was computed
-        ahead for the user, or else the popular items.
+        """`breadth` candidates of the whole catalogue, ranked; where one of the steps before cannot be had, what was
+        computed ahead for the user, or else the popular items.
 
         Whether seen items may come again is the release's policy; where that is not known they do not.
         """
@@ -140,7 +149,7 @@ class RecommendationPipeline:
         if query.query_embedding is None:
             trip.lower(Tier.POPULAR, "no_known_items")
             return await self._popular(trip, exclude)
-        candidates = await trip.attempt(Stage.RETRIEVE, self._search(query, query.query_embedding, exclude))
+        candidates = await trip.attempt(Stage.RETRIEVE, self._search(query, query.query_embedding, breadth, exclude))
         if candidates is None:
             return self._precomputed(trip, user, exclude) or await self._popular(trip, exclude)
         if not candidates:
@@ -173,10 +182,10 @@ class RecommendationPipeline:
         return Shortlist(ranked, scores.release, {}, provenance=Provenance(rank=scores.weights))
 
     async def _search(
-        self, query: QueryEmbedding, query_embedding: Sequence[float], exclude: Collection[str]
+        self, query: QueryEmbedding, query_embedding: Sequence[float], breadth: int, exclude: Collection[str]
     ) -> list[Candidate]:
         """Candidates from the collection of the query's own weights. Raises `ReleaseMismatch` where it has others."""
-        candidates = await self._index.search(query.release, query_embedding, self._num_candidates, exclude)
+        candidates = await self._index.search(query.release, query_embedding, breadth, exclude)
         if candidates and candidates[0].weights != query.weights:
             raise ReleaseMismatch(
                 f"the query of release {query.release} is by the weights {query.weights}, "

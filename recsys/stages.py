@@ -1,10 +1,10 @@
 """The failure policy of the pipeline, as data, and the trip that one request makes through its stages."""
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from recsys.contracts.recommendation import Tier
 from recsys.deadline import Deadline
@@ -53,16 +53,21 @@ class Trip:
     reason: str = COMPLETE
     timings_ms: dict[str, float] = field(default_factory=dict)
 
-    async def attempt(self, stage: Stage, work: Awaitable[T]) -> T | None:
+    async def attempt(self, stage: Stage, work: Coroutine[Any, Any, T]) -> T | None:
         """The stage's result, or None where it failed or took too long; then the tier falls as the policy says.
 
         Only failures of upstreams and releases are survived. Everything else is a programmer's mistake and raises.
         """
         policy = FAILURE_POLICY[stage]
         started = self.deadline.elapsed()
+        allowed = self.deadline.part(policy.finish_by)
         try:
-            async with asyncio.timeout(max(0.0, self.deadline.seconds * policy.finish_by - started)):
-                return await work
+            if allowed.left() <= 0:
+                work.close()
+                raise TimeoutError
+            with allowed.applies():
+                async with asyncio.timeout(allowed.left()):
+                    return await work
         except TimeoutError:
             self.lower(policy.instead, f"{stage}:{UpstreamTimeout.code}")
         except (UpstreamError, ReleaseError) as error:

@@ -1,13 +1,13 @@
 """What the services that speak JSON have in common: limits, error answers, health, metrics."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from enum import Enum
 from typing import Any
 
-import structlog
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.params import Depends
 from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel
@@ -15,21 +15,23 @@ from starlette.convertors import Convertor, register_url_convertor
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 
+from recsys.adapters.admission import Admission, AdmitRequests
+from recsys.adapters.limit_body import LimitBody
+from recsys.adapters.refusal import refusal
 from recsys.adapters.security_headers import SecurityHeaders
 from recsys.adapters.strict_route import StrictRoute
+from recsys.adapters.unexpected import AnswerUnexpected
 from recsys.contracts.base import ErrorAnswer
-from recsys.errors import InvalidRequest, RequestTooLarge, TandemError
-from recsys.observability import App, Message, ObserveRequests, Receive, Scope, Send
+from recsys.errors import InvalidRequest, TandemError
+from recsys.observability import ObserveRequests
 
-MAX_BODY_BYTES = 1_000_000
-ERRORS = (404, 409, 413, 422, 502, 503, 504)
+ERRORS = (404, 408, 409, 413, 422, 429, 502, 503, 504)
 """What any endpoint of ours may answer with beside its own status."""
 SHOWN_PROBLEMS = 5
 SHOWN_INPUT = 80
 """Characters of a refused value, and of its place, that are repeated in the answer."""
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[Any]]
-log = structlog.get_logger()
 
 
 class AnyText(Convertor[str]):
@@ -47,9 +49,15 @@ class AnyText(Convertor[str]):
 register_url_convertor("any", AnyText())
 
 
-def create_router(prefix: str, tags: list[str | Enum] | None = None) -> APIRouter:
+def create_router(prefix: str, tags: list[str | Enum] | None = None, dependencies: Sequence[Depends] = ()) -> APIRouter:
     """A router that reads requests strictly and knows `{item_id:any}`, with every error that may be answered."""
-    return APIRouter(prefix=prefix, tags=tags, route_class=StrictRoute, responses=documented(*ERRORS))
+    return APIRouter(
+        prefix=prefix,
+        tags=tags,
+        dependencies=list(dependencies),
+        route_class=StrictRoute,
+        responses=documented(*ERRORS),
+    )
 
 
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -64,7 +72,11 @@ class Readiness(BaseModel):
 
 
 def create_api(
-    title: str, description: str, lifespan: Lifespan | None = None, gates: Sequence[Middleware] = ()
+    title: str,
+    description: str,
+    admission: Admission,
+    lifespan: Lifespan | None = None,
+    gates: Sequence[Middleware] = (),
 ) -> FastAPI:
     """An app that limits, observes, and answers every error as `ErrorAnswer`.
 
@@ -77,6 +89,7 @@ def create_api(
         responses=documented(405),
         redirect_slashes=False,  # a redirect would tell the address that this service has behind a proxy
     )
+    app.add_middleware(AdmitRequests, admission=admission)
     app.add_middleware(LimitBody)
     app.add_middleware(AnswerUnexpected)
     for gate in reversed(gates):
@@ -91,12 +104,13 @@ def create_api(
 def create_service(
     title: str,
     description: str,
+    admission: Admission,
     lifespan: Lifespan,
     readiness: Callable[[Request], Awaitable[Readiness]],
     gates: Sequence[Middleware] = (),
 ) -> FastAPI:
     """Such an app with its health, readiness, metrics and headers; BentoML brings its own to what is mounted in it."""
-    app = create_api(title, description, lifespan, gates)
+    app = create_api(title, description, admission, lifespan, gates)
     app.add_middleware(SecurityHeaders)
 
     @app.get("/healthz", tags=["operation"], summary="Alive? Depends on nothing else.")
@@ -119,65 +133,6 @@ def create_service(
         return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 
     return app
-
-
-class AnswerUnexpected:
-    """ASGI middleware: an error that nobody foresaw goes to the log, and the caller learns only where to look."""
-
-    def __init__(self, app: App) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        started = False
-
-        async def watched_send(message: Message) -> None:
-            nonlocal started
-            started = started or message["type"] == "http.response.start"
-            await send(message)
-
-        try:
-            await self._app(scope, receive, watched_send)
-        except Exception as error:
-            if scope["type"] != "http" or started:
-                raise
-            log.error("unexpected_error", path=scope["path"], exc_info=error)
-            told = TandemError("an unexpected error; the log has it under this request's id")
-            await refusal(told)(scope, receive, send)
-
-
-class LimitBody:
-    """ASGI middleware: refuses a body over the limit before it is read into memory."""
-
-    def __init__(self, app: App) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        announced = dict(scope["headers"]).get(b"content-length", b"0")
-        if announced.isdigit() and int(announced) > MAX_BODY_BYTES:
-            await refusal(RequestTooLarge(_too_large(int(announced))))(scope, receive, send)
-            return
-        received = 0
-
-        async def limited_receive() -> Message:
-            nonlocal received
-            message = await receive()
-            received += len(message.get("body", b""))
-            if received > MAX_BODY_BYTES:
-                raise RequestTooLarge(_too_large(received))
-            return message
-
-        await self._app(scope, limited_receive, send)
-
-
-def _too_large(received: int) -> str:
-    return f"a body of {received:,} bytes or more arrived; at most {MAX_BODY_BYTES:,} are taken"
-
-
-def refusal(error: TandemError, headers: Mapping[str, str] | None = None) -> JSONResponse:
-    return JSONResponse(ErrorAnswer(error=error.code, detail=str(error)).model_dump(), error.status, headers)
 
 
 async def _answer_tandem_error(_: Request, error: Exception) -> Response:

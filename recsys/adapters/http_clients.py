@@ -1,9 +1,11 @@
 """The ports over HTTP: what the orchestrator holds in place of a feature store and a ranker.
 
 Every call here may be repeated without harm (events carry their ids), so one that loses its connection is sent
-once more. aiohttp, because it costs a fraction of httpx per call when many are under way.
+once more. Each says how much time is left for it. aiohttp, because it costs a fraction of httpx per call when many are
+under way.
 """
 
+import math
 from collections.abc import Sequence
 from typing import TypeVar
 from urllib.parse import quote
@@ -12,15 +14,21 @@ import aiohttp
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from yarl import URL
 
+from recsys.adapters.upstream import MAX_SECONDS, Upstream
 from recsys.contracts.base import ErrorAnswer
 from recsys.contracts.events import Event, EventsRecorded
 from recsys.contracts.features import PopularItem, PopularItems, UserFeatures
 from recsys.contracts.ranking import RankedScores, RankRequest
 from recsys.contracts.retrieval import EncodeRequest, QueryEmbedding, ServingReleases
+from recsys.deadline import DEADLINE_HEADER, RESERVE_SECONDS, current_deadline
 from recsys.errors import (
+    DeadlineExceeded,
+    Overloaded,
     ReleaseError,
+    TandemError,
     UpstreamAnswerInvalid,
     UpstreamError,
+    UpstreamOverloaded,
     UpstreamTimeout,
     UpstreamUnavailable,
     error_for,
@@ -29,20 +37,24 @@ from recsys.errors import (
 A = TypeVar("A", bound=BaseModel)
 
 CONNECT_SECONDS = 0.5
-TOTAL_SECONDS = 2.0
-"""The most that any call may take; a request's own deadline is shorter and cancels the call."""
 POOL_SIZE = 256
 KEEP_ALIVE_SECONDS = 4.0
 """Below the 5 s after which servers hang up on idle connections, so that none is used as it closes."""
+OK = 200
 SERVER_ERROR = 500
 EVENTS = TypeAdapter(Sequence[Event])
+MEANT_FOR_US: dict[type[TandemError], type[UpstreamError]] = {
+    Overloaded: UpstreamOverloaded,
+    DeadlineExceeded: UpstreamTimeout,
+}
+"""What a hop says of itself, as it is called by whoever called the hop."""
 
 
 def open_session(base_url: str) -> aiohttp.ClientSession:
     """One pool of connections to one upstream. Call it inside a running event loop, close it after use."""
     return aiohttp.ClientSession(
         base_url,
-        timeout=aiohttp.ClientTimeout(total=TOTAL_SECONDS, sock_connect=CONNECT_SECONDS),
+        timeout=aiohttp.ClientTimeout(total=MAX_SECONDS, sock_connect=CONNECT_SECONDS),
         connector=aiohttp.TCPConnector(limit=POOL_SIZE, keepalive_timeout=KEEP_ALIVE_SECONDS),
         headers={"content-type": "application/json"},
     )
@@ -50,7 +62,7 @@ def open_session(base_url: str) -> aiohttp.ClientSession:
 
 class HttpFeatureStore:
     def __init__(self, session: aiohttp.ClientSession) -> None:
-        self._upstream = _Upstream("feature service", session)
+        self._upstream = _HttpUpstream("feature service", session)
 
     async def user_features(self, user_id: str) -> UserFeatures:
         return await self._upstream.call("GET", f"/v1/users/{_quote(user_id)}/features", UserFeatures)
@@ -66,7 +78,7 @@ class HttpRanker:
     """The ports QueryEncoder and Ranker."""
 
     def __init__(self, session: aiohttp.ClientSession) -> None:
-        self._upstream = _Upstream("ranker", session)
+        self._upstream = _HttpUpstream("ranker", session)
 
     async def encode(self, recent_items: Sequence[str], release: int | None = None) -> QueryEmbedding:
         request = EncodeRequest(recent_items=list(recent_items), release=release)
@@ -85,26 +97,28 @@ class HttpRanker:
         return answer
 
 
-class _Upstream:
+class _HttpUpstream:
     """Calls to one service, with every foreign error translated."""
 
     def __init__(self, name: str, session: aiohttp.ClientSession) -> None:
         self._name = name
+        self._guard = Upstream(name)
         self._session = session
 
     async def call(self, method: str, path: str, answer: type[A], body: bytes | None = None) -> A:
-        try:
-            status, content = await self._send_twice(method, path, body)
-        except TimeoutError as error:
-            raise UpstreamTimeout(f"{self._name}: no answer to {path} in time") from error
-        except aiohttp.ClientError as error:
-            raise UpstreamUnavailable(f"{self._name}: {error}") from error
-        if status != 200:
-            raise self._refusal(status, content)
-        try:
-            return answer.model_validate_json(content)
-        except ValidationError as error:
-            raise UpstreamAnswerInvalid(f"{self._name}: {path} answered what is no {answer.__name__}") from error
+        async with self._guard.call():
+            try:
+                status, content = await self._send_twice(method, path, body)
+            except TimeoutError as error:
+                raise UpstreamTimeout(f"{self._name} did not answer in time") from error
+            except aiohttp.ClientError as error:  # its text has addresses in it, which are nobody's business
+                raise UpstreamUnavailable(f"{self._name} cannot be reached") from error
+            if status != OK:
+                raise self._refusal(status, content)
+            try:
+                return answer.model_validate_json(content)
+            except ValidationError as error:
+                raise UpstreamAnswerInvalid(f"{self._name}: {path} answered what is no {answer.__name__}") from error
 
     async def _send_twice(self, method: str, path: str, body: bytes | None) -> tuple[int, bytes]:
         try:
@@ -113,7 +127,10 @@ class _Upstream:
             return await self._send(method, path, body)
 
     async def _send(self, method: str, path: str, body: bytes | None) -> tuple[int, bytes]:
-        async with self._session.request(method, URL(path, encoded=True), data=body) as response:
+        left = current_deadline().left() - RESERVE_SECONDS
+        headers = {} if left == math.inf else {DEADLINE_HEADER: str(max(1, int(left * 1000)))}
+        url = URL(path, encoded=True)
+        async with self._session.request(method, url, data=body, headers=headers) as response:
             return response.status, await response.read()
 
     def _refusal(self, status: int, content: bytes) -> Exception:
@@ -122,6 +139,7 @@ class _Upstream:
         except ValidationError:
             return UpstreamUnavailable(f"{self._name}: status {status}")
         raised = error_for(told.error) or UpstreamUnavailable
+        raised = MEANT_FOR_US.get(raised, raised)
         if status >= SERVER_ERROR and not issubclass(raised, UpstreamError | ReleaseError):
             raised = UpstreamUnavailable  # a mistake over there is no mistake here
         return raised(f"{self._name}: {told.detail}")

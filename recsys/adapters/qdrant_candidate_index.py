@@ -1,7 +1,7 @@
 """The ports CandidateIndex and Catalogue on a Qdrant server."""
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from json import JSONDecodeError
 
 from pydantic import ValidationError
@@ -36,6 +36,7 @@ from recsys.adapters.qdrant_points import (
     point_id,
     search_ef,
 )
+from recsys.adapters.upstream import Upstream
 from recsys.contracts.retrieval import Candidate, CatalogueItem
 from recsys.errors import ReleaseNotLoaded, UnknownItem, UpstreamAnswerInvalid, UpstreamTimeout, UpstreamUnavailable
 
@@ -46,10 +47,11 @@ NOT_FOUND = 404
 class QdrantCandidateIndex:
     def __init__(self, client: AsyncQdrantClient) -> None:
         self._client = client
+        self._upstream = Upstream("Qdrant")
 
     async def open(self, release: int) -> None:
         """See that a release's collection is there. Raises `ReleaseNotLoaded`."""
-        with _translated_errors(release):
+        async with self._call(release):
             if not await self._client.collection_exists(collection_name(release)):
                 raise ReleaseNotLoaded(f"Qdrant has no collection {collection_name(release)}; run `make index`")
 
@@ -59,7 +61,7 @@ class QdrantCandidateIndex:
     async def search(
         self, release: int, query_embedding: Sequence[float], num_candidates: int, exclude: Collection[str] = ()
     ) -> list[Candidate]:
-        with _translated_errors(release):
+        async with self._call(release):
             answer = await self._client.query_points(
                 collection_name(release),
                 query=list(query_embedding),
@@ -68,10 +70,10 @@ class QdrantCandidateIndex:
                 search_params=SearchParams(hnsw_ef=search_ef(num_candidates)),
                 with_payload=True,
             )
-        return [candidate_from(point.payload or {}, point.score) for point in answer.points]
+            return [candidate_from(point.payload, point.score) for point in answer.points]
 
     async def similar(self, release: int, item_id: str, top_k: int) -> list[Candidate]:
-        with _translated_errors(release):
+        async with self._call(release):
             name = collection_name(release)
             found = await self._client.retrieve(name, [point_id(item_id)], with_payload=False, with_vectors=True)
             if not found:
@@ -86,22 +88,28 @@ class QdrantCandidateIndex:
                 with_payload=True,
                 with_vectors=True,
             )
-        described = [indexed_from(point.payload or {}, _dense(point.vector)) for point in pool.points]
+            described = [indexed_from(point.payload, _dense(point.vector)) for point in pool.points]
         return nearest_by_angle(anchor, described, top_k)
 
     async def items(self, release: int, item_ids: Sequence[str]) -> dict[str, CatalogueItem]:
-        with _translated_errors(release):
+        async with self._call(release):
             ids = [point_id(item_id) for item_id in item_ids]
             records = await self._client.retrieve(collection_name(release), ids, with_payload=True)
-        return {item.item_id: item for item in (item_from(record.payload or {}) for record in records)}
+            return {item.item_id: item for item in (item_from(record.payload) for record in records)}
 
     async def find_by_title(self, release: int, query: str, limit: int) -> list[CatalogueItem]:
         condition = Filter(must=[FieldCondition(key="title", match=MatchText(text=query))])
-        with _translated_errors(release):
+        async with self._call(release):
             records, _ = await self._client.scroll(
                 collection_name(release), scroll_filter=condition, limit=limit, with_payload=True
             )
-        return [item_from(record.payload or {}) for record in records]
+            return [item_from(record.payload) for record in records]
+
+    @asynccontextmanager
+    async def _call(self, release: int) -> AsyncIterator[None]:
+        async with self._upstream.call():
+            with _translated_errors(release):
+                yield
 
 
 def server_collection_holds(client: QdrantClient, release: int, weights: str, num_items: int) -> bool:
@@ -144,25 +152,28 @@ def _without(exclude: Collection[str]) -> Filter | None:
 def _dense(vector: object) -> list[float]:
     """The client types vectors as any of several kinds; ours are dense."""
     if not isinstance(vector, list):
-        raise TypeError(f"expected a dense vector, got {type(vector).__name__}")
+        raise UpstreamAnswerInvalid(f"Qdrant answered with a {type(vector).__name__} where a dense vector is")
     return vector
 
 
 @contextmanager
 def _translated_errors(release: int) -> Iterator[None]:
+    """The client's texts have addresses and whole answers in them, which stay in here."""
     try:
         yield
     except UnexpectedResponse as error:
         if error.status_code == NOT_FOUND:
             raise ReleaseNotLoaded(f"Qdrant has no collection {collection_name(release)}; run `make index`") from error
-        raise UpstreamUnavailable(f"Qdrant: {error}") from error
+        raise UpstreamUnavailable(f"Qdrant answered with status {error.status_code}") from error
     except ResponseHandlingException as error:
         if "timed out" in str(error).lower() or "timeout" in type(error.source).__name__.lower():
-            raise UpstreamTimeout(f"Qdrant: {error}") from error
+            raise UpstreamTimeout("Qdrant did not answer in time") from error
         if isinstance(error.source, ValidationError):
-            raise UpstreamAnswerInvalid(f"Qdrant: {error}") from error
-        raise UpstreamUnavailable(f"Qdrant: {error}") from error
+            raise UpstreamAnswerInvalid("Qdrant answered in another shape") from error
+        raise UpstreamUnavailable("Qdrant cannot be reached") from error
     except (ApiException, QdrantException) as error:
-        raise UpstreamUnavailable(f"Qdrant: {error}") from error
+        raise UpstreamUnavailable(f"Qdrant refused ({type(error).__name__})") from error
+    except AssertionError as error:  # the client's, where the answer has no result
+        raise UpstreamAnswerInvalid("Qdrant answered with nothing") from error
     except (JSONDecodeError, UnicodeDecodeError) as error:
-        raise UpstreamAnswerInvalid(f"Qdrant answered with no JSON: {error}") from error
+        raise UpstreamAnswerInvalid("Qdrant answered with no JSON") from error

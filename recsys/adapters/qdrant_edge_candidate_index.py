@@ -79,7 +79,7 @@ class QdrantEdgeCandidateIndex:
                 with_payload=True,
             )
         )
-        return [candidate_from(point.payload or {}, point.score) for point in points]
+        return [candidate_from(point.payload, point.score) for point in points]
 
     async def similar(self, release: int, item_id: str, top_k: int) -> list[Candidate]:
         shard = self._shard(release)
@@ -97,18 +97,18 @@ class QdrantEdgeCandidateIndex:
                 with_vector=True,
             )
         )
-        described = [indexed_from(point.payload or {}, _dense(point.vector)) for point in pool]
+        described = [indexed_from(point.payload, _dense(point.vector)) for point in pool]
         return nearest_by_angle(anchor, described, top_k)
 
     async def items(self, release: int, item_ids: Sequence[str]) -> dict[str, CatalogueItem]:
         ids: list[int | UUID | str] = [point_id(item_id) for item_id in item_ids]
         records = self._shard(release).retrieve(ids, with_payload=True, with_vector=False)
-        return {item.item_id: item for item in (item_from(record.payload or {}) for record in records)}
+        return {item.item_id: item for item in (item_from(record.payload) for record in records)}
 
     async def find_by_title(self, release: int, query: str, limit: int) -> list[CatalogueItem]:
         condition = Filter(must=[FieldCondition("title", match=MatchText(query))])
         records, _ = self._shard(release).scroll(ScrollRequest(limit=limit, filter=condition, with_payload=True))
-        return [item_from(record.payload or {}) for record in records]
+        return [item_from(record.payload) for record in records]
 
     def _shard(self, release: int) -> EdgeShard:
         if release not in self._shards:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.contracts.retrieval import Candidate, CatalogueItem
+from recsys.errors import UpstreamAnswerInvalid
 
 HNSW_M = 16
 HNSW_EF_CONSTRUCT = 128
@@ -41,16 +42,27 @@ def payload_of(indexed: IndexedItem) -> dict[str, Any]:
     return {"item_id": item.item_id, "title": item.title, "metadata": item.metadata, "weights": indexed.weights}
 
 
-def item_from(payload: dict[str, Any]) -> CatalogueItem:
-    return CatalogueItem(payload["item_id"], payload["title"], payload["metadata"])
+def item_from(payload: dict[str, Any] | None) -> CatalogueItem:
+    """What `payload_of` wrote. Raises UpstreamAnswerInvalid where that is not what came back."""
+    match payload:
+        case {"item_id": str(item_id), "title": str(title), "metadata": dict(metadata)}:
+            return CatalogueItem(item_id, title, metadata)
+    raise UpstreamAnswerInvalid("the index answered with a point that describes no item")
 
 
-def indexed_from(payload: dict[str, Any], embedding: list[float]) -> IndexedItem:
-    return IndexedItem(item_from(payload), embedding, payload["weights"])
+def indexed_from(payload: dict[str, Any] | None, embedding: list[float]) -> IndexedItem:
+    return IndexedItem(item_from(payload), embedding, _weights_in(payload))
 
 
-def candidate_from(payload: dict[str, Any], similarity: float) -> Candidate:
-    return Candidate(item_from(payload), similarity, payload["weights"])
+def candidate_from(payload: dict[str, Any] | None, similarity: float) -> Candidate:
+    return Candidate(item_from(payload), similarity, _weights_in(payload))
+
+
+def _weights_in(payload: dict[str, Any] | None) -> str:
+    match payload:
+        case {"weights": str(weights)}:
+            return weights
+    raise UpstreamAnswerInvalid("the index answered with a point of no known weights")
 
 
 def search_ef(num_candidates: int) -> int:

@@ -10,8 +10,8 @@ half-life), so that counts need no refresh as they age; only the order of the su
 
 import hashlib
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from itertools import groupby
 from pathlib import Path
 from typing import cast
@@ -23,11 +23,13 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from recsys.adapters.upstream import Upstream
 from recsys.contracts.base import MAX_HISTORY
 from recsys.contracts.events import Event, EventsRecorded
 from recsys.contracts.features import PopularItem, PrecomputedList, UserFeatures
 from recsys.errors import UpstreamTimeout, UpstreamUnavailable
 
+MAX_CONNECTIONS = 64
 MAX_SEEN = 10_000
 MAX_EVENT_IDS = 1_000
 """Per user; an event sent again is recognised as long as it is among this many newest."""
@@ -73,7 +75,7 @@ def open_redis(url: str) -> "Redis":
     """One pool. A stale connection is opened anew once; a server that is away fails at once."""
     pool = BlockingConnectionPool.from_url(
         url,
-        max_connections=64,
+        max_connections=MAX_CONNECTIONS,
         timeout=0.2,
         socket_timeout=1.0,
         socket_connect_timeout=0.5,
@@ -86,6 +88,7 @@ def open_redis(url: str) -> "Redis":
 class RedisFeatureStore:
     def __init__(self, redis: "Redis") -> None:
         self._redis = redis
+        self._upstream = Upstream("Redis")
 
     async def user_features(self, user_id: str) -> UserFeatures:
         pipeline = self._redis.pipeline(transaction=False)
@@ -93,7 +96,7 @@ class RedisFeatureStore:
         pipeline.zrange(seen_key(user_id), 0, -1)
         pipeline.hgetall(attributes_key(user_id))
         pipeline.get(precomputed_key(user_id))
-        with _translated_errors():
+        async with self._call():
             recent, seen, attributes, precomputed = await pipeline.execute()
         return UserFeatures(
             user_id=user_id,
@@ -105,7 +108,7 @@ class RedisFeatureStore:
         )
 
     async def record(self, events: Sequence[Event]) -> EventsRecorded:
-        with _translated_errors():
+        async with self._call():
             try:
                 recorded = await self._record(events)
             except NoScriptError:  # a fresh server; nothing of the batch was done, or what was is recognised
@@ -114,7 +117,7 @@ class RedisFeatureStore:
         return EventsRecorded(recorded=recorded, duplicates=len(events) - recorded)
 
     async def popular(self, top_k: int) -> list[PopularItem]:
-        with _translated_errors():
+        async with self._call():
             best = await self._redis.zrange(POPULAR, 0, top_k - 1, desc=True, withscores=True)
         pairs = cast("list[tuple[str, float]]", best)
         return [PopularItem(item_id=item_id, popularity=popularity) for item_id, popularity in pairs]
@@ -132,14 +135,21 @@ class RedisFeatureStore:
             pipeline.evalsha(_RECORD_EVENTS_SHA, len(keys), *keys, *limits, *fields)
         return sum(await pipeline.execute())
 
+    @asynccontextmanager
+    async def _call(self) -> AsyncIterator[None]:
+        async with self._upstream.call():
+            with _translated_errors():
+                yield
+
 
 @contextmanager
 def _translated_errors() -> Iterator[None]:
+    """The client's texts have addresses in them, which stay in here."""
     try:
         yield
     except (RedisTimeoutError, TimeoutError) as error:
-        raise UpstreamTimeout(f"Redis: {error}") from error
+        raise UpstreamTimeout("Redis did not answer in time") from error
     except (RedisConnectionError, OSError) as error:
-        raise UpstreamUnavailable(f"Redis: {error}") from error
+        raise UpstreamUnavailable("Redis cannot be reached") from error
     except RedisError as error:
         raise UpstreamUnavailable(f"Redis refused: {error}") from error

@@ -355,14 +355,34 @@ async def test_a_qdrant_server_whose_port_is_closed_is_away(ask):
         (saying(response("401 Who?", b"{}")), UpstreamUnavailable),
         (saying(response("200 OK", b"no JSON")), UpstreamError),
         (saying(response("200 OK", b'{"result": 5}')), UpstreamError),
+        (saying(response("200 OK", b'{"result": null, "status": "ok", "time": 0}')), UpstreamAnswerInvalid),
     ],
-    ids=["hangs up", "garbage", "500", "429", "429 odd", "401", "no JSON", "another shape"],
+    ids=["hangs up", "garbage", "500", "429", "429 odd", "401", "no JSON", "another shape", "nothing"],
 )
 @pytest.mark.parametrize("ask", INDEX_CALLS.values(), ids=list(INDEX_CALLS))
 async def test_what_a_qdrant_server_does_wrong_is_translated(ask, wrong, expected):
     async with server(wrong) as url, qdrant_at(url) as index:
         with pytest.raises(expected):
             await ask(index)
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        None,
+        {},
+        {"item_id": 7, "title": "t", "metadata": {}, "weights": "w"},
+        {"item_id": "i", "metadata": {}, "weights": "w"},
+        {"item_id": "i", "title": "t", "metadata": [], "weights": "w"},
+        {"item_id": "i", "title": "t", "metadata": {}},
+    ],
+)
+async def test_points_that_describe_no_item_are_no_answer(payload):
+    point = {"id": 1, "version": 0, "score": 0.5, "payload": payload}
+    body = json.dumps({"result": {"points": [point]}, "status": "ok", "time": 0}).encode()
+    async with server(saying(response("200 OK", body))) as url, qdrant_at(url) as index:
+        with pytest.raises(UpstreamAnswerInvalid):
+            await index.search(1, [0.0], 3)
 
 
 async def test_a_qdrant_server_that_never_answers_is_too_slow():

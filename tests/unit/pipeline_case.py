@@ -8,9 +8,12 @@ from recsys.adapters.qdrant_points import IndexedItem
 from recsys.contracts.events import Event
 from recsys.contracts.recommendation import RecommendationAnswer, RecommendationRequest
 from recsys.contracts.retrieval import CatalogueItem, ServingReleases
+from recsys.deadline import Deadline
 from recsys.pipeline import RecommendationPipeline
+from recsys.quality import QualityFactor
 
 RELEASE = 7
+FOREVER = 3600.0
 VOCABULARY = "abc"
 DEADLINE_SECONDS = 0.5
 """Long beside what the in-memory adapters take, short enough to wait for where a port hangs."""
@@ -82,7 +85,7 @@ def working_ports() -> dict[str, Any]:
 
 
 async def open_pipeline(
-    *, serving: int | None = RELEASE, num_candidates: int = 10, deadline: float = DEADLINE_SECONDS, **ports: Any
+    *, serving: int | None = RELEASE, num_candidates: int = 10, quality: QualityFactor | None = None, **ports: Any
 ) -> RecommendationPipeline:
     """A pipeline over working adapters, but for the ports that are given; its feature store is filled."""
     chosen = {**working_ports(), **ports}
@@ -90,12 +93,15 @@ async def open_pipeline(
         await fill(chosen["features"])
     known = ServingReleases(champion=serving, loaded=[serving], vocabulary_hash=VOCABULARY) if serving else None
     return RecommendationPipeline(
-        **chosen, serving=lambda: known, num_candidates=num_candidates, deadline_seconds=deadline
+        **chosen,
+        serving=lambda: known,
+        num_candidates=num_candidates,
+        quality=quality or QualityFactor(FOREVER),
     )
 
 
 async def recommend(pipeline: RecommendationPipeline, user_id: str = READER, **fields: Any) -> RecommendationAnswer:
-    return await pipeline.recommend(RecommendationRequest(user_id=user_id, **fields))
+    return await pipeline.recommend(RecommendationRequest(user_id=user_id, **fields), Deadline(DEADLINE_SECONDS))
 
 
 def item_ids(answer: Any) -> list[str]:

@@ -65,7 +65,7 @@ def ignored(tmp_path):
 def test_what_is_known_fails(lock, ignored, advisories):
     fine, said = audit(lock, ignored, advisories)
     assert not fine
-    assert "burning 1.0: GHSA-aaaa-bbbb-cccc, fixed in 1.1" in said
+    assert "burning 1.0: CVE-2026-1, fixed in 1.1" in said
     assert "stone" not in said
 
 

@@ -88,7 +88,7 @@ def test_each_caller_has_calls_of_its_own():
         limits.count("page")
     with pytest.raises(RateLimited, match="'page' than 3 per 1 hour") as caught:
         limits.count("page")
-    assert 1 <= caught.value.retry_after <= 7200
+    assert 1 <= caught.value.retry_after_seconds <= 7200
     limits.count("app")
 
 

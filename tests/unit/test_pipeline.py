@@ -10,6 +10,7 @@ from recsys.contracts.features import PopularItem, PrecomputedList, UserFeatures
 from recsys.contracts.ranking import RankedScores
 from recsys.contracts.recommendation import Provenance, RecommendationRequest, Tier
 from recsys.contracts.retrieval import QueryEmbedding
+from recsys.deadline import Deadline
 from recsys.errors import (
     InvalidRequest,
     ReleaseNotLoaded,
@@ -361,7 +362,8 @@ async def test_an_answer_tells_which_weights_made_it_where_it_is_asked():
 
 
 async def test_an_answer_names_its_variant_and_so_does_its_id():
-    answer = await (await open_pipeline()).recommend(RecommendationRequest(user_id=READER), "challenger", RELEASE)
+    request = RecommendationRequest(user_id=READER)
+    answer = await (await open_pipeline()).recommend(request, Deadline(DEADLINE_SECONDS), "challenger", RELEASE)
     assert answer.variant == "challenger"
     assert answer.recommendation_id.endswith(".challenger")
 
@@ -442,7 +444,7 @@ async def test_a_user_of_unknown_items_is_told_apart_from_an_unknown_user():
 
 
 async def test_popular_items_come_best_first_and_described():
-    answer = await (await open_pipeline()).popular(3)
+    answer = await (await open_pipeline()).popular(3, Deadline(DEADLINE_SECONDS))
     assert item_ids(answer) == POPULAR[:3]
     assert answer.recommendations[0].title == "Thing i9"
     assert answer.release == RELEASE
@@ -453,7 +455,7 @@ async def test_popular_items_are_remembered_for_the_time_when_they_cannot_be_had
     pipeline = await open_pipeline(features=store)
     await pipeline.remember_popular()
     store.popular = Broken(UpstreamUnavailable("away")).fail
-    assert item_ids(await pipeline.popular(2)) == POPULAR[:2]
+    assert item_ids(await pipeline.popular(2, Deadline(DEADLINE_SECONDS))) == POPULAR[:2]
 
 
 async def test_an_empty_answer_does_not_replace_the_popular_items_that_are_remembered():
@@ -467,7 +469,7 @@ async def test_an_empty_answer_does_not_replace_the_popular_items_that_are_remem
     store.popular = nothing
     await pipeline.remember_popular()
     store.popular = Broken(UpstreamUnavailable("away")).fail
-    assert item_ids(await pipeline.popular(2)) == POPULAR[:2]
+    assert item_ids(await pipeline.popular(2, Deadline(DEADLINE_SECONDS))) == POPULAR[:2]
 
 
 async def test_the_feature_store_is_never_asked_for_more_popular_items_than_it_gives():

@@ -1,0 +1,94 @@
+"""ASGI middleware: gives every request its deadline, and lets no more of them in than can be answered in time.
+
+What does not get in at once waits in a short queue; what the queue has no room for, or what has waited too long, is
+refused while refusing is still cheap. A queue that is longer than this only turns late answers into later ones.
+"""
+
+import asyncio
+import time
+from dataclasses import dataclass
+
+import structlog
+
+from recsys.adapters.refusal import refusal
+from recsys.deadline import DEADLINE_HEADER, LONGEST_MS, Deadline
+from recsys.errors import DeadlineExceeded, Overloaded, TandemError
+from recsys.observability import DEADLINE_MISSES, QUEUED, SHED, App, Receive, Scope, Send
+
+HEADER = DEADLINE_HEADER.encode()
+MAX_DIGITS = 9
+ADMITTED_PATHS = "/v1/"
+"""Health, metrics and documentation are always answered."""
+SHARE_SPENT_QUEUED = 0.25
+"""The part of its time that a request may wait for its turn; what it does then has to fit into the rest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    max_concurrent: int
+    """Requests that are worked on at once."""
+    max_queued: int
+    """Requests that wait for their turn."""
+    deadline_ms: float
+    """Of a request that does not bring one."""
+
+
+class AdmitRequests:
+    def __init__(self, app: App, admission: Admission) -> None:
+        self._app = app
+        self._admission = admission
+        self._turns = asyncio.Semaphore(admission.max_concurrent)
+        self._queued = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or not scope["path"].startswith(ADMITTED_PATHS):
+            await self._app(scope, receive, send)
+            return
+        deadline = Deadline(self._milliseconds(scope) / 1000)
+        structlog.contextvars.bind_contextvars(deadline_ms=round(deadline.seconds * 1000, 3))
+        try:
+            await self._wait_for_turn(deadline)
+        except TandemError as error:
+            SHED.labels(error.code).inc()
+            structlog.contextvars.bind_contextvars(shed=error.code, queue_depth=self._queued)
+            await refusal(error)(scope, receive, send)
+            return
+        try:
+            with deadline.applies():
+                await self._app(scope, receive, send)
+        finally:
+            self._turns.release()
+            if deadline.left() < 0:
+                DEADLINE_MISSES.inc()
+                structlog.contextvars.bind_contextvars(deadline_missed=True)
+
+    async def _wait_for_turn(self, deadline: Deadline) -> None:
+        """Raises Overloaded where there is no turn soon enough, DeadlineExceeded where it came too late."""
+        if not self._turns.locked():
+            await self._turns.acquire()
+            return
+        if self._queued >= self._admission.max_queued:
+            raise Overloaded(f"{self._queued} requests wait already")
+        since = time.perf_counter()
+        self._queued += 1
+        QUEUED.inc()
+        try:
+            async with asyncio.timeout(deadline.left() * SHARE_SPENT_QUEUED):
+                await self._turns.acquire()
+        except TimeoutError:
+            raise Overloaded("others were first for too long") from None
+        finally:
+            self._queued -= 1
+            QUEUED.dec()
+            queued_ms = round((time.perf_counter() - since) * 1000, 3)
+            structlog.contextvars.bind_contextvars(queued_ms=queued_ms, queue_depth=self._queued)
+        if deadline.left() <= 0:  # this process itself was held up
+            self._turns.release()
+            raise DeadlineExceeded("the time for this request was over before its turn came")
+
+    def _milliseconds(self, scope: Scope) -> float:
+        """What the caller allows; where that is no number the public API refuses it later."""
+        for name, value in scope["headers"]:
+            if name == HEADER and value.isdigit():
+                return min(int(value[:MAX_DIGITS]), LONGEST_MS)
+        return self._admission.deadline_ms

@@ -1,0 +1,101 @@
+"""What guards a call: how its time is cut, what it does to the breaker, and what it raises."""
+
+import asyncio
+
+import pytest
+
+from recsys.adapters.upstream import PATIENCE_SECONDS, Upstream
+from recsys.breaker import FAILURES, State
+from recsys.deadline import Deadline
+from recsys.errors import (
+    ReleaseNotLoaded,
+    TandemError,
+    UnknownItem,
+    UpstreamAnswerInvalid,
+    UpstreamOverloaded,
+    UpstreamSuspended,
+    UpstreamTimeout,
+    UpstreamUnavailable,
+)
+
+ENOUGH = PATIENCE_SECONDS * 1.2
+
+
+@pytest.fixture
+def upstream(request: pytest.FixtureRequest) -> Upstream:
+    return Upstream(request.node.name)
+
+
+async def call(upstream: Upstream, error: BaseException | None = None) -> None:
+    async with upstream.call():
+        if error is not None:
+            raise error
+
+
+async def hang(upstream: Upstream, seconds: float) -> None:
+    with Deadline(seconds).applies():
+        async with upstream.call():
+            await asyncio.Event().wait()
+
+
+async def repeat(upstream: Upstream, error: TandemError) -> None:
+    for _ in range(FAILURES):
+        with pytest.raises(type(error)):
+            await call(upstream, error)
+
+
+@pytest.mark.parametrize(
+    "error", [UpstreamUnavailable("away"), UpstreamAnswerInvalid("garbage"), UpstreamTimeout("slow")]
+)
+async def test_who_fails_is_left_alone(upstream, error):
+    await repeat(upstream, error)
+    with pytest.raises(UpstreamSuspended):
+        await call(upstream)
+
+
+@pytest.mark.parametrize("error", [ReleaseNotLoaded("other"), UnknownItem("none"), UpstreamOverloaded("busy")])
+async def test_who_answers_that_it_will_not_is_alive(upstream, error):
+    await repeat(upstream, error)
+    await call(upstream)
+    assert upstream.state == State.CLOSED
+
+
+async def test_a_call_ends_at_the_deadline(upstream):
+    with pytest.raises(UpstreamTimeout):
+        await hang(upstream, 0.01)
+
+
+async def test_who_hangs_is_left_alone(upstream):
+    for _ in range(FAILURES):
+        with pytest.raises(UpstreamTimeout):
+            await hang(upstream, ENOUGH)
+    assert upstream.state == State.OPEN
+
+
+async def test_who_was_given_hardly_any_time_is_not(upstream):
+    for _ in range(2 * FAILURES):
+        with pytest.raises(UpstreamTimeout):
+            await hang(upstream, PATIENCE_SECONDS / 10)
+    assert upstream.state == State.CLOSED
+
+
+async def abandon(upstream: Upstream, allowed: float, after: float) -> None:
+    """A call that somebody cancels from outside."""
+    task = asyncio.create_task(hang(upstream, allowed))
+    await asyncio.sleep(after)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_who_is_given_up_before_the_deadline_may_be_well(upstream):
+    for _ in range(2 * FAILURES):
+        await abandon(upstream, allowed=10.0, after=0.001)
+    assert upstream.state == State.CLOSED
+
+
+async def test_a_mistake_of_ours_says_nothing_of_the_other_side(upstream):
+    for _ in range(FAILURES):
+        with pytest.raises(TypeError):
+            await call(upstream, TypeError("a bug"))
+    assert upstream.state == State.CLOSED
