@@ -203,6 +203,8 @@ SENSELESS = {
     "UTF-16": '{"user_id": "u"}'.encode("utf-16"),
     "a zero byte": b"\x00",
     "keys of all kinds": b"{" + b",".join(b'"field%d": 1' % number for number in range(40_000)) + b"}",
+    "keys in many objects": b"[" + b",".join(b'{"a":1,"b":1,"c":1,"d":1}' for _ in range(30_000)) + b"]",
+    "a long list": b"[" + b"1," * 400_000 + b"1]",
     "a long name of a field": b'{"' + b"x" * 900_000 + b'": 1}',
     "nothing": b"",
 }
