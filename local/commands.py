@@ -11,6 +11,8 @@ from recsys.errors import JobError
 
 Command = list[str]
 SERVER_KEEP_ALIVE_SECONDS = "75"
+GRACEFUL_SHUTDOWN_SECONDS = "5"
+"""For requests that are under way when SIGTERM comes; none may take longer than 2 s."""
 
 
 def redis(settings: LocalSettings) -> Command:
@@ -61,4 +63,5 @@ def _uvicorn(factory: str, port: int) -> Command:
     return [
         *(sys.executable, "-m", "uvicorn", "--factory", factory, "--host", HOST, "--port", str(port)),
         *("--no-access-log", "--log-level", "warning", "--timeout-keep-alive", SERVER_KEEP_ALIVE_SECONDS),
+        *("--timeout-graceful-shutdown", GRACEFUL_SHUTDOWN_SECONDS),
     ]

@@ -33,6 +33,7 @@ class Orchestrator:
     features: FeatureStore
     index: Index
     lookout: Lookout
+    quality: QualityFactor
 
 
 @asynccontextmanager
@@ -60,7 +61,7 @@ async def open_orchestrator(settings: OrchestratorSettings) -> AsyncIterator[Orc
         stack.callback(watching.cancel)
         variants = Variants(pipeline, lookout, Experiment.parse(settings.experiment), settings.shadow)
         stack.push_async_callback(variants.close)
-        yield Orchestrator(pipeline, variants, features, index, lookout)
+        yield Orchestrator(pipeline, variants, features, index, lookout, quality)
 
 
 def _open_index(settings: OrchestratorSettings) -> Index:

@@ -79,6 +79,7 @@ async def recommend(
         release=answer.release,
         variant=answer.variant,
         timings_ms=answer.timings_ms,
+        quality=round(opened.quality.factor, 3),
     )
     return answer
 

@@ -23,9 +23,9 @@ class OrchestratorSettings(BaseSettings):
     qdrant_edge_dir: Path | None = Field(default=None, validation_alias="QDRANT_EDGE_DIR")
     deadline_ms: float = Field(default=200.0, ge=20, le=10_000)
     """How long a request may take that does not say so itself, with the header `X-Deadline-Ms`."""
-    max_concurrent: int = Field(default=32, ge=1)
+    max_concurrent: int = Field(default=16, ge=1)
     """How many requests are worked on at once."""
-    max_queued: int = Field(default=32, ge=0)
+    max_queued: int = Field(default=16, ge=0)
     """How many more wait for their turn; others are answered 429 at once."""
     num_candidates: int = Field(default=200, ge=10, le=1000)
     """How many items are retrieved for the ranker to choose from, as long as there is time for them."""

@@ -1,14 +1,14 @@
 """A circuit breaker (Nygard, "Release It!", 2007): who fails again and again is left alone for a while, so that nobody
-waits for what will not come, and what is overloaded gets time to recover."""
+waits for what will not come."""
 
 import time
-from collections import deque
 from collections.abc import Callable
 from enum import StrEnum
 
-WINDOW = 10
 FAILURES = 5
-"""So many failures among the last `WINDOW` calls open the breaker."""
+"""So many failures open the breaker, if there is no success between them ..."""
+FAILING_SECONDS = 0.25
+"""... for at least so long: where a machine is held up for a moment, all calls that are under way fail at once."""
 OPEN_SECONDS = 1.0
 """After so long one call is let through, to see."""
 
@@ -29,7 +29,8 @@ class Breaker:
         """`changed` is told every new state."""
         self._changed = changed
         self._clock = clock
-        self._outcomes: deque[bool] = deque(maxlen=WINDOW)
+        self._failures = 0
+        self._failing_since = 0.0
         self._next_try = 0.0
         self.state = State.CLOSED
 
@@ -44,15 +45,17 @@ class Breaker:
         return True
 
     def succeeded(self) -> None:
-        self._outcomes.append(True)
-        if self.state != State.CLOSED:
-            self._outcomes.clear()
-            self._become(State.CLOSED)
+        self._failures = 0
+        self._become(State.CLOSED)
 
     def failed(self) -> None:
-        self._outcomes.append(False)
-        if self.state == State.HALF_OPEN or (self.state == State.CLOSED and self._outcomes.count(False) >= FAILURES):
-            self._next_try = self._clock() + OPEN_SECONDS
+        now = self._clock()
+        if self._failures == 0:
+            self._failing_since = now
+        self._failures += 1
+        lasting = self._failures >= FAILURES and now - self._failing_since >= FAILING_SECONDS
+        if self.state == State.HALF_OPEN or (self.state == State.CLOSED and lasting):
+            self._next_try = now + OPEN_SECONDS
             self._become(State.OPEN)
 
     def abandoned(self) -> None:

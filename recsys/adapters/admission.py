@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from recsys.adapters.pulse import Pulse
 from recsys.adapters.refusal import refusal
 from recsys.deadline import DEADLINE_HEADER, LONGEST_MS, Deadline
 from recsys.errors import DeadlineExceeded, Overloaded, TandemError
@@ -39,12 +40,15 @@ class AdmitRequests:
         self._admission = admission
         self._turns = asyncio.Semaphore(admission.max_concurrent)
         self._queued = 0
+        self._pulse = Pulse()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or not scope["path"].startswith(ADMITTED_PATHS):
             await self._app(scope, receive, send)
             return
-        deadline = Deadline(self._milliseconds(scope) / 1000)
+        self._pulse.start()
+        arrived = time.perf_counter() - self._pulse.behind()
+        deadline = Deadline(self._milliseconds(scope) / 1000, arrived)
         structlog.contextvars.bind_contextvars(deadline_ms=round(deadline.seconds * 1000, 3))
         try:
             await self._wait_for_turn(deadline)
@@ -64,9 +68,17 @@ class AdmitRequests:
 
     async def _wait_for_turn(self, deadline: Deadline) -> None:
         """Raises Overloaded where there is no turn soon enough, DeadlineExceeded where it came too late."""
-        if not self._turns.locked():
+        if self._pulse.overloaded():
+            raise Overloaded(f"everything here waits for {self._pulse.behind() * 1000:.0f} ms already")
+        if self._turns.locked():
+            await self._queue(deadline)
+        else:
             await self._turns.acquire()
-            return
+        if deadline.left() <= 0:
+            self._turns.release()
+            raise DeadlineExceeded("the time for this request was over before its turn came")
+
+    async def _queue(self, deadline: Deadline) -> None:
         if self._queued >= self._admission.max_queued:
             raise Overloaded(f"{self._queued} requests wait already")
         since = time.perf_counter()
@@ -82,9 +94,6 @@ class AdmitRequests:
             QUEUED.dec()
             queued_ms = round((time.perf_counter() - since) * 1000, 3)
             structlog.contextvars.bind_contextvars(queued_ms=queued_ms, queue_depth=self._queued)
-        if deadline.left() <= 0:  # this process itself was held up
-            self._turns.release()
-            raise DeadlineExceeded("the time for this request was over before its turn came")
 
     def _milliseconds(self, scope: Scope) -> float:
         """What the caller allows; where that is no number the public API refuses it later."""

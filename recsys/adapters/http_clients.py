@@ -62,7 +62,7 @@ def open_session(base_url: str) -> aiohttp.ClientSession:
 
 class HttpFeatureStore:
     def __init__(self, session: aiohttp.ClientSession) -> None:
-        self._upstream = _HttpUpstream("feature service", session)
+        self._upstream = _HttpUpstream("feature_service", session)
 
     async def user_features(self, user_id: str) -> UserFeatures:
         return await self._upstream.call("GET", f"/v1/users/{_quote(user_id)}/features", UserFeatures)

@@ -40,6 +40,7 @@ class Upstream:
         left alone.
         """
         if not self._breaker.admits():
+            structlog.contextvars.bind_contextvars(**{f"breaker_{self.name.lower()}": self.state})
             raise UpstreamSuspended(f"{self.name} failed again and again, and is left alone for a moment")
         deadline = current_deadline()
         allowed = min(deadline.left(), MAX_SECONDS)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from recsys.breaker import FAILURES, OPEN_SECONDS, WINDOW, Breaker, State
+from recsys.breaker import FAILING_SECONDS, FAILURES, OPEN_SECONDS, Breaker, State
 
 
 class Clock:
@@ -28,38 +28,40 @@ def breaker(clock: Clock, told: list[State]) -> Breaker:
     return Breaker(told.append, clock)
 
 
-def fail(breaker: Breaker, times: int) -> None:
-    for _ in range(times):
+def fail(breaker: Breaker, clock: Clock, times: int, seconds: float = FAILING_SECONDS) -> None:
+    """So many failures, the last of them so much later than the first."""
+    for number in range(times):
         assert breaker.admits()
         breaker.failed()
+        if number < times - 1:
+            clock.now += seconds / (FAILURES - 1)
 
 
-def test_it_opens_at_so_many_failures_and_not_one_before(breaker):
-    fail(breaker, FAILURES - 1)
+def test_it_opens_at_so_many_failures_and_not_one_before(breaker, clock):
+    fail(breaker, clock, FAILURES - 1, seconds=10 * FAILING_SECONDS)
     assert breaker.state == State.CLOSED
-    fail(breaker, 1)
+    fail(breaker, clock, 1)
     assert breaker.state == State.OPEN
     assert not breaker.admits()
 
 
-def test_failures_among_successes_count_as_long_as_they_are_recent(breaker):
-    for _ in range(FAILURES):
-        assert breaker.state == State.CLOSED
+def test_a_success_between_failures_starts_the_count_anew(breaker, clock):
+    for _ in range(3):
+        fail(breaker, clock, FAILURES - 1, seconds=10 * FAILING_SECONDS)
         breaker.succeeded()
-        breaker.failed()
-    assert breaker.state == State.OPEN
-
-
-def test_failures_that_are_long_past_do_not(breaker):
-    for _ in range(3 * FAILURES):
-        fail(breaker, 1)
-        for _ in range(WINDOW // FAILURES + 1):
-            breaker.succeeded()
     assert breaker.state == State.CLOSED
 
 
+def test_many_failures_at_one_moment_do_not_open_it(breaker, clock):
+    fail(breaker, clock, 10 * FAILURES, seconds=0.0)
+    assert breaker.state == State.CLOSED
+    clock.now += FAILING_SECONDS
+    breaker.failed()
+    assert breaker.state == State.OPEN
+
+
 def test_after_a_while_one_call_is_let_through_and_no_other(breaker, clock):
-    fail(breaker, FAILURES)
+    fail(breaker, clock, FAILURES)
     clock.now += OPEN_SECONDS
     assert breaker.admits()
     assert breaker.state == State.HALF_OPEN
@@ -67,19 +69,19 @@ def test_after_a_while_one_call_is_let_through_and_no_other(breaker, clock):
 
 
 def test_where_that_call_succeeds_all_is_as_before(breaker, clock, told):
-    fail(breaker, FAILURES)
+    fail(breaker, clock, FAILURES)
     clock.now += OPEN_SECONDS
     breaker.admits()
     breaker.succeeded()
-    fail(breaker, FAILURES - 1)
+    fail(breaker, clock, FAILURES - 1)
     assert breaker.state == State.CLOSED
     assert told == [State.OPEN, State.HALF_OPEN, State.CLOSED]
 
 
 def test_where_it_fails_the_upstream_is_left_alone_again(breaker, clock):
-    fail(breaker, FAILURES)
+    fail(breaker, clock, FAILURES)
     clock.now += OPEN_SECONDS
-    fail(breaker, 1)
+    fail(breaker, clock, 1)
     assert breaker.state == State.OPEN
     assert not breaker.admits()
     clock.now += OPEN_SECONDS
@@ -87,7 +89,7 @@ def test_where_it_fails_the_upstream_is_left_alone_again(breaker, clock):
 
 
 def test_where_it_is_given_up_the_next_one_may_try(breaker, clock):
-    fail(breaker, FAILURES)
+    fail(breaker, clock, FAILURES)
     clock.now += OPEN_SECONDS
     breaker.admits()
     breaker.abandoned()
@@ -95,7 +97,7 @@ def test_where_it_is_given_up_the_next_one_may_try(breaker, clock):
 
 
 def test_where_its_outcome_is_never_told_another_may_try_later(breaker, clock):
-    fail(breaker, FAILURES)
+    fail(breaker, clock, FAILURES)
     clock.now += OPEN_SECONDS
     assert breaker.admits()
     clock.now += OPEN_SECONDS
@@ -103,7 +105,7 @@ def test_where_its_outcome_is_never_told_another_may_try_later(breaker, clock):
 
 
 def test_calls_that_began_before_it_opened_do_not_keep_it_open(breaker, clock):
-    fail(breaker, FAILURES)
+    fail(breaker, clock, FAILURES)
     clock.now += OPEN_SECONDS / 2
     breaker.failed()
     clock.now += OPEN_SECONDS / 2

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from recsys.adapters.upstream import PATIENCE_SECONDS, Upstream
-from recsys.breaker import FAILURES, State
+from recsys.breaker import FAILING_SECONDS, FAILURES, State
 from recsys.deadline import Deadline
 from recsys.errors import (
     ReleaseNotLoaded,
@@ -42,6 +42,7 @@ async def repeat(upstream: Upstream, error: TandemError) -> None:
     for _ in range(FAILURES):
         with pytest.raises(type(error)):
             await call(upstream, error)
+        await asyncio.sleep(FAILING_SECONDS / (FAILURES - 1))
 
 
 @pytest.mark.parametrize(
@@ -66,7 +67,7 @@ async def test_a_call_ends_at_the_deadline(upstream):
 
 
 async def test_who_hangs_is_left_alone(upstream):
-    for _ in range(FAILURES):
+    for _ in range(FAILURES + 1):
         with pytest.raises(UpstreamTimeout):
             await hang(upstream, ENOUGH)
     assert upstream.state == State.OPEN
