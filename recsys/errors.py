@@ -9,7 +9,6 @@ TandemError
 │   ├── RequestTooSlow           request_too_slow     408
 │   └── UnknownItem              unknown_item         404
 ├── Overloaded                   overloaded           429  there is more to do than can be done in time
-├── DeadlineExceeded             deadline_exceeded    504  nobody waits for the answer any more
 ├── ReleaseError                 about a trained model, its index and its feature schema
 │   ├── ReleaseNotLoaded         release_not_loaded   503
 │   ├── ReleaseMismatch          release_mismatch     409
@@ -83,12 +82,6 @@ class UnknownItem(CallerError):
 class Overloaded(TandemError):
     code = "overloaded"
     status = 429
-    retry_after_seconds = 1
-
-
-class DeadlineExceeded(TandemError):
-    code = "deadline_exceeded"
-    status = 504
     retry_after_seconds = 1
 
 

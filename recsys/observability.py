@@ -24,7 +24,7 @@ REQUESTS = Counter("tandem_requests_total", "Requests by route and status.", ["r
 LATENCY = Histogram("tandem_request_seconds", "Time to answer, by route.", ["route", "method"], buckets=BUCKETS)
 IN_PROGRESS = Gauge("tandem_requests_in_progress", "Requests that wait for their answer.", multiprocess_mode="livesum")
 QUEUED = Gauge("tandem_queue_depth", "Requests that wait for their turn.", multiprocess_mode="livesum")
-SHED = Counter("tandem_shed_total", "Requests that were refused because there was too much to do.", ["reason"])
+SHED = Counter("tandem_shed_total", "Requests that were refused because there was too much to do.")
 DEADLINE_MISSES = Counter("tandem_deadline_misses_total", "Requests that were answered after their deadline.")
 QUALITY = Gauge(
     "tandem_quality_factor", "The part of the full retrieval and rank width that is computed.", multiprocess_mode="min"

@@ -13,7 +13,7 @@ import structlog
 from recsys.adapters.pulse import Pulse
 from recsys.adapters.refusal import refusal
 from recsys.deadline import DEADLINE_HEADER, LONGEST_MS, Deadline
-from recsys.errors import DeadlineExceeded, Overloaded, TandemError
+from recsys.errors import Overloaded
 from recsys.observability import DEADLINE_MISSES, QUEUED, SHED, App, Receive, Scope, Send
 
 HEADER = DEADLINE_HEADER.encode()
@@ -52,9 +52,9 @@ class AdmitRequests:
         structlog.contextvars.bind_contextvars(deadline_ms=round(deadline.seconds * 1000, 3))
         try:
             await self._wait_for_turn(deadline)
-        except TandemError as error:
-            SHED.labels(error.code).inc()
-            structlog.contextvars.bind_contextvars(shed=error.code, queue_depth=self._queued)
+        except Overloaded as error:
+            SHED.inc()
+            structlog.contextvars.bind_contextvars(shed=str(error), queue_depth=self._queued)
             await refusal(error)(scope, receive, send)
             return
         try:
@@ -67,7 +67,7 @@ class AdmitRequests:
                 structlog.contextvars.bind_contextvars(deadline_missed=True)
 
     async def _wait_for_turn(self, deadline: Deadline) -> None:
-        """Raises Overloaded where there is no turn soon enough, DeadlineExceeded where it came too late."""
+        """Raises Overloaded where there is no turn soon enough."""
         if self._pulse.overloaded():
             raise Overloaded(f"everything here waits for {self._pulse.behind() * 1000:.0f} ms already")
         if self._turns.locked():
@@ -76,7 +76,7 @@ class AdmitRequests:
             await self._turns.acquire()
         if deadline.left() <= 0:
             self._turns.release()
-            raise DeadlineExceeded("the time for this request was over before its turn came")
+            raise Overloaded("the time for this request was over before its turn came")
 
     async def _queue(self, deadline: Deadline) -> None:
         if self._queued >= self._admission.max_queued:

@@ -22,10 +22,8 @@ from recsys.contracts.ranking import RankedScores, RankRequest
 from recsys.contracts.retrieval import EncodeRequest, QueryEmbedding, ServingReleases
 from recsys.deadline import DEADLINE_HEADER, RESERVE_SECONDS, current_deadline
 from recsys.errors import (
-    DeadlineExceeded,
     Overloaded,
     ReleaseError,
-    TandemError,
     UpstreamAnswerInvalid,
     UpstreamError,
     UpstreamOverloaded,
@@ -43,11 +41,6 @@ KEEP_ALIVE_SECONDS = 4.0
 OK = 200
 SERVER_ERROR = 500
 EVENTS = TypeAdapter(Sequence[Event])
-MEANT_FOR_US: dict[type[TandemError], type[UpstreamError]] = {
-    Overloaded: UpstreamOverloaded,
-    DeadlineExceeded: UpstreamTimeout,
-}
-"""What a hop says of itself, as it is called by whoever called the hop."""
 
 
 def open_session(base_url: str) -> aiohttp.ClientSession:
@@ -139,7 +132,8 @@ class _HttpUpstream:
         except ValidationError:
             return UpstreamUnavailable(f"{self._name}: status {status}")
         raised = error_for(told.error) or UpstreamUnavailable
-        raised = MEANT_FOR_US.get(raised, raised)
+        if raised is Overloaded:
+            raised = UpstreamOverloaded  # over there, not here
         if status >= SERVER_ERROR and not issubclass(raised, UpstreamError | ReleaseError):
             raised = UpstreamUnavailable  # a mistake over there is no mistake here
         return raised(f"{self._name}: {told.detail}")
