@@ -3,7 +3,6 @@
 Thousands of requests, made of the descriptions themselves, over sockets, to services with a Redis of their own.
 """
 
-import shutil
 from collections import Counter
 from collections.abc import Iterator
 from urllib.parse import quote
@@ -24,7 +23,7 @@ from schemathesis.specs.openapi.checks import (
 
 from local.settings import LocalSettings
 from tests import toy
-from tests.engines import answers_with_200, eventually, local_settings, running
+from tests.conftest import beside
 
 KEY = "the-key-of-the-tests"
 CHECKS = [
@@ -48,12 +47,8 @@ EVERY_TIME = settings(
 
 @pytest.fixture(scope="module")
 def services(stack, tmp_path_factory) -> Iterator[LocalSettings]:
-    """An orchestrator that asks for a key, beside the stack's ranker, with a few events in a Redis of its own."""
-    own = local_settings(tmp_path_factory.mktemp("described"))
-    shutil.copytree(stack.settings.home / "qdrant", own.home / "qdrant")  # one process opens a collection
-    settings = {"RANKER_URL": stack.settings.ranker_url, "ORCHESTRATOR_API_KEYS": f"tests:{KEY}"}
-    with running(own, "redis", "feature_service", "orchestrator", **settings):
-        eventually(lambda: answers_with_200(f"{own.orchestrator_url}/readyz"))
+    """Such that ask for a key, and have seen a few events."""
+    with beside(stack, tmp_path_factory.mktemp("described"), ORCHESTRATOR_API_KEYS=f"tests:{KEY}") as own:
         events = [{"user_id": "u", "item_id": item, "event": "view"} for item in toy.ITEM_IDS[:5]]
         httpx.post(f"{own.feature_service_url}/v1/events", json=events).raise_for_status()
         yield own

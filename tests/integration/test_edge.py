@@ -9,7 +9,9 @@ from urllib.parse import quote
 import httpx
 import pytest
 
+from local.settings import LocalSettings
 from tests import toy
+from tests.conftest import beside
 from tests.engines import Engine, eventually, local_settings, running
 
 PAGE, APP = "the-key-of-the-page", "the-key-of-the-app!"
@@ -251,18 +253,30 @@ ODD_IDS = [
 ]
 
 
+@pytest.fixture(scope="module")
+def apart(stack, tmp_path_factory) -> Iterator[tuple[httpx.Client, LocalSettings]]:
+    """The public API of services whose Redis may keep odd things."""
+    with (
+        beside(stack, tmp_path_factory.mktemp("apart")) as own,
+        httpx.Client(base_url=own.orchestrator_url, timeout=30) as client,
+    ):
+        yield client, own
+
+
 @pytest.mark.parametrize("odd", ODD_IDS, ids=range(len(ODD_IDS)))
-def test_ids_of_any_characters_go_in_and_out_unchanged(api, stack, odd):
+def test_ids_of_any_characters_go_in_and_out_unchanged(apart, odd):
+    api, settings = apart
+    quoted = quote(odd, safe="")
     event = {"user_id": odd, "item_id": odd, "event": "view"}
     api.post("/v1/events", json=[event]).raise_for_status()
-    kept = api.get(f"{stack.settings.feature_service_url}/v1/users/{quote(odd, safe='')}/features").json()
+    kept = api.get(f"{settings.feature_service_url}/v1/users/{quoted}/features").json()
     assert (kept["user_id"], kept["recent_items"]) == (odd, [odd])
     body = {"user_id": odd, "session_items": [odd], "candidate_items": [odd, toy.ITEM_IDS[0]], "exclude_items": ["x"]}
     answer = api.post("/v1/recommendations", json=body).raise_for_status().json()
     assert answer["user_id"] == odd
     assert {each["item_id"] for each in answer["recommendations"]} == {odd, toy.ITEM_IDS[0]}
     api.post("/v1/recommendations", json={"user_id": odd}).raise_for_status()
-    for path in (f"/v1/items/{quote(odd, safe='')}", f"/v1/items/{quote(odd, safe='')}/similar"):
+    for path in (f"/v1/items/{quoted}", f"/v1/items/{quoted}/similar"):
         assert error_of(api.get(path)) == "unknown_item"
     assert api.get("/v1/items", params={"query": odd}).status_code == 200
 
