@@ -190,7 +190,7 @@ class ModelRegistry:
             yield
         except MlflowException as error:
             if error.error_code == MISSING:
-                raise ReleaseNotLoaded(f"MLflow at {self._tracking_uri}: {error.message}") from error
+                raise ReleaseNotLoaded(f"MLflow: {error.message}") from error
             reason = f" ({error.__cause__})" if error.__cause__ else ""  # a full disk stands only there
             raise UpstreamUnavailable(f"MLflow at {self._tracking_uri}: {error.message}{reason}") from error
         except OSError as error:
