@@ -114,6 +114,14 @@ format: $(VENV)/dev ## Let ruff put the code in order
 bench: $(VENV)/local ## Measure a running `make demo`; every figure beside the floor of the same run
 	@$(BIN)/python -m bench.load
 
+.PHONY: overload
+overload: $(VENV)/local ## Offer a running `make demo` up to three times what it can serve
+	@$(BIN)/python -m bench.overload
+
+.PHONY: soak
+soak: $(VENV)/local ## Use a running `make demo` for SOAK_MINUTES (30) and watch its memory
+	@$(BIN)/python -m bench.soak
+
 .PHONY: lock
 lock: $(VENV)/dev ## Write the versions that are installed into constraints.txt
 	@{ head -1 constraints.txt; $(BIN)/pip freeze | sed 's/+cpu$$//' | grep -vE '^(pip|setuptools)( |=|@)'; } > constraints.partial

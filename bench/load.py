@@ -106,12 +106,16 @@ def _medians(measured: Measured) -> str:
     return ", ".join(f"{stage} {np.median(spent):.2f}" for stage, spent in measured.stages.items())
 
 
-def main() -> int:
+def example_users() -> list[str]:
+    """Some of those that are in the interaction log."""
     interactions = pl.scan_parquet(JobSettings().processed_dir / INTERACTIONS_FILE)
-    users = interactions.select(pl.col("user_id").unique()).head(USERS).collect()["user_id"].to_list()
+    return interactions.select(pl.col("user_id").unique()).head(USERS).collect()["user_id"].to_list()
+
+
+def main() -> int:
     url = LocalSettings().orchestrator_url
     try:
-        asyncio.run(run(url, users))
+        asyncio.run(run(url, example_users()))
     except aiohttp.ClientConnectionError as error:
         print(f"bench: failed: nobody answers at {url} ({error}); run `make demo` beside", file=sys.stderr)
         return 1

@@ -14,6 +14,7 @@ from recsys.adapters.fastapi_service import Readiness, create_service
 from recsys.adapters.redis_feature_store import MAX_CONNECTIONS
 from recsys.deadline import LONGEST_MS
 from recsys.errors import UpstreamError
+from recsys.garbage import collect_seldom
 from recsys.observability import configure_logging
 
 ADMISSION = Admission(max_concurrent=MAX_CONNECTIONS, max_queued=MAX_CONNECTIONS, deadline_ms=LONGEST_MS)
@@ -27,6 +28,7 @@ def create_app() -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, Any]]:
         async with open_feature_store(settings) as store:
+            collect_seldom()
             yield {"feature_store": store}
 
     async def readiness(request: Request) -> Readiness:

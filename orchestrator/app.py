@@ -15,6 +15,7 @@ from orchestrator.lookout import OK
 from orchestrator.settings import OrchestratorSettings
 from recsys.adapters.admission import Admission
 from recsys.adapters.fastapi_service import Readiness, create_service, documented
+from recsys.garbage import collect_seldom
 from recsys.observability import configure_logging
 
 
@@ -25,13 +26,15 @@ def create_app() -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, Any]]:
         async with open_orchestrator(settings) as opened:
+            collect_seldom()
             yield {"orchestrator": opened}
 
     async def readiness(request: Request) -> Readiness:
         dependencies = (await orchestrator(request)).lookout.dependencies
         return Readiness(ready=set(dependencies.values()) == {OK}, dependencies=dependencies)
 
-    admission = Admission(settings.max_concurrent, settings.max_queued, settings.deadline_ms)
+    # Late is only who waited for this process itself, and the pipeline has an answer for when there is no time.
+    admission = Admission(settings.max_concurrent, settings.max_queued, settings.deadline_ms, answers_late=True)
     keys = ApiKeys.parse(settings.api_keys)
     limits = RateLimits.parse(settings.rate_limit) if settings.rate_limit else None
     gates = [Middleware(Gate, keys, limits)]

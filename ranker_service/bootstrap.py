@@ -1,7 +1,6 @@
 """The ranker's composition root, and the watch that keeps it on the releases that the registry's aliases name."""
 
 import asyncio
-import gc
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -14,6 +13,7 @@ from prometheus_client import Counter, Gauge
 from ranker_service.settings import RankerSettings
 from recsys.adapters.torch_ranker import TorchRanker
 from recsys.errors import ReleaseError, UpstreamError
+from recsys.garbage import collect_seldom
 from recsys.model.local_releases import LocalReleases
 from recsys.model.registry import CHALLENGER, CHAMPION, NEXT, PREVIOUS, ModelRegistry
 
@@ -126,7 +126,6 @@ def _disk_error(error: BaseException | None) -> OSError | None:
 
 
 def tune_process() -> None:
-    """One request's matrices are small: a second thread costs more in waiting than it computes. And garbage is
-    collected seldom: a full collection walks through every object of the process, which a request would wait for."""
+    """One request's matrices are small: a second thread costs more in waiting than it computes."""
     torch.set_num_threads(1)
-    gc.set_threshold(50_000, 50, 100)
+    collect_seldom()

@@ -5,6 +5,7 @@ import pytest
 
 from recsys.contracts.base import MAX_CANDIDATES, MAX_HISTORY, MAX_ID_LENGTH
 from recsys.contracts.events import MAX_EVENTS
+from tests import toy
 
 RECOMMEND = "/v1/recommendations"
 EVENT = {"user_id": "u", "item_id": "i", "event": "view"}
@@ -163,3 +164,24 @@ def test_an_unknown_release_is_refused_by_the_ranker(api, stack):
     answer = api.post(f"{stack.settings.ranker_url}/v1/rank", json=body)
     assert answer.status_code == 503
     assert told(answer)["error"] == "release_not_loaded"
+
+
+@pytest.mark.parametrize("given", ["19", "2001", "0", "-5", "soon", "50.5", "", "9" * 40])
+def test_a_deadline_out_of_bounds_is_refused(api, given):
+    answer = api.post("/v1/recommendations", json={"user_id": "u"}, headers={"x-deadline-ms": given})
+    assert (answer.status_code, answer.json()["error"]) == (422, "invalid_request")
+    assert "x-deadline-ms" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("given", ["20", "2000"])
+def test_a_deadline_within_bounds_is_taken(api, given):
+    assert api.post("/v1/recommendations", json={"user_id": "u"}, headers={"x-deadline-ms": given}).status_code == 200
+
+
+def test_hops_do_not_begin_what_nobody_waits_for(stack, api):
+    body = {"recent_items": [toy.ITEM_IDS[0]]}
+    late = api.post(f"{stack.settings.ranker_url}/v1/encode", json=body, headers={"x-deadline-ms": "0"})
+    assert (late.status_code, late.json()["error"]) == (429, "overloaded")
+    user = f"{stack.settings.feature_service_url}/v1/users/u/features"
+    assert api.get(user, headers={"x-deadline-ms": "0"}).status_code == 429
+    assert api.get(user, headers={"x-deadline-ms": "1000"}).status_code == 200

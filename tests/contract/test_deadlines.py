@@ -1,0 +1,82 @@
+"""The deadline of a request as it is handed on from hop to hop."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from local.settings import HOST
+from recsys.adapters.http_clients import HttpFeatureStore, HttpRanker, open_session
+from recsys.breaker import FAILURES
+from recsys.deadline import RESERVE_SECONDS, Deadline
+from recsys.errors import UpstreamError, UpstreamOverloaded, UpstreamSuspended, UpstreamTimeout
+from tests.contract.test_error_translation import error_answer, saying, server, silent
+
+SECONDS = 0.2
+
+
+class Listener:
+    """A server that keeps the heads of the requests it gets, and answers none."""
+
+    def __init__(self) -> None:
+        self.heads: list[str] = []
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[str]:
+        async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            self.heads.append((await reader.readuntil(b"\r\n\r\n")).decode().lower())
+            writer.close()
+
+        listening = await asyncio.start_server(connected, HOST, 0)
+        async with listening:
+            yield f"http://{HOST}:{listening.sockets[0].getsockname()[1]}"
+
+    @property
+    def told_ms(self) -> list[int]:
+        return [int(found) for head in self.heads for found in re.findall(r"x-deadline-ms: (\d+)\r", head)]
+
+
+async def test_a_hop_is_told_what_is_left_less_what_its_answer_takes():
+    listener = Listener()
+    async with listener.opened() as url, open_session(url) as session:
+        with Deadline(10.0).applies(), pytest.raises(UpstreamError):
+            await HttpRanker(session).encode(["a"])
+    assert len(listener.told_ms) == 2  # the call is repeated, with less time
+    most = (10.0 - RESERVE_SECONDS) * 1000
+    assert most >= listener.told_ms[0] >= listener.told_ms[1] > 5000
+
+
+async def test_where_nobody_waits_a_hop_is_told_nothing():
+    listener = Listener()
+    async with listener.opened() as url, open_session(url) as session:
+        with pytest.raises(UpstreamError):
+            await HttpFeatureStore(session).popular(3)
+    assert listener.heads
+    assert listener.told_ms == []
+
+
+async def test_a_call_ends_at_the_deadline_and_not_at_its_own_timeout():
+    async with server(silent) as url, open_session(url) as session:
+        deadline = Deadline(SECONDS)
+        with deadline.applies(), pytest.raises(UpstreamTimeout):
+            await HttpFeatureStore(session).user_features("u")
+    assert deadline.elapsed() < SECONDS * 5
+
+
+async def test_a_service_that_does_not_answer_is_left_alone():
+    async with server(silent) as url, open_session(url) as session:
+        ranker = HttpRanker(session)
+        for _ in range(FAILURES):
+            with Deadline(SECONDS / 2).applies(), pytest.raises(UpstreamTimeout):
+                await ranker.releases()
+        with pytest.raises(UpstreamSuspended):
+            await ranker.releases()
+
+
+async def test_a_service_that_has_too_much_to_do_is_not_taken_for_this_one():
+    async with server(saying(error_answer("429 Too Many Requests", "overloaded"))) as url, open_session(url) as session:
+        for _ in range(2 * FAILURES):
+            with pytest.raises(UpstreamOverloaded):
+                await HttpRanker(session).releases()
