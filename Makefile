@@ -89,7 +89,7 @@ precompute: $(JOB_NEEDS) ## Write every active user's list by the champion to Re
 
 .PHONY: evaluate-served
 evaluate-served: $(JOB_NEEDS) ## Replay the test users through the running services and compare with `make evaluate`
-	@$(JOB) training.evaluate_served
+	@$(WITH_STORES) $(JOB) training.evaluate_served
 
 # --- development ------------------------------------------------------------------------------------------------------
 
