@@ -9,10 +9,10 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-from local.settings import LocalSettings
+from local.settings import HOST, LocalSettings
 from tests import toy
 from tests.conftest import beside
-from tests.engines import Engine, eventually, local_settings, running
+from tests.engines import Engine, eventually, free_ports, local_settings, running
 
 PAGE, APP = "the-key-of-the-page", "the-key-of-the-app!"
 ORIGIN = "https://shop.example"
@@ -342,6 +342,17 @@ def test_with_everything_down_no_answer_tells_of_the_inside(stopped):
                 answer = client.request(method, service + path, json=body)
                 told[f"{method} {service}{path} {answer.status_code}"] = answer.text + str(dict(answer.headers))
     assert any(" 503" in call for call in told)
+    assert {call: text for call, text in told.items() if INSIDE.search(text)} == {}
+
+
+def test_with_a_qdrant_server_away_no_answer_tells_where_it_was(stack, tmp_path):
+    settings = local_settings(tmp_path, qdrant_url=f"http://{HOST}:{free_ports(1)[0]}")
+    with (
+        running(settings, "orchestrator", RANKER_URL=stack.settings.ranker_url),
+        httpx.Client(base_url=settings.orchestrator_url, timeout=30) as client,
+    ):
+        eventually(lambda: "Qdrant" in client.get("/readyz").json()["dependencies"]["index"])
+        told = {path: client.get(path).text for path in ("/readyz", "/v1/items/a", "/v1/items?query=a", "/v1/popular")}
     assert {call: text for call, text in told.items() if INSIDE.search(text)} == {}
 
 
