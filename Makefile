@@ -89,7 +89,7 @@ precompute: $(JOB_NEEDS) ## Write every active user's list by the champion to Re
 
 .PHONY: evaluate-served
 evaluate-served: $(JOB_NEEDS) ## Replay the test users through the running services and compare with `make evaluate`
-	@$(JOB) training.evaluate_served
+	@$(WITH_STORES) $(JOB) training.evaluate_served
 
 # --- development ------------------------------------------------------------------------------------------------------
 
@@ -98,11 +98,12 @@ test: $(VENV)/dev ## All tests, against real engines on ports they choose themse
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 .PHONY: lint
-lint: $(VENV)/dev ## ruff, mypy and the import rules
+lint: $(VENV)/dev ## ruff, mypy, the import rules, and what is known against the locked packages
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@$(BIN)/python -m local.audit
 
 .PHONY: format
 format: $(VENV)/dev ## Let ruff put the code in order
@@ -149,7 +150,8 @@ up: .env ## Start the stack in containers and wait until it is healthy; .env is 
 	@docker compose up --detach --wait
 	@api=$$(docker compose port orchestrator 8000) && mlflow=$$(docker compose port mlflow 5000) && printf '%s\n' \
 	  "" "API      http://$$api/docs" "MLflow   http://$$mlflow" \
-	  "" "Fill it: make pipeline" "Try it:  curl -s 'http://$$api/v1/popular?top_k=5'"
+	  "" "Fill it: make pipeline" \
+	  "Try it:  curl -s -H \"X-API-Key: \$$(sed -n s/^API_KEY=//p .env)\" 'http://$$api/v1/popular?top_k=5'"
 
 .PHONY: down
 down: ## Stop the stack; what its stores hold stays

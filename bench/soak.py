@@ -13,10 +13,9 @@ from dataclasses import dataclass, field
 import aiohttp
 import numpy as np
 import psutil
-from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from bench.load import example_users
+from bench.settings import SoakSettings
 from local.settings import LocalSettings
 
 PER_SECOND = 30.0
@@ -27,12 +26,6 @@ WARM_UP_SHARE = 0.25
 TOLERATED_SHARE = 0.05
 TOLERATED_BYTES = 8 * 2**20
 MIB = 2**20
-
-
-class SoakSettings(BaseSettings):
-    model_config = SettingsConfigDict(env_ignore_empty=True)
-
-    soak_minutes: float = Field(default=30.0, gt=0)
 
 
 @dataclass

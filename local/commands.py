@@ -28,7 +28,7 @@ def redis(settings: LocalSettings) -> Command:
     folder.mkdir(parents=True, exist_ok=True)
     return [
         *(binary, "--port", str(settings.redis_port), "--bind", HOST, "--dir", str(folder)),
-        *("--appendonly", "yes", "--save", "", "--loglevel", "warning"),
+        *("--appendonly", "yes", "--appendfsync", "always", "--save", "", "--loglevel", "warning"),
     ]
 
 

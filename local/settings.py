@@ -50,6 +50,7 @@ class LocalSettings(BaseSettings):
     def environment(self) -> dict[str, str]:
         """The environment of every service and job that runs here."""
         return {
+            "ORCHESTRATOR_URL": self.orchestrator_url,  # replay through others, where it says so
             **os.environ,
             "REDIS_URL": self.redis_url or f"redis://{HOST}:{self.redis_port}/0",
             "MLFLOW_TRACKING_URI": self.mlflow_url,
@@ -57,7 +58,6 @@ class LocalSettings(BaseSettings):
             "QDRANT_EDGE_DIR": str(self.home / "qdrant"),
             "FEATURE_SERVICE_URL": self.feature_service_url,
             "RANKER_URL": self.ranker_url,
-            "ORCHESTRATOR_URL": self.orchestrator_url,
             "RANKER_RELEASES_DIR": str(self.home / "releases"),
             "LOG_LEVEL": self.log_level,
             "BENTOML_HOME": str(self.home / "bentoml"),

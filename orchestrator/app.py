@@ -4,14 +4,17 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Security
+from fastapi.security import APIKeyHeader
+from starlette.middleware import Middleware
 
 from orchestrator.bootstrap import open_orchestrator
 from orchestrator.endpoints import orchestrator, router
+from orchestrator.gate import KEY_HEADER, ApiKeys, Gate, RateLimits, open_to
 from orchestrator.lookout import OK
 from orchestrator.settings import OrchestratorSettings
 from recsys.adapters.admission import Admission
-from recsys.adapters.fastapi_service import Readiness, create_service
+from recsys.adapters.fastapi_service import Readiness, create_service, documented
 from recsys.garbage import collect_seldom
 from recsys.observability import configure_logging
 
@@ -32,6 +35,13 @@ def create_app() -> FastAPI:
 
     # Late is only who waited for this process itself, and the pipeline has an answer for when there is no time.
     admission = Admission(settings.max_concurrent, settings.max_queued, settings.deadline_ms, answers_late=True)
-    app = create_service("Tandem", "Recommendations in real time.", admission, lifespan, readiness)
-    app.include_router(router)
+    keys = ApiKeys.parse(settings.api_keys)
+    limits = RateLimits.parse(settings.rate_limit) if settings.rate_limit else None
+    gates = [Middleware(Gate, keys, limits)]
+    if settings.cors_origins:
+        gates.insert(0, open_to(settings.cors_origins.split(",")))
+    app = create_service("Tandem", "Recommendations in real time.", admission, lifespan, readiness, gates)
+    # The gate has looked at the key before; this only makes the pages of the API's description ask for one.
+    shown = [Security(APIKeyHeader(name=KEY_HEADER, auto_error=False))] if keys else []
+    app.include_router(router, dependencies=shown, responses=documented(401))
     return app

@@ -1,16 +1,19 @@
 """What the orchestrator can be told through the environment."""
 
+import re
 from pathlib import Path
 from typing import Self
 
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from orchestrator.gate import ApiKeys, RateLimits
 from recsys.experiment import Experiment
 
 
 class OrchestratorSettings(BaseSettings):
-    model_config = SettingsConfigDict(env_prefix="ORCHESTRATOR_", env_ignore_empty=True)
+    # What is wrong is named without what was given, which may be a key.
+    model_config = SettingsConfigDict(env_prefix="ORCHESTRATOR_", env_ignore_empty=True, hide_input_in_errors=True)
 
     feature_service_url: str = Field(validation_alias="FEATURE_SERVICE_URL")
     ranker_url: str = Field(validation_alias="RANKER_URL")
@@ -32,7 +35,34 @@ class OrchestratorSettings(BaseSettings):
     """Percent of the users per variant, as `champion:90,challenger:10`."""
     shadow: bool = False
     """Whether the challenger is also asked beside answers of the champion, to log how the two differ."""
+    api_keys: str = Field(default="", repr=False)
+    """Who may call, as `name:key,name:key`; without any everybody may."""
+    rate_limit: str | None = None
+    """How often each caller may, as `1000/second` or `100/second;2000/minute`, as this process counts."""
+    cors_origins: str = ""
+    """Whose pages may call from a browser, as `https://shop.example,https://www.shop.example`."""
     log_level: str = Field(default="info", validation_alias="LOG_LEVEL")
+
+    @field_validator("api_keys")
+    @classmethod
+    def _names_keys(cls, text: str) -> str:
+        ApiKeys.parse(text)
+        return text
+
+    @field_validator("rate_limit")
+    @classmethod
+    def _limits(cls, text: str | None) -> str | None:
+        if text is not None:
+            RateLimits.parse(text)
+        return text
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _are_origins(cls, text: str) -> str:
+        for origin in filter(None, text.split(",")):
+            if not re.fullmatch(r"https?://[^/\s*]+", origin):
+                raise ValueError(f"{origin!r} is no origin like https://shop.example")
+        return text
 
     @field_validator("experiment")
     @classmethod

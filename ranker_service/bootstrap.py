@@ -33,11 +33,13 @@ log = structlog.get_logger()
 class ReleaseWatch:
     """Loads whatever the aliases name, beside what serves, and swaps when it is warm.
 
-    What goes wrong leaves the old releases serving and stands in `problems` until it is right again.
+    What goes wrong leaves the old releases serving and stands in `problems` until it is right again: the kind of
+    trouble, without an address or a path, as anybody may ask. The log has the rest.
     """
 
     def __init__(self, settings: RankerSettings, ranker: TorchRanker) -> None:
         self._ranker = ranker
+        self._directory = settings.releases_dir
         self._releases = LocalReleases(settings.releases_dir, ModelRegistry(settings.mlflow_tracking_uri))
         self._poll_seconds = settings.poll_seconds
         # One thread, so that loading cannot take more than one core from the requests.
@@ -51,21 +53,22 @@ class ReleaseWatch:
     async def run(self) -> None:
         while True:
             problems = await self._look()
-            for problem in set(problems) - set(self._ranker.problems):
-                log.warning("release_not_loaded", problem=problem, champion=self._ranker.champion)
-            self._ranker.problems = problems
+            for problem in problems.keys() - set(self._ranker.problems):
+                detail = str(problems[problem])
+                log.warning("release_not_loaded", problem=problem, detail=detail, champion=self._ranker.champion)
+            self._ranker.problems = list(problems)
             await asyncio.sleep(self._poll_seconds)
 
     def close(self) -> None:
         self._thread.shutdown(wait=False, cancel_futures=True)
 
-    async def _look(self) -> list[str]:
-        """Go after the aliases once; returns what went wrong."""
-        problems = []
+    async def _look(self) -> dict[str, Exception]:
+        """Go after the aliases once; returns what went wrong, by what is told of it."""
+        problems: dict[str, Exception] = {}
         try:
             aliases = await self._in_thread(self._releases.aliases)
         except UpstreamError as error:
-            problems.append(str(error))
+            problems[self._told(error)] = error
             aliases = self._known or await self._in_thread(self._releases.last_aliases)
         named = {alias: aliases[alias] for alias in WATCHED if alias in aliases}
         for version in dict.fromkeys(named.values()):
@@ -76,7 +79,7 @@ class ReleaseWatch:
                 log.info("release_loaded", release=version)
             except SURVIVED as error:
                 FAILURES.inc()
-                problems.append(f"release {version}: {error or type(error).__name__}")
+                problems[f"release {version}: {self._told(error)}"] = error
         await self._appoint(named)
         return problems
 
@@ -101,8 +104,25 @@ class ReleaseWatch:
         if all(version in self._ranker.loaded for version in named.values()):
             self._known = named
 
+    def _told(self, error: Exception) -> str:
+        if isinstance(error, UpstreamError):
+            disk = _disk_error(error)
+            if disk is None:
+                return f"MLflow: {error.code}"
+            error = disk
+        if isinstance(error, ReleaseError | OSError):
+            return str(error).replace(f"{self._directory}/", "")
+        return type(error).__name__
+
     async def _in_thread(self, work: Callable[..., T], *arguments: object) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, partial(work, *arguments))
+
+
+def _disk_error(error: BaseException | None) -> OSError | None:
+    """What failed here rather than there: a full disk, which MLflow's client reports as an error of its own."""
+    while error is not None and not (isinstance(error, OSError) and error.filename):
+        error = error.__cause__
+    return error
 
 
 def tune_process() -> None:

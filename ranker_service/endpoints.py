@@ -2,13 +2,14 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import Depends, Request
 
+from recsys.adapters.fastapi_service import create_router
 from recsys.adapters.torch_ranker import TorchRanker
 from recsys.contracts.ranking import RankedScores, RankRequest
 from recsys.contracts.retrieval import EncodeRequest, QueryEmbedding, ServingReleases
 
-router = APIRouter(prefix="/v1", tags=["ranking"])
+router = create_router(prefix="/v1", tags=["ranking"])
 
 
 async def torch_ranker(request: Request) -> TorchRanker:  # async: FastAPI sends plain functions to a thread

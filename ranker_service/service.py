@@ -6,6 +6,7 @@ The endpoints are an ASGI app inside the Bento: its own JSON APIs cost three tim
 
 import asyncio
 import os
+from typing import Any, cast
 
 # Inherited by the worker, and read as it loads NumPy: the threads of its products wait actively for each other, which
 # takes ten times as long as one thread does where the cores are busy.
@@ -19,8 +20,9 @@ from ranker_service.endpoints import router
 from ranker_service.settings import RankerSettings
 from recsys.adapters.admission import Admission
 from recsys.adapters.fastapi_service import create_api
+from recsys.adapters.security_headers import SecurityHeaders
 from recsys.adapters.torch_ranker import TorchRanker
-from recsys.observability import configure_logging
+from recsys.observability import Receive, Scope, Send, configure_logging
 
 TIMEOUT_SECONDS = 2
 """Short, as BentoML keeps a timer per request for as long as this."""
@@ -31,6 +33,11 @@ api = create_api("Tandem ranker", "Query embeddings and scores from the two-towe
 api.include_router(router)
 
 
+async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+    """The API under a type that BentoML does not know: paths of nobody's are then answered by it, not by BentoML."""
+    await api(scope, receive, send)
+
+
 @bentoml.service(
     name="ranker",
     workers=1,
@@ -38,7 +45,7 @@ api.include_router(router)
     tracing={"excluded_urls": "/v1/.*"},
     logging={"access": {"enabled": False}},
 )
-@bentoml.asgi_app(api, path="/")
+@bentoml.asgi_app(answer, path="/")
 class RankerService:
     def __init__(self) -> None:
         settings = RankerSettings()
@@ -65,3 +72,6 @@ class RankerService:
         if problems:  # ready all the same, by the release before; an exception is how BentoML takes a text
             raise HTTPException(200, detail=f"release {api.state.ranker.champion} serves, but: {problems}")
         return True
+
+
+cast(Any, RankerService).add_asgi_middleware(SecurityHeaders)  # the decorator made more than a class of it

@@ -4,6 +4,8 @@ TandemError
 ├── CallerError                  the caller can mend it; never retried
 │   ├── InvalidRequest           invalid_request      422
 │   ├── RequestTooLarge          request_too_large    413
+│   ├── Unauthorized             unauthorized         401
+│   ├── RateLimited              rate_limited         429  this caller had its share
 │   ├── RequestTooSlow           request_too_slow     408
 │   └── UnknownItem              unknown_item         404
 ├── Overloaded                   overloaded           429  there is more to do than can be done in time
@@ -23,6 +25,7 @@ TandemError
 Anything else that is raised is a programmer's mistake and is left to raise.
 """
 
+from collections.abc import Mapping
 from functools import cache
 from typing import ClassVar
 
@@ -30,8 +33,10 @@ from typing import ClassVar
 class TandemError(Exception):
     code: ClassVar[str] = "internal_error"
     status: ClassVar[int] = 500
-    retry_after_seconds: ClassVar[int | None] = None
+    retry_after_seconds: int | None = None
     """When it is worth another try, if it ever is without a change."""
+    headers: ClassVar[Mapping[str, str]] = {}
+    """What the answer says besides."""
 
 
 class CallerError(TandemError):
@@ -52,6 +57,21 @@ class RequestTooLarge(CallerError):
 class RequestTooSlow(CallerError):
     code = "request_too_slow"
     status = 408
+
+
+class Unauthorized(CallerError):
+    code = "unauthorized"
+    status = 401
+    headers: ClassVar[Mapping[str, str]] = {"www-authenticate": "APIKey"}
+
+
+class RateLimited(CallerError):
+    code = "rate_limited"
+    status = 429
+
+    def __init__(self, problem: str, retry_after_seconds: int = 1) -> None:
+        super().__init__(problem)
+        self.retry_after_seconds = retry_after_seconds
 
 
 class UnknownItem(CallerError):

@@ -1,6 +1,8 @@
 """What all tests share: the engines, started once, and the whole stack with a tiny release."""
 
+import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,6 +84,18 @@ def stack(tmp_path_factory: pytest.TempPathFactory, monkeypatch_session: pytest.
         yield Stack(settings, jobs, model_dir, mlflow_cable, redis_cable, engines, before_events, before_release)
         mlflow_cable.cut()
         redis_cable.cut()
+
+
+@contextmanager
+def beside(stack: Stack, folder: Path, **more_environment: str) -> Iterator[LocalSettings]:
+    """An orchestrator and a feature service with a Redis of their own, where nobody minds what is written to it, by the
+    stack's ranker."""
+    own = local_settings(folder)
+    shutil.copytree(stack.settings.home / "qdrant", own.home / "qdrant")  # one process opens a collection
+    environment = {"RANKER_URL": stack.settings.ranker_url, **more_environment}
+    with running(own, "redis", "feature_service", "orchestrator", **environment):
+        eventually(lambda: answers_with_200(f"{own.orchestrator_url}/readyz"))
+        yield own
 
 
 def ask_everything(client: httpx.Client, settings: LocalSettings) -> Answers:

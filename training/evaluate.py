@@ -19,6 +19,7 @@ from training.cooccurrence import directed_cooccurrence
 from training.ease import ease_weights
 from training.job import run_job
 from training.metrics import (
+    Ranks,
     bootstrap_interval,
     coverage,
     hr_at_k,
@@ -32,6 +33,7 @@ from training.report import write_report
 from training.sequences import Sequences, data_content_hash, load_sequences
 from training.settings import JobSettings
 from training.slices import Slice, slices_of
+from training.splits import SplitKind
 from training.train import LATEST_FILE
 from training.two_stage_scorer import TwoStageScorer
 from training.whole import only_one_at, whole_directory, whole_file
@@ -39,6 +41,7 @@ from training.whole import only_one_at, whole_directory, whole_file
 CUTOFFS = [10, 50, 100, 200]
 MAX_USERS = 20_000
 """Of more users than this a random sample is tested: the standard error of NDCG@10 is then some 0.002."""
+NEWCOMERS = "not among them: users who came after the cut, on their second item"
 MAX_EASE_ITEMS = 20_000
 """EASE inverts a dense matrix of the catalogue's size."""
 
@@ -72,20 +75,36 @@ def latest_model(models_dir: Path) -> Path:
     return models_dir / latest.read_text(encoding="utf-8").strip()
 
 
+def latest_to_serve(settings: JobSettings) -> Path:
+    """The latest model, if such models are served. Raises JobError where they are not."""
+    if settings.split != SplitKind.LEAVE_ONE_OUT:
+        raise JobError(
+            f"SPLIT={settings.split} trains models for measuring only, which never saw the end of the log; "
+            f"what is served is trained with SPLIT={SplitKind.LEAVE_ONE_OUT}"
+        )
+    return latest_model(settings.models_dir)
+
+
 def tested_users(sequences: Sequences, seed: int) -> NDArray[np.int64]:
     """All users that have a test item or, of very many, a random sample."""
-    users = sequences.evaluated_users
-    return users if len(users) <= MAX_USERS else np.sort(np.random.default_rng(seed).permutation(users)[:MAX_USERS])
+    return _at_most(MAX_USERS, sequences.tested_users, seed)
+
+
+def _at_most(number: int, users: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
+    return users if len(users) <= number else np.sort(np.random.default_rng(seed).permutation(users)[:number])
 
 
 def _measure(settings: JobSettings, directory: Path, training: dict[str, Any]) -> dict[str, Any]:
     """metrics.json: the served model's metrics by name at the top, those of all models under `models`."""
-    sequences = load_sequences(settings.processed_dir, settings.models_dir)
+    sequences = load_sequences(settings.processed_dir, settings.models_dir, settings.split)
     users = tested_users(sequences, settings.seed)
     examples = [sequences.test(int(user)) for user in users]
+    newcomers = _at_most(MAX_USERS, sequences.newcomers, settings.seed)
+    second_items = [sequences.newcomer_test(int(user)) for user in newcomers]
     counts = sequences.train_counts()
     exclude_seen = bool(training["exclude_seen"])
     rankings: dict[str, Ranking] = {}
+    ranks_of_newcomers: dict[str, Ranks] = {}
     skipped: dict[str, str] = {}
     for name, scorer in _scorers(sequences, counts, directory, exclude_seen).items():
         if isinstance(scorer, str):
@@ -93,26 +112,33 @@ def _measure(settings: JobSettings, directory: Path, training: dict[str, Any]) -
         else:
             print(f"evaluate: {name} ...", flush=True)
             rankings[name] = rank_held_out(scorer, examples, exclude_seen)
+            ranks_of_newcomers[name] = rank_held_out(scorer, second_items, exclude_seen).ranks
     gains = {name: ndcg_gains(ranking.ranks, 10) for name, ranking in rankings.items()}
     models = {name: metrics_of(ranking, counts[1:]) for name, ranking in rankings.items()}
     served = "two_stage" if "two_stage" in models else "two_tower"
     ours = models[served]
-    measured = {
+    measured: dict[str, Any] = {
         **ours,
         "served": served,
         "ndcg_at_10_interval": bootstrap_interval(gains[served], settings.seed),
         "lift_over_popularity": _ratio(ours["ndcg_at_10"], models["popularity"]["ndcg_at_10"]),
         "lift_over_covisitation": _ratio(ours["ndcg_at_10"], models["covisitation"]["ndcg_at_10"]),
         "num_users": len(users),
-        "num_evaluable_users": len(sequences.evaluated_users),
+        "num_evaluable_users": len(sequences.tested_users),
         "share_seen_before": _share_seen_before(examples),
         "exclude_seen": exclude_seen,
+        "split": settings.split,
+        "cuts": sequences.split.cuts,
+        "num_train_interactions": int(counts.sum()),
+        "num_interactions": len(sequences.items),
         "cutoffs": CUTOFFS,
         "models": models,
         "skipped": skipped,
         "intervals": {name: bootstrap_interval(values, settings.seed) for name, values in gains.items()},
-        "slices": _by_slice(slices_of(sequences, users, examples, counts), rankings),
+        "slices": _by_slice(slices_of(examples, counts), rankings),
     }
+    if sequences.split.cuts is not None:
+        measured["slices"]["newcomers"] = _of_slice(NEWCOMERS, ranks_of_newcomers)
     if served == "two_stage":
         lift = gains["two_stage"] - gains["two_tower"]
         measured["second_stage_lift"] = float(lift.mean())
@@ -156,17 +182,20 @@ def metrics_of(ranking: Ranking, counts: NDArray[np.int64]) -> dict[str, float]:
 def _by_slice(slices: dict[str, Slice], rankings: dict[str, Ranking]) -> dict[str, Any]:
     """NDCG@10 and HR@10 of every model on every slice; none where nobody is in it."""
     return {
-        name: {
-            "title": part.title,
-            "note": part.note,
-            "num_users": int(part.users.sum()),
-            "models": {
-                model: {"ndcg_at_10": ndcg_at_k(ranks, 10), "hr_at_10": hr_at_k(ranks, 10)}
-                for model, ranking in rankings.items()
-                if len(ranks := ranking.ranks[part.users])
-            },
-        }
+        name: _of_slice(part.title, {model: ranking.ranks[part.users] for model, ranking in rankings.items()})
         for name, part in slices.items()
+    }
+
+
+def _of_slice(title: str, ranks_of: dict[str, Ranks]) -> dict[str, Any]:
+    return {
+        "title": title,
+        "num_users": max(len(ranks) for ranks in ranks_of.values()),
+        "models": {
+            model: {"ndcg_at_10": ndcg_at_k(ranks, 10), "hr_at_10": hr_at_k(ranks, 10)}
+            for model, ranks in ranks_of.items()
+            if len(ranks)
+        },
     }
 
 

@@ -33,7 +33,7 @@ from recsys.model.files import ITEMS_FILE
 from recsys.model.registry import ModelRegistry
 from recsys.model.release import Release
 from recsys.ports import CandidateIndex
-from training.evaluate import latest_model
+from training.evaluate import latest_to_serve
 from training.job import run_job
 from training.settings import IndexSettings, JobSettings, RegistrySettings
 from training.whole import only_one_at
@@ -54,7 +54,7 @@ def index(settings: JobSettings) -> str:
 
 def newest_version(registry: ModelRegistry, settings: JobSettings) -> int:
     """The version of the model that was trained last. Raises JobError where it is not registered."""
-    fingerprint = latest_model(settings.models_dir).name
+    fingerprint = latest_to_serve(settings).name
     version = registry.version_of(fingerprint)
     if version is None:
         raise JobError(f"{fingerprint} is not registered; run `make register` first")

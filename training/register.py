@@ -20,16 +20,16 @@ from recsys.model.release import (
     hash_file,
 )
 from recsys.model.two_tower import TwoTowerConfig
-from training.evaluate import latest_model
+from training.evaluate import latest_to_serve
 from training.job import run_job
 from training.settings import JobSettings, RegistrySettings
 from training.whole import only_one_at, whole_file
 
 
 def register(settings: JobSettings) -> str:
-    """The job. Raises JobError where no model is trained and evaluated."""
+    """The job. Raises JobError where no model is trained and evaluated, or where it is for measuring only."""
     registry = ModelRegistry(RegistrySettings().mlflow_tracking_uri)
-    directory = latest_model(settings.models_dir)
+    directory = latest_to_serve(settings)
     with only_one_at(directory / RELEASE_FILE):
         known = registry.version_of(directory.name)
         if known is not None:

@@ -1,5 +1,6 @@
 """The evaluation as a page for people: tables, plots, and how the numbers came about."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ def write_report(directory: Path, metrics: dict[str, Any], training: dict[str, A
         "",
         *_cutoff_table(models, cutoffs),
         "",
-        "## Where it is cold, and after a cut in time",
+        "## Where it is cold",
         "",
         *_slice_table(models, metrics["slices"]),
         "",
@@ -57,10 +58,9 @@ def write_report(directory: Path, metrics: dict[str, Any], training: dict[str, A
 def _protocol(metrics: dict[str, Any], training: dict[str, Any]) -> list[str]:
     yield_seen = "the seen ones filtered" if metrics["exclude_seen"] else "the seen ones among them"
     lines = [
-        f"Leave-one-out: the last item of each of {metrics['num_users']:,} users is ranked among all "
-        f"{training['num_items']:,} items, {yield_seen}; the history includes the validation item. Ties count half. "
-        "Coverage is the share of the catalogue in anybody's first ten, popularity bias the mean popularity percentile "
-        "there (0.5: none). Intervals are 95% bootstrap intervals over users."
+        f"{_held_out(metrics)} The item is ranked among all {training['num_items']:,} items, {yield_seen}. Ties count "
+        "half. Coverage is the share of the catalogue in anybody's first ten, popularity bias the mean popularity "
+        "percentile there (0.5: none). Intervals are 95% bootstrap intervals over users."
     ]
     if metrics["num_users"] < metrics["num_evaluable_users"]:
         lines += ["", f"A random {metrics['num_users']:,} of {metrics['num_evaluable_users']:,} users were evaluated."]
@@ -72,6 +72,23 @@ def _protocol(metrics: dict[str, Any], training: dict[str, Any]) -> list[str]:
         ]
     lines += [f"\nLeft out: {TITLES[name]}, as {reason}." for name, reason in metrics["skipped"].items()]
     return lines
+
+
+def _held_out(metrics: dict[str, Any]) -> str:
+    if metrics["cuts"] is None:
+        return (
+            f"Leave-one-out: the item is the last one of each of {metrics['num_users']:,} users; its history includes "
+            "the validation item. What others did after it may be among what was trained on; SPLIT=temporal rules that "
+            "out."
+        )
+    validation_cut, test_cut = (f"{datetime.fromtimestamp(cut, UTC):%Y-%m-%d %H:%M}" for cut in metrics["cuts"])
+    share = metrics["num_train_interactions"] / metrics["num_interactions"]
+    return (
+        f"Temporal split: trained on what happened before {validation_cut} UTC ({share:.1%} of all interactions), "
+        f"chosen on what came next, before {test_cut}. The item is the first one from then on of each of "
+        f"{metrics['num_users']:,} users who were there before. This model is for measuring only; what is served is "
+        "trained on the end of the log as well."
+    )
 
 
 def _main_table(models: Models, intervals: dict[str, tuple[float, float]]) -> list[str]:
@@ -118,8 +135,7 @@ def _slice_table(models: Models, slices: dict[str, Any]) -> list[str]:
         [part["title"], f"{part['num_users']:,}", *(_or_dash(part["models"].get(name)) for name in models)]
         for part in slices.values()
     ]
-    notes = [line for part in slices.values() if part["note"] for line in ("", part["note"])]
-    return [*_table(["NDCG@10 of", "users", *(TITLES[name] for name in models)], rows), *notes]
+    return _table(["NDCG@10 of", "users", *(TITLES[name] for name in models)], rows)
 
 
 def _or_dash(values: dict[str, float] | None) -> str:

@@ -86,7 +86,7 @@ def train_second_stage(
     tables = ranking_tables(sequences, directory / ITEMS_FILE)
     retrieval = ExactRetrieval(model, exclude_seen=exclude_seen)
     features = RankingFeatures(tables, retrieval.candidate_embeddings, model.content.numpy())
-    users = np.random.default_rng(seed).permutation(sequences.evaluated_users)[:MAX_USERS]
+    users = np.random.default_rng(seed).permutation(sequences.validated_users)[:MAX_USERS]
     examples = [sequences.validation(int(user)) for user in users]
     labelled = label(examples, retrieval, features, model.config.max_history, started + FEATURES_SHARE * budget_seconds)
     if len(labelled.ranks) < MIN_USERS:

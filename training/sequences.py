@@ -1,8 +1,4 @@
-"""Prepared interactions -> memory-mapped sequences of item indices, their leave-one-out split, and batches of them.
-
-The split, per user: train on s[:-2], validate on s[-2], test on s[-1] (the history of the test item includes the
-validation item). Users with fewer than three interactions only contribute to training.
-"""
+"""Prepared interactions -> memory-mapped sequences of item indices, their split, and batches of them."""
 
 import json
 from dataclasses import dataclass
@@ -15,6 +11,7 @@ from numpy.typing import NDArray
 from recsys.errors import DataError, JobError
 from recsys.model.files import VOCABULARY_FILE
 from recsys.model.vocabulary import Vocabulary
+from training.splits import NOWHERE, Split, SplitKind, leave_one_out, temporal
 from training.whole import only_one_at, whole_directory
 
 SEQUENCES_VERSION = 2
@@ -24,8 +21,6 @@ MANIFEST_FILE = "manifest.json"
 ITEMS_ARRAY = "items.npy"
 OFFSETS_ARRAY = "offsets.npy"
 TIMES_ARRAY = "times.npy"
-HELD_OUT = 2
-MIN_EVALUATED_LENGTH = HELD_OUT + 1
 
 
 @dataclass(frozen=True)
@@ -37,6 +32,7 @@ class Sequences:
     vocabulary: Vocabulary
     times: NDArray[np.int64]
     """When each of `items` was touched; of several times in a row the first."""
+    split: Split
 
     @property
     def num_users(self) -> int:
@@ -49,25 +45,39 @@ class Sequences:
     @property
     def train_lengths(self) -> NDArray[np.int64]:
         """[num_users]: how many of each user's items are for training."""
-        return train_lengths(np.diff(self.offsets))
+        return self.split.train_lengths
 
     @property
-    def evaluated_users(self) -> NDArray[np.int64]:
-        return np.flatnonzero(np.diff(self.offsets) >= MIN_EVALUATED_LENGTH)
+    def validated_users(self) -> NDArray[np.int64]:
+        return np.flatnonzero(self.split.validation_places != NOWHERE)
+
+    @property
+    def tested_users(self) -> NDArray[np.int64]:
+        return np.flatnonzero(self.split.test_places != NOWHERE)
 
     def train(self, user: int) -> NDArray[np.int32]:
-        start, end = self.offsets[user], self.offsets[user + 1]
-        return self.items[start : end - HELD_OUT] if end - start >= MIN_EVALUATED_LENGTH else self.items[start:end]
+        start = self.offsets[user]
+        return self.items[start : start + self.train_lengths[user]]
 
     def validation(self, user: int) -> tuple[NDArray[np.int32], int]:
-        """History and target; the user must be one of `evaluated_users`."""
-        start, end = self.offsets[user], self.offsets[user + 1]
-        return self.items[start : end - 2], int(self.items[end - 2])
+        """History and target; the user must be one of `validated_users`."""
+        return self._example(user, self.split.validation_places[user])
 
     def test(self, user: int) -> tuple[NDArray[np.int32], int]:
-        """History and target; the user must be one of `evaluated_users`."""
-        start, end = self.offsets[user], self.offsets[user + 1]
-        return self.items[start : end - 1], int(self.items[end - 1])
+        """History and target; the user must be one of `tested_users`."""
+        return self._example(user, self.split.test_places[user])
+
+    @property
+    def newcomers(self) -> NDArray[np.int64]:
+        return np.flatnonzero(self.split.newcomer_places != NOWHERE)
+
+    def newcomer_test(self, user: int) -> tuple[NDArray[np.int32], int]:
+        """History and target; the user must be one of `newcomers`."""
+        return self._example(user, self.split.newcomer_places[user])
+
+    def _example(self, user: int, place: np.int64) -> tuple[NDArray[np.int32], int]:
+        start = self.offsets[user]
+        return self.items[start : start + place], int(self.items[start + place])
 
     def train_events(self) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         """Items [events] and users [events] of the training part, in order."""
@@ -76,19 +86,9 @@ class Sequences:
         kept = position < self.train_lengths[users]
         return np.asarray(self.items)[kept], users[kept]
 
-    def train_share_after(self, time: int) -> float:
-        """The share of the training interactions that happened after `time`."""
-        users = np.repeat(np.arange(self.num_users), np.diff(self.offsets))
-        trained = np.arange(len(self.items)) - self.offsets[users] < self.train_lengths[users]
-        return float(np.mean(np.asarray(self.times)[trained] > time))
-
     def train_counts(self) -> NDArray[np.int64]:
         """[num_items + 1]: how often training saw each item; index 0, the padding, stays 0."""
         return np.bincount(self.train_events()[0], minlength=self.num_items + 1)
-
-
-def train_lengths(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
-    return np.where(lengths >= MIN_EVALUATED_LENGTH, lengths - HELD_OUT, lengths)
 
 
 def data_content_hash(processed_dir: Path) -> str:
@@ -103,22 +103,28 @@ def data_content_hash(processed_dir: Path) -> str:
         raise DataError("it has no content_hash; run `make data` again", file=manifest) from error
 
 
-def load_sequences(processed_dir: Path, cache_root: Path) -> Sequences:
-    """The sequences of the prepared data, memory-mapped; converted once per content hash into `cache_root`."""
-    cache = cache_root / f"sequences-{data_content_hash(processed_dir)[:12]}-v{SEQUENCES_VERSION}"
+def load_sequences(processed_dir: Path, cache_root: Path, kind: SplitKind = SplitKind.LEAVE_ONE_OUT) -> Sequences:
+    """The sequences of the prepared data, memory-mapped; converted once per content and split into `cache_root`."""
+    cache = cache_root / f"sequences-{data_content_hash(processed_dir)[:12]}-{kind}-v{SEQUENCES_VERSION}"
     with only_one_at(cache):
         if not cache.exists():
             with whole_directory(cache) as directory:
-                _convert(processed_dir, directory)
+                _convert(processed_dir, directory, kind)
+    offsets, times = np.load(cache / OFFSETS_ARRAY), np.load(cache / TIMES_ARRAY, mmap_mode="r")
     return Sequences(
         items=np.load(cache / ITEMS_ARRAY, mmap_mode="r"),
-        offsets=np.load(cache / OFFSETS_ARRAY),
+        offsets=offsets,
         vocabulary=Vocabulary.load(cache / VOCABULARY_FILE),
-        times=np.load(cache / TIMES_ARRAY, mmap_mode="r"),
+        times=times,
+        split=_split(kind, np.diff(offsets), times, processed_dir / INTERACTIONS_FILE),
     )
 
 
-def _convert(processed_dir: Path, directory: Path) -> None:
+def _split(kind: SplitKind, lengths: NDArray[np.int64], times: NDArray[np.int64], file: Path) -> Split:
+    return leave_one_out(lengths) if kind == SplitKind.LEAVE_ONE_OUT else temporal(lengths, np.asarray(times), file)
+
+
+def _convert(processed_dir: Path, directory: Path, kind: SplitKind) -> None:
     file = processed_dir / INTERACTIONS_FILE
     catalogue = pl.read_parquet(processed_dir / ITEM_METADATA_FILE, columns=["item_id"]).with_row_index("row")
     events = pl.read_parquet(file, columns=["user_id", "item_id", "timestamp"])
@@ -139,7 +145,9 @@ def _convert(processed_dir: Path, directory: Path) -> None:
     rows, users = rows[kept], (np.cumsum(starts) - 1)[kept]
     lengths = np.bincount(users)
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    trained = np.arange(len(rows)) - offsets[users] < train_lengths(lengths)[users]
+    times = events["timestamp"].to_numpy().astype(np.int64)[kept]
+    split = _split(kind, lengths, times, file)
+    trained = np.arange(len(rows)) - offsets[users] < split.train_lengths[users]
 
     # Items by falling training count: those that training saw are then the first rows of the item table.
     counts = np.bincount(rows[trained], minlength=catalogue.height)
@@ -148,7 +156,7 @@ def _convert(processed_dir: Path, directory: Path) -> None:
     index_of_row[order] = np.arange(1, catalogue.height + 1, dtype=np.int32)
     np.save(directory / ITEMS_ARRAY, index_of_row[rows])
     np.save(directory / OFFSETS_ARRAY, offsets)
-    np.save(directory / TIMES_ARRAY, events["timestamp"].to_numpy().astype(np.int64)[kept])
+    np.save(directory / TIMES_ARRAY, times)
     Vocabulary(catalogue["item_id"][order].to_list()).save(directory / VOCABULARY_FILE)
 
 

@@ -6,6 +6,7 @@ from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from recsys.contracts.base import MAX_HISTORY
+from training.splits import SplitKind
 
 
 class JobSettings(BaseSettings):
@@ -27,6 +28,8 @@ class JobSettings(BaseSettings):
     """Whether what a user has seen is never recommended again: true for films, false for groceries."""
     max_history: int = Field(default=MAX_HISTORY, ge=2, le=MAX_HISTORY)
     """How many of a user's latest items the model looks at."""
+    split: SplitKind = SplitKind.LEAVE_ONE_OUT
+    """What is held out: each user's last items, or what happened after a cut in time, which is for measuring only."""
 
     @property
     def processed_dir(self) -> Path:
@@ -34,11 +37,15 @@ class JobSettings(BaseSettings):
 
     @property
     def models_dir(self) -> Path:
-        return self.data_dir / "models" / self.dataset
+        return self._of_split(self.data_dir / "models" / self.dataset)
 
     @property
     def reports_dir(self) -> Path:
-        return self.data_dir / "reports" / self.dataset
+        return self._of_split(self.data_dir / "reports" / self.dataset)
+
+    def _of_split(self, directory: Path) -> Path:
+        """Apart, so that `latest` never names a model that is for measuring only."""
+        return directory if self.split == SplitKind.LEAVE_ONE_OUT else directory / self.split
 
 
 class RegistrySettings(BaseSettings):
@@ -60,6 +67,10 @@ class ServedSettings(BaseSettings):
     model_config = SettingsConfigDict(env_ignore_empty=True)
 
     orchestrator_url: str = "http://127.0.0.1:8000"
+    api_key: str | None = Field(default=None, validation_alias="TANDEM_API_KEY")
+    """Sent along where the API asks for one."""
+    mlflow_tracking_uri: str | None = None
+    """Where the release's run is told what was measured; it is told nothing without."""
     served_users: int = Field(default=20_000, ge=1)
     """How many test users are replayed through the services; of more a random sample is."""
 

@@ -31,6 +31,7 @@ from training.sequences import (
     load_sequences,
 )
 from training.settings import JobSettings
+from training.splits import SplitKind
 from training.trainer import Trainer
 from training.whole import only_one_at, whole_directory, whole_file
 
@@ -52,7 +53,7 @@ METADATA_SCHEMA: dict[str, pl.DataType] = {
 def train(settings: JobSettings, recipe: Recipe | None = None) -> str:
     """The job. Raises JobError where there is no prepared data, DataError where it is too little to learn from."""
     content_hash = data_content_hash(settings.processed_dir)
-    sequences = load_sequences(settings.processed_dir, settings.models_dir)
+    sequences = load_sequences(settings.processed_dir, settings.models_dir, settings.split)
     second_stage_seconds = min(MAX_SECOND_STAGE_SECONDS, SECOND_STAGE_SHARE * settings.train_minutes * 60)
     budget_seconds = settings.train_minutes * 60 - second_stage_seconds
     recipe = recipe or Recipe(max_history=settings.max_history)
@@ -123,6 +124,8 @@ def training_fingerprint(content_hash: str, settings: JobSettings, recipe: Recip
         "recipe": recipe.model_dump(),
         "version": TRAINING_VERSION,
     }
+    if settings.split != SplitKind.LEAVE_ONE_OUT:  # whose models are older than the choice, and keep their names
+        inputs["split"] = settings.split
     return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:12]
 
 
@@ -131,7 +134,7 @@ def _refuse_too_little(sequences: Sequences, counts: NDArray[np.int64], file: Pa
         raise DataError("it holds fewer than 2 users; there is nothing to learn from", file=file)
     if np.count_nonzero(counts) < 2:
         raise DataError("it holds fewer than 2 items to train on; there is nothing to learn from", file=file)
-    if len(sequences.evaluated_users) == 0:
+    if len(sequences.validated_users) == 0:
         raise DataError("no user has 3 interactions; a model could be neither validated nor tested", file=file)
     if sequences.train_lengths.max() < 2:
         raise DataError("no user has 2 interactions left to train on beside the held-out ones", file=file)
@@ -168,6 +171,7 @@ def _training_record(
         "seed": settings.seed,
         "train_minutes": settings.train_minutes,
         "exclude_seen": settings.exclude_seen,
+        "split": settings.split,
         "params": recipe.model_dump(),
         "num_users": sequences.num_users,
         "num_items": sequences.num_items,

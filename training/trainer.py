@@ -63,10 +63,10 @@ class Trainer:
         self.steps_per_round = min(
             recipe.steps_per_round, max(2 * self.batches_per_epoch, recipe.steps_per_round // 10)
         )
-        evaluated = sequences.evaluated_users
-        if len(evaluated) > recipe.validation_users:
-            evaluated = np.sort(np.random.default_rng(seed).permutation(evaluated)[: recipe.validation_users])
-        self.validation_examples = [sequences.validation(int(user)) for user in evaluated]
+        validated = sequences.validated_users
+        if len(validated) > recipe.validation_users:
+            validated = np.sort(np.random.default_rng(seed).permutation(validated)[: recipe.validation_users])
+        self.validation_examples = [sequences.validation(int(user)) for user in validated]
 
         # Items are in the order of falling counts, so those that training saw are 1..num_touched. The others are no
         # candidates of the loss: pushed away by every step, they could not stay where their content puts them.

@@ -5,29 +5,33 @@ from contextlib import AbstractAsyncContextManager
 from enum import Enum
 from typing import Any
 
-import structlog
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.params import Depends
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel
 from starlette.convertors import Convertor, register_url_convertor
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 
 from recsys.adapters.admission import Admission, AdmitRequests
 from recsys.adapters.limit_body import LimitBody
 from recsys.adapters.refusal import refusal
+from recsys.adapters.security_headers import SecurityHeaders
+from recsys.adapters.strict_route import StrictRoute
+from recsys.adapters.unexpected import AnswerUnexpected
 from recsys.contracts.base import ErrorAnswer
 from recsys.errors import InvalidRequest, TandemError
 from recsys.observability import ObserveRequests
 
+ERRORS = (404, 408, 409, 413, 422, 429, 502, 503, 504)
+"""What any endpoint of ours may answer with beside its own status."""
 SHOWN_PROBLEMS = 5
 SHOWN_INPUT = 80
-"""Characters of a refused value that are repeated in the answer."""
+"""Characters of a refused value, and of its place, that are repeated in the answer."""
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[Any]]
-log = structlog.get_logger()
 
 
 class AnyText(Convertor[str]):
@@ -46,8 +50,19 @@ register_url_convertor("any", AnyText())
 
 
 def create_router(prefix: str, tags: list[str | Enum] | None = None, dependencies: Sequence[Depends] = ()) -> APIRouter:
-    """A router for paths with ids in them: `{item_id:any}` is known wherever this was imported."""
-    return APIRouter(prefix=prefix, tags=tags, dependencies=list(dependencies))
+    """A router that reads requests strictly and knows `{item_id:any}`, with every error that may be answered."""
+    return APIRouter(
+        prefix=prefix,
+        tags=tags,
+        dependencies=list(dependencies),
+        route_class=StrictRoute,
+        responses=documented(*ERRORS),
+    )
+
+
+def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Error answers as the description of an API names them."""
+    return {status: {"model": ErrorAnswer} for status in statuses}
 
 
 class Readiness(BaseModel):
@@ -56,21 +71,33 @@ class Readiness(BaseModel):
     """`ok`, or what is wrong, by name."""
 
 
-def create_api(title: str, description: str, admission: Admission, lifespan: Lifespan | None = None) -> FastAPI:
-    """An app that limits, observes, and answers every error as `ErrorAnswer`."""
+def create_api(
+    title: str,
+    description: str,
+    admission: Admission,
+    lifespan: Lifespan | None = None,
+    gates: Sequence[Middleware] = (),
+) -> FastAPI:
+    """An app that limits, observes, and answers every error as `ErrorAnswer`.
+
+    `gates` stand before everything that reads a request, the first of them outermost.
+    """
     app = FastAPI(
         title=title,
         description=description,
         lifespan=lifespan,
-        responses={422: {"model": ErrorAnswer}, 413: {"model": ErrorAnswer}, 503: {"model": ErrorAnswer}},
+        responses=documented(405),
+        redirect_slashes=False,  # a redirect would tell the address that this service has behind a proxy
     )
     app.add_middleware(AdmitRequests, admission=admission)
     app.add_middleware(LimitBody)
+    app.add_middleware(AnswerUnexpected)
+    for gate in reversed(gates):
+        app.add_middleware(gate.cls, *gate.args, **gate.kwargs)
     app.add_middleware(ObserveRequests)
     app.add_exception_handler(TandemError, _answer_tandem_error)
     app.add_exception_handler(RequestValidationError, _answer_validation_error)
     app.add_exception_handler(HTTPException, _answer_http_error)
-    app.add_exception_handler(Exception, _answer_unexpected)
     return app
 
 
@@ -80,21 +107,28 @@ def create_service(
     admission: Admission,
     lifespan: Lifespan,
     readiness: Callable[[Request], Awaitable[Readiness]],
+    gates: Sequence[Middleware] = (),
 ) -> FastAPI:
-    """Such an app with its health, readiness and metrics; BentoML brings its own to what is mounted in it."""
-    app = create_api(title, description, admission, lifespan)
+    """Such an app with its health, readiness, metrics and headers; BentoML brings its own to what is mounted in it."""
+    app = create_api(title, description, admission, lifespan, gates)
+    app.add_middleware(SecurityHeaders)
 
     @app.get("/healthz", tags=["operation"], summary="Alive? Depends on nothing else.")
     async def healthz() -> dict[str, str]:
         return {"status": "ok"}
 
-    @app.get("/readyz", tags=["operation"], summary="Ready to serve? Names each dependency.")
+    @app.get(
+        "/readyz",
+        tags=["operation"],
+        summary="Ready to serve? Names each dependency.",
+        responses={503: {"model": Readiness}},
+    )
     async def readyz(request: Request, response: Response) -> Readiness:
         state = await readiness(request)
         response.status_code = 200 if state.ready else 503
         return state
 
-    @app.get("/metrics", tags=["operation"], response_class=Response, summary="Prometheus metrics.")
+    @app.get("/metrics", tags=["operation"], response_class=PlainTextResponse, summary="Prometheus metrics.")
     async def metrics() -> Response:
         return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 
@@ -118,12 +152,11 @@ async def _answer_validation_error(_: Request, error: Exception) -> Response:
 def _problem(problem: dict[str, Any]) -> str:
     """Where, what was expected, what arrived."""
     place = ".".join(str(part) for part in problem["loc"])
-    if problem["type"] == "json_invalid":
-        return f"{place}: no JSON: {problem['ctx']['error']}"
-    arrived = repr(problem.get("input"))
-    if len(arrived) > SHOWN_INPUT:
-        arrived = arrived[:SHOWN_INPUT] + "..."
-    return f"{place}: {problem['msg']}; got {arrived}"
+    return f"{_shortened(place)}: {problem['msg']}; got {_shortened(repr(problem.get('input')))}"
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= SHOWN_INPUT else text[:SHOWN_INPUT] + "..."
 
 
 async def _answer_http_error(request: Request, error: Exception) -> Response:
@@ -131,10 +164,5 @@ async def _answer_http_error(request: Request, error: Exception) -> Response:
     if isinstance(error.__cause__, TandemError):  # FastAPI's wrapping of what was raised while it read the body
         return refusal(error.__cause__)
     code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "bad_request")
-    told = ErrorAnswer(error=code, detail=f"{request.method} {request.url.path}: {error.detail}")
+    told = ErrorAnswer(error=code, detail=f"{request.method} {request.scope['path']}: {error.detail}")
     return JSONResponse(told.model_dump(), error.status_code, headers=error.headers)
-
-
-async def _answer_unexpected(request: Request, error: Exception) -> Response:
-    log.error("unexpected_error", path=request.url.path, exc_info=error)
-    return refusal(TandemError("an unexpected error; the log has it under this request's id"))

@@ -7,5 +7,7 @@ from recsys.errors import TandemError
 
 
 def refusal(error: TandemError) -> JSONResponse:
-    headers = {} if error.retry_after_seconds is None else {"retry-after": str(error.retry_after_seconds)}
+    headers = dict(error.headers)
+    if error.retry_after_seconds is not None:
+        headers["retry-after"] = str(error.retry_after_seconds)
     return JSONResponse(ErrorAnswer(error=error.code, detail=str(error)).model_dump(), error.status, headers)

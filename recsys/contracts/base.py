@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 MAX_ID_LENGTH = 128
 MAX_HISTORY = 200
@@ -14,6 +14,8 @@ MAX_EXCLUDED = 5000
 
 UserId = Annotated[str, StringConstraints(min_length=1, max_length=MAX_ID_LENGTH)]
 ItemId = Annotated[str, StringConstraints(min_length=1, max_length=MAX_ID_LENGTH)]
+
+ReleaseNumber = Annotated[int, Field(ge=1, le=2**31 - 1)]
 
 
 class Request(BaseModel):

@@ -2,13 +2,13 @@
 
 from pydantic import Field
 
-from recsys.contracts.base import MAX_CANDIDATES, MAX_HISTORY, Answer, ItemId, Request
+from recsys.contracts.base import MAX_CANDIDATES, MAX_HISTORY, Answer, ItemId, ReleaseNumber, Request
 
 
 class RankRequest(Request):
     recent_items: list[ItemId] = Field(max_length=MAX_HISTORY, description="Newest last; none for a new user.")
     candidate_items: list[ItemId] = Field(min_length=1, max_length=MAX_CANDIDATES)
-    release: int | None = Field(
+    release: ReleaseNumber | None = Field(
         default=None, description="The release that retrieved the candidates; the champion by default."
     )
 

@@ -4,12 +4,12 @@ from typing import Any, NamedTuple
 
 from pydantic import Field
 
-from recsys.contracts.base import MAX_HISTORY, Answer, ItemId, Request
+from recsys.contracts.base import MAX_HISTORY, Answer, ItemId, ReleaseNumber, Request
 
 
 class EncodeRequest(Request):
     recent_items: list[ItemId] = Field(min_length=1, max_length=MAX_HISTORY, description="Newest last.")
-    release: int | None = Field(default=None, description="Any loaded release; the champion by default.")
+    release: ReleaseNumber | None = Field(default=None, description="Any loaded release; the champion by default.")
 
 
 class QueryEmbedding(Answer):

@@ -5,7 +5,8 @@ Registering is the last step of handing a release over: a version that exists is
 
 import logging
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,8 @@ SIZE_TAG = "bytes"
 SHOWN_METRICS = ("ndcg_at_10", "hr_at_200")
 RELEASE_PATH = "release"
 """Where the release's files lie among the artifacts of their run."""
+REPORT_PATH = "report"
+"""Where the pages about it lie."""
 MISSING = "RESOURCE_DOES_NOT_EXIST"
 
 
@@ -93,7 +96,7 @@ class ModelRegistry:
             for name in (*manifest.file_hashes, RELEASE_FILE):
                 self._client.log_artifact(run_id, str(directory / name), RELEASE_PATH)
             if report is not None:
-                self._client.log_artifacts(run_id, str(report), "report")
+                self._client.log_artifacts(run_id, str(report), REPORT_PATH)
             self._client.set_terminated(run_id)
             self._ensure_model()
             version = self._client.create_model_version(
@@ -146,6 +149,18 @@ class ModelRegistry:
         with self._translated_errors():
             self._client.set_model_version_tag(MODEL_NAME, str(version), key, value)
 
+    def add_measurement(self, version: int, metrics: dict[str, float], files: Iterable[Path]) -> None:
+        """Add to a version's run what was measured after it was registered, and the pages about it.
+
+        Raises `ReleaseNotLoaded` where there is no such version.
+        """
+        now = int(time.time() * 1000)
+        with self._translated_errors():
+            run_id = self._client.get_model_version(MODEL_NAME, str(version)).run_id
+            self._client.log_batch(run_id, [Metric(key, value, now, 0) for key, value in metrics.items()])
+            for file in files:
+                self._client.log_artifact(run_id, str(file), REPORT_PATH)
+
     def fetch(self, version: int, destination: Path) -> None:
         """Download a version's files into a folder that exists."""
         with self._translated_errors():
@@ -175,7 +190,7 @@ class ModelRegistry:
             yield
         except MlflowException as error:
             if error.error_code == MISSING:
-                raise ReleaseNotLoaded(f"MLflow at {self._tracking_uri}: {error.message}") from error
+                raise ReleaseNotLoaded(f"MLflow: {error.message}") from error
             reason = f" ({error.__cause__})" if error.__cause__ else ""  # a full disk stands only there
             raise UpstreamUnavailable(f"MLflow at {self._tracking_uri}: {error.message}{reason}") from error
         except OSError as error:

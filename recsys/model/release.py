@@ -91,7 +91,7 @@ class ReleaseManifest(BaseModel):
     @property
     def weights(self) -> str:
         """Names the weights, wherever what came of them must be told from what came of others."""
-        return self.file_hashes[WEIGHTS_FILE][:WEIGHTS_NAME_LENGTH]
+        return _name_of_weights(self.file_hashes[WEIGHTS_FILE])
 
     @property
     def vocabulary_hash(self) -> str:
@@ -109,6 +109,15 @@ class ReleaseManifest(BaseModel):
 def hash_file(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def weights_of(directory: Path) -> str:
+    """The name of a trained model's weights, as every release of it will have it."""
+    return _name_of_weights(hash_file(directory / WEIGHTS_FILE))
+
+
+def _name_of_weights(file_hash: str) -> str:
+    return file_hash[:WEIGHTS_NAME_LENGTH]
 
 
 def verify_release(directory: Path) -> ReleaseManifest:

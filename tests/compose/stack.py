@@ -20,7 +20,7 @@ A = TypeVar("A")
 
 UP_SECONDS = 300
 BUILD_SECONDS = 1200
-SECRETS = ("QDRANT_API_KEY", "MYSQL_PASSWORD", "S3_ACCESS_KEY", "S3_SECRET_KEY", "GRAFANA_PASSWORD")
+SECRETS = ("API_KEY", "QDRANT_API_KEY", "MYSQL_PASSWORD", "S3_ACCESS_KEY", "S3_SECRET_KEY", "GRAFANA_PASSWORD")
 
 
 class Stack:
@@ -38,7 +38,8 @@ class Stack:
             "JOBS_USER": f"{os.getuid()}:{os.getgid()}",
             **settings,
         }
-        self.api = httpx.Client(base_url=f"http://127.0.0.1:{self.api_port}", timeout=10)
+        key = {"X-API-Key": self.env["API_KEY"]}
+        self.api = httpx.Client(base_url=f"http://127.0.0.1:{self.api_port}", timeout=10, headers=key)
         self.mlflow = httpx.Client(base_url=f"http://127.0.0.1:{self.mlflow_port}", timeout=10)
 
     def compose(self, *arguments: str, timeout: float = UP_SECONDS) -> str:

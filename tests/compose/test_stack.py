@@ -128,6 +128,12 @@ def test_only_the_api_and_mlflow_are_published_and_on_this_machine_only(stack: S
     assert published == {"orchestrator": ["127.0.0.1"], "mlflow": ["127.0.0.1"]}
 
 
+def test_the_api_asks_for_the_key(stack: Stack) -> None:
+    for headers in ({"X-API-Key": ""}, {"X-API-Key": "another-key-of-some-length"}):
+        assert stack.api.get("/v1/popular", headers=headers).status_code == 401
+    assert stack.api.get("/v1/popular").status_code == 200
+
+
 def test_images_are_no_larger_than_agreed(stack: Stack) -> None:
     extra = PUBLIC_BASE_BYTES - size("python:3.11-slim-bookworm")
     sizes = {name: size(f"tandem/{name}") + extra for name in IMAGES}

@@ -21,9 +21,17 @@ def write_processed(
     settings: JobSettings, sequences: dict[str, list[str]], catalogue: dict[str, list[str]] | None = None
 ) -> None:
     """Write what `prepare` would: user -> item ids, oldest first; item id -> categories."""
-    catalogue = catalogue or {item: [] for items in sequences.values() for item in items}
+    log = {user: [(item, time) for time, item in enumerate(items)] for user, items in sequences.items()}
+    write_log(settings, log, catalogue)
+
+
+def write_log(
+    settings: JobSettings, log: dict[str, list[tuple[str, int]]], catalogue: dict[str, list[str]] | None = None
+) -> None:
+    """The same with times: user -> items and when they were touched."""
+    catalogue = catalogue or {item: [] for touched in log.values() for item, _ in touched}
     settings.processed_dir.mkdir(parents=True, exist_ok=True)
-    rows = [(user, item, time) for user in sorted(sequences) for time, item in enumerate(sequences[user])]
+    rows = [(user, item, time) for user in sorted(log) for item, time in log[user]]
     events = pl.DataFrame(
         rows, schema={"user_id": pl.String, "item_id": pl.String, "timestamp": pl.Int64}, orient="row"
     )

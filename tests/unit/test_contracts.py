@@ -12,7 +12,16 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from recsys.contracts import base, events, features, ranking, recommendation, retrieval
-from recsys.contracts.base import MAX_CANDIDATES, MAX_HISTORY, MAX_ID_LENGTH, MAX_TOP_K, Answer, ErrorAnswer, Request
+from recsys.contracts.base import (
+    MAX_CANDIDATES,
+    MAX_EXCLUDED,
+    MAX_HISTORY,
+    MAX_ID_LENGTH,
+    MAX_TOP_K,
+    Answer,
+    ErrorAnswer,
+    Request,
+)
 from recsys.contracts.events import LATEST_TIMESTAMP, MAX_EVENTS, Event, Events, EventsRecorded
 from recsys.contracts.features import PopularItem, PopularItems, PrecomputedList, UserFeatures
 from recsys.contracts.ranking import RankedScores, RankRequest
@@ -47,6 +56,13 @@ recommendations = st.builds(
     title=st.none() | words,
     metadata=metadata,
 )
+
+
+def long_lists(most: int) -> st.SearchStrategy[list[str]]:
+    """With more items than may be."""
+    return st.tuples(ids, st.integers(most + 1, most + 10)).map(lambda parts: [parts[0]] * parts[1])
+
+
 MODELS: dict[type[Request | Answer], st.SearchStrategy[Any]] = {
     ErrorAnswer: st.builds(ErrorAnswer, error=words, detail=words),
     Event: st.builds(
@@ -97,6 +113,7 @@ MODELS: dict[type[Request | Answer], st.SearchStrategy[Any]] = {
         session_items=id_lists,
         candidate_items=st.none() | some_ids,
         top_k=st.integers(1, MAX_TOP_K),
+        debug=st.booleans(),
         exclude_items=id_lists,
     ),
     Recommendation: recommendations,
@@ -165,6 +182,57 @@ def test_answers_let_fields_pass_that_they_do_not_know(model, data):
     assert model.model_validate_json(json.dumps(body)) == answer
 
 
+any_text = st.text(max_size=20)  # half surrogate pairs too
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | any_text,
+    lambda inner: st.lists(inner, max_size=5) | st.dictionaries(any_text, inner, max_size=5),
+    max_leaves=20,
+)
+
+
+@pytest.mark.parametrize("model", REQUESTS, ids=by_name)
+@given(data=st.data())
+def test_whatever_arrives_is_taken_or_refused(model, data):
+    body = data.draw(st.fixed_dictionaries({}, optional=dict.fromkeys(model.model_fields, anything)) | anything)
+    try:
+        taken = model.model_validate(body)
+    except ValidationError:
+        return
+    assert model.model_validate_json(taken.model_dump_json()) == taken
+
+
+too_long = st.integers(MAX_ID_LENGTH + 1, 1000).map("x".__mul__)
+no_id = too_long | st.just("") | st.sampled_from(["\ud800", "a\udfff"]) | st.integers() | st.none()
+ids_with_one_that_is_none = st.tuples(id_lists, no_id, id_lists).map(lambda parts: [*parts[0], parts[1], *parts[2]])
+no_release = st.integers(max_value=0) | st.integers(min_value=2**31) | any_text.filter(lambda text: not text.isdigit())
+OUT_OF_BOUNDS: list[tuple[type[Request], str, st.SearchStrategy[Any]]] = [
+    (RecommendationRequest, "user_id", no_id),
+    (RecommendationRequest, "top_k", st.integers(max_value=0) | st.integers(min_value=MAX_TOP_K + 1)),
+    (RecommendationRequest, "session_items", ids_with_one_that_is_none | long_lists(MAX_HISTORY)),
+    (RecommendationRequest, "candidate_items", ids_with_one_that_is_none | long_lists(MAX_CANDIDATES)),
+    (RecommendationRequest, "exclude_items", ids_with_one_that_is_none | long_lists(MAX_EXCLUDED)),
+    (Event, "user_id", no_id),
+    (Event, "item_id", no_id),
+    (Event, "timestamp", st.floats(max_value=0, exclude_max=True) | st.floats(LATEST_TIMESTAMP, exclude_min=True)),
+    (Event, "event", st.from_regex(r"[^a-z].*|.{33,40}", fullmatch=True)),
+    (Event, "event_id", st.from_regex(r"[A-Za-z0-9]*[^A-Za-z0-9_.:-]+|\w{65,70}", fullmatch=True)),
+    (RankRequest, "recent_items", ids_with_one_that_is_none | long_lists(MAX_HISTORY)),
+    (RankRequest, "candidate_items", ids_with_one_that_is_none | long_lists(MAX_CANDIDATES)),
+    (RankRequest, "release", no_release),
+    (EncodeRequest, "recent_items", ids_with_one_that_is_none | long_lists(MAX_HISTORY)),
+    (EncodeRequest, "release", no_release),
+]
+
+
+@pytest.mark.parametrize(("model", "field", "values"), OUT_OF_BOUNDS, ids=lambda part: getattr(part, "__name__", None))
+@given(data=st.data())
+def test_a_value_out_of_bounds_is_refused_by_the_name_of_its_field(model, field, values, data):
+    body = data.draw(MODELS[model]).model_dump() | {field: data.draw(values)}
+    with pytest.raises(ValidationError) as caught:
+        model.model_validate(body)
+    assert {error["loc"][0] for error in caught.value.errors()} == {field}
+
+
 @pytest.mark.parametrize("model", MODELS, ids=by_name)
 @given(data=st.data())
 def test_shapes_cannot_be_changed_on_their_way(model, data):
@@ -183,7 +251,7 @@ ACCEPTED = [
     (Event, EVENT),
     (Event, {**EVENT, "event_id": "x" * 64, "event": "a" + "_" * 31, "timestamp": 0}),
     (Event, {**EVENT, "timestamp": LATEST_TIMESTAMP, "recommendation_id": None}),
-    (RankRequest, {"recent_items": [], "candidate_items": ["i"]}),
+    (RankRequest, {"recent_items": [], "candidate_items": ["i"], "release": 2**31 - 1}),
     (EncodeRequest, {"recent_items": ["i"] * MAX_HISTORY}),
 ]
 REFUSED = [

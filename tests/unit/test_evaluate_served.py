@@ -1,13 +1,17 @@
 """The replay of test users, against the ASGI-less parts of it; the whole way is tested with the running stack."""
 
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from recsys.contracts.base import MAX_EXCLUDED, MAX_HISTORY, MAX_TOP_K
 from recsys.contracts.recommendation import RecommendationRequest
-from training.evaluate_served import Replay, _compare, request_for
+from recsys.errors import UpstreamUnavailable
+from tests import toy
+from training.evaluate_served import Replay, _compare, evaluate_served, headers_for, request_for
+from training.settings import ServedSettings
 
 
 def test_the_services_see_just_the_history() -> None:
@@ -25,8 +29,24 @@ def test_the_longest_history_is_still_a_request() -> None:
     assert len(RecommendationRequest.model_validate(body).exclude_items) == MAX_EXCLUDED
 
 
+def test_an_answer_is_given_time_and_a_key_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TANDEM_API_KEY", raising=False)
+    assert headers_for(ServedSettings()) == {"X-Deadline-Ms": "2000"}
+    monkeypatch.setenv("TANDEM_API_KEY", "open sesame")
+    assert headers_for(ServedSettings()) == {"X-Deadline-Ms": "2000", "X-API-Key": "open sesame"}
+
+
+def test_services_that_are_away_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = toy.job_settings(tmp_path)
+    toy.write_prepared(settings)
+    toy.write_model(settings, "first", seed=1)
+    monkeypatch.setenv("ORCHESTRATOR_URL", "http://127.0.0.1:9")
+    with pytest.raises(UpstreamUnavailable, match=r"127\.0\.0\.1:9"):
+        evaluate_served(settings)
+
+
 def test_what_is_lost_on_the_way_shows() -> None:
-    replay = Replay(np.array([1.0, np.inf]), Counter({"personalized": 2}), {3}, np.array([4.0, 6.0]))
+    replay = Replay(np.array([1.0, np.inf]), Counter({"personalized": 2}), {3}, {"beef"}, np.array([4.0, 6.0]))
     compared = _compare(replay, np.array([1.0, 3.0]), seed=1)
     assert compared["release"] == 3
     assert compared["served"]["ndcg_at_10"] == 0.5

@@ -129,7 +129,7 @@ def test_training_and_serving_compute_the_same_numbers(
     trained_on = RankingFeatures(
         ranking_tables(sequences, directory / "items.jsonl"), retrieval.candidate_embeddings, model.content.numpy()
     )
-    examples = [sequences.validation(int(user)) for user in sequences.evaluated_users]
+    examples = [sequences.validation(int(user)) for user in sequences.validated_users]
     labelled = label(examples, retrieval, trained_on, 200, until=torch.inf)
 
     served: list[np.ndarray] = []

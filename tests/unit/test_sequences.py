@@ -28,7 +28,7 @@ def test_leave_one_out_split_of_a_hand_made_table(tmp_path: Path) -> None:
         return [ids(int(index)) for index in items]
 
     assert [names(sequences.train(user)) for user in range(4)] == [["a", "b", "a"], ["b", "a"], ["d"], ["e"]]
-    assert sequences.evaluated_users.tolist() == [0, 2]
+    assert sequences.validated_users.tolist() == sequences.tested_users.tolist() == [0, 2]
     history, target = sequences.validation(0)
     assert (names(history), ids(target)) == (["a", "b", "a"], "c")
     history, target = sequences.test(0)

@@ -1,0 +1,110 @@
+"""Whatever is sent to the two JSON APIs, valid or not: no 5xx, and every answer is what their description says.
+
+Thousands of requests, made of the descriptions themselves, over sockets, to services with a Redis of their own.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from urllib.parse import quote
+
+import httpx
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from schemathesis import APIOperation, BaseSchema, GenerationMode
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from local.settings import LocalSettings
+from recsys.deadline import DEADLINE_HEADER, LONGEST_MS, SHORTEST_MS
+from tests import toy
+from tests.conftest import beside
+
+KEY = "the-key-of-the-tests"
+CHECKS = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+]
+CASES = 2000
+"""So many at least, for each API."""
+# The same cases every time; what fails is told as it was found, as shrinking it takes minutes.
+EVERY_TIME = settings(
+    derandomize=True,
+    deadline=None,
+    database=None,
+    phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
+
+
+@pytest.fixture(scope="module")
+def services(stack, tmp_path_factory) -> Iterator[LocalSettings]:
+    """Such that ask for a key, and have seen a few events."""
+    with beside(stack, tmp_path_factory.mktemp("described"), ORCHESTRATOR_API_KEYS=f"tests:{KEY}") as own:
+        events = [{"user_id": "u", "item_id": item, "event": "view"} for item in toy.ITEM_IDS[:5]]
+        httpx.post(f"{own.feature_service_url}/v1/events", json=events).raise_for_status()
+        yield own
+
+
+@pytest.fixture(scope="module")
+def orchestrator_description(services):
+    return schemathesis.openapi.from_url(f"{services.orchestrator_url}/openapi.json")
+
+
+@pytest.fixture(scope="module")
+def feature_service_description(services):
+    return schemathesis.openapi.from_url(f"{services.feature_service_url}/openapi.json")
+
+
+def ask(description: BaseSchema, examples: int) -> Counter[str]:
+    """How often every operation answered with which status to so many valid and so many invalid requests."""
+    answered: Counter[str] = Counter()
+    for found in description.get_all_operations():
+        for cases in kinds_of_cases(found.ok()):
+
+            @settings(EVERY_TIME, max_examples=examples)
+            @given(cases)
+            def send(case: schemathesis.Case) -> None:
+                answer = case.call_and_validate(checks=CHECKS, headers={"X-API-Key": KEY, **unhurried(case)})
+                answered[f"{case.method} {case.path} {answer.status_code}"] += 1
+
+            send()
+    return answered
+
+
+def unhurried(case: schemathesis.Case) -> dict[str, str]:
+    """Time enough on a busy machine, where a valid deadline is asked for: to be too late is a 504, and rightly so."""
+    asked = str((case.headers or {}).get(DEADLINE_HEADER, ""))
+    valid = asked.isdecimal() and SHORTEST_MS <= int(asked) <= LONGEST_MS
+    return {DEADLINE_HEADER: str(LONGEST_MS)} if valid else {}
+
+
+def kinds_of_cases(operation: APIOperation) -> Iterator[st.SearchStrategy[schemathesis.Case]]:
+    yield operation.as_strategy(generation_mode=GenerationMode.POSITIVE)
+    if operation.path.startswith("/v1/"):  # what takes no parameters has no invalid ones
+        yield operation.as_strategy(generation_mode=GenerationMode.NEGATIVE)
+    if "{item_id}" in operation.path:  # nobody guesses one that is there
+        ids = st.sampled_from(toy.ITEM_IDS)
+        yield ids.flatmap(lambda item_id: operation.as_strategy(path_parameters={"item_id": quote(item_id, safe="")}))
+
+
+def test_the_orchestrator_answers_as_described(orchestrator_description):
+    answered = ask(orchestrator_description, examples=200)
+    assert answered.total() >= CASES, answered
+    for operation in orchestrator_description.get_all_operations():
+        named = operation.ok().label
+        assert answered[f"{named} 200"], f"{named} never got beyond a refusal"
+
+
+def test_the_feature_service_answers_as_described(feature_service_description):
+    answered = ask(feature_service_description, examples=400)
+    assert answered.total() >= CASES, answered
