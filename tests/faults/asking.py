@@ -81,6 +81,8 @@ class Answered:
     received: float = 0.0
     status: int = 0
     text: str = ""
+    shed: bool = False
+    """Whether it was refused as the machine had too much to do, and told when to come again."""
     answer: RecommendationAnswer | None = None
     problems: list[str] = field(default_factory=list)
     """What is not valid about it."""
@@ -94,8 +96,11 @@ class Answered:
         """Tier and reason."""
         return f"{self.answer.tier} {self.answer.tier_reason}" if self.answer else f"status {self.status}"
 
-    def judge(self) -> None:
+    def judge(self, retry_after: str | None) -> None:
         """Find out what is not valid, whatever the tier."""
+        self.shed = self.status == 429 and retry_after is not None
+        if self.shed:
+            return
         if self.status != 200:
             self.problems.append(f"status {self.status}: {self.text[:200]}")
             return

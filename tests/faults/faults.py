@@ -149,14 +149,15 @@ def is_right_on_the_turn(answered: Answered, part: str) -> bool:
 
 
 def was_crowded_out(answered: Answered, part: str, deadline_ms: float) -> bool:
-    """Whether a stage that nothing was done to ran out of its time: the machine was busy with something else."""
+    """Whether the machine was busy with something else: it was refused for that, or a stage that nothing was done to
+    ran out of its time."""
     if answered.answer is None:
-        return False
+        return answered.shed
     elapsed = 0.0
     for name, spent in answered.answer.timings_ms.items():
         if name == "total":
             continue
         elapsed += spent
-        if Stage(name) not in STAGES[part] and elapsed >= FAILURE_POLICY[Stage(name)].finish_by * deadline_ms:
+        if Stage(name) not in STAGES.get(part, ()) and elapsed >= FAILURE_POLICY[Stage(name)].finish_by * deadline_ms:
             return True
     return False

@@ -67,9 +67,11 @@ class Load:
             async with session.post("/v1/recommendations", json=asked.body) as response:
                 answered.text = await response.text()
                 answered.status = response.status
+                retry_after = response.headers.get("retry-after")
         except (aiohttp.ClientError, TimeoutError) as error:
+            answered.received = time.perf_counter()
             answered.problems.append(f"lost: {error!r}")
-        answered.received = time.perf_counter()
-        if answered.status:
-            answered.judge()
+        else:
+            answered.received = time.perf_counter()
+            answered.judge(retry_after)
         self.answers.append(answered)

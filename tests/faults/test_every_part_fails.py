@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from orchestrator.settings import OrchestratorSettings
+from tests.engines import eventually
 from tests.faults import table
 from tests.faults.asking import Answered, Kind
 from tests.faults.faults import (
@@ -30,6 +31,7 @@ from tests.faults.load import Load
 from tests.faults.rig import Rig
 
 FAULT_SECONDS = float(os.environ.get("FAULT_SECONDS", "2"))
+BEFORE_SECONDS = 0.5
 RECOVERY_SECONDS = 5.0
 SETTLED_SECONDS = 1.0
 """Full service has to last this long to be back."""
@@ -58,7 +60,7 @@ def test_every_answer_is_valid_and_right_while_a_part_fails(
     rig.wait_until_well()
     process, cable = rig.processes[part], rig.cables[part]
     with Load(rig.url) as load:
-        load.wait_until(_full_for_a_while(time.perf_counter()), RECOVERY_SECONDS)
+        load.wait_until(_full_for_a_while(time.perf_counter(), BEFORE_SECONDS), RECOVERY_SECONDS)
         fault.begin(process, cable)
         begun = time.perf_counter()
         psutil.cpu_percent()
@@ -69,7 +71,7 @@ def test_every_answer_is_valid_and_right_while_a_part_fails(
             ending = time.perf_counter()
             fault.end(process, cable)
         ended = time.perf_counter()
-        load.wait_until(_full_for_a_while(ended), RECOVERY_SECONDS + SETTLED_SECONDS)
+        load.wait_until(_full_for_a_while(ended, SETTLED_SECONDS), RECOVERY_SECONDS + SETTLED_SECONDS)
     rig.wait_until_well()
 
     # A process that starts takes the machine from the others: what was under way meanwhile has to be valid, no more.
@@ -92,14 +94,27 @@ def test_every_answer_is_valid_and_right_while_a_part_fails(
     assert len(crowded) <= MOST_CROWDED_OUT * len(timely), f"{len(crowded)} of {len(timely)} were crowded out"
 
 
-def _full_for_a_while(since: float) -> Callable[[Sequence[Answered]], bool]:
+def test_after_all_of_it_everything_is_still_watched(rig: Rig) -> None:
+    watchers = {
+        "mlflow": rig.settings.ranker_url,
+        "redis": rig.settings.feature_service_url,
+        "ranker_service": rig.settings.orchestrator_url,
+    }
+    for part, url in watchers.items():
+        rig.wait_until_well()
+        with rig.cables[part].unplugged():
+            eventually(lambda url=url: url in rig.complaints(), f"{part} was not missed")
+    rig.wait_until_well()
+
+
+def _full_for_a_while(since: float, seconds: float) -> Callable[[Sequence[Answered]], bool]:
     """Holds when what was asked in the last moments was answered in full."""
 
     def holds(answers: Sequence[Answered]) -> bool:
         now = time.perf_counter()
-        if now - since < SETTLED_SECONDS:
+        if now - since < seconds:
             return False
-        return all(is_right(each, FULL) for each in answers[-200:] if each.sent > now - SETTLED_SECONDS)
+        return all(is_right(each, FULL) for each in answers[-200:] if each.sent > now - seconds)
 
     return holds
 
@@ -123,7 +138,7 @@ def _row(
         part=part,
         fault=fault.name,
         requests=len(answers),
-        valid=float(np.mean([not each.problems for each in answers])),
+        valid=float(np.mean([each.answer is not None and not each.problems for each in answers])),
         right=float(np.mean([is_right(each, right) for each in during])),
         in_time=float(np.mean([each.milliseconds <= LATE_MS for each in answers])),
         p50_ms=float(np.percentile(milliseconds, 50)),

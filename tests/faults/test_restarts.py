@@ -1,0 +1,166 @@
+"""Services are restarted one by one under load, told to end amid requests, and started in any order."""
+
+import shutil
+import signal
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Barrier
+
+import httpx
+import pytest
+
+from local.settings import HOST
+from tests import toy
+from tests.cable import PASSING, Behaviour
+from tests.engines import Process, answers_with_200, eventually
+from tests.faults.asking import Answered
+from tests.faults.faults import FULL, is_right, was_crowded_out
+from tests.faults.load import Load
+from tests.faults.rig import SERVICES, Rig
+
+DEADLINE_MS = 200.0
+ENDED = (0, -signal.SIGTERM)
+BEFORE_SECONDS, AFTER_SECONDS = 0.5, 1.0
+PORTS = {
+    "feature_service": "feature_service_port",
+    "ranker_service": "ranker_port",
+    "orchestrator": "orchestrator_port",
+}
+
+# --- one after the other ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_rolling_restart_under_load_loses_nothing(rig: Rig, tmp_path: Path, name: str) -> None:
+    rig.wait_until_well()
+    cable, first = rig.cables[name], rig.processes[name]
+    first_port = getattr(rig.settings, PORTS[name])
+    second, second_port = rig.replica(name, PORTS[name], tmp_path)
+    starting: list[tuple[float, float]] = []
+    # Whoever calls from outside brings no second try for a connection that ends as it is used again.
+    with Load(rig.url, keep_connections=name != "orchestrator") as load:
+        time.sleep(BEFORE_SECONDS)
+        try:
+            with _noted(starting):
+                _start(second, second_port)
+            cable.targets = [second_port]
+            first.ask_to_end()
+            assert first.wait_until_ended() in ENDED
+            time.sleep(AFTER_SECONDS)
+            with _noted(starting):
+                _start(first, first_port)
+        finally:
+            cable.targets = [first_port]
+            second.ask_to_end()
+        assert second.wait_until_ended() in ENDED
+        time.sleep(AFTER_SECONDS)
+    calm = [each for each in load.answers if not _overlaps(each, starting)]
+    expected = [each for each in calm if not was_crowded_out(each, name, DEADLINE_MS)]
+    starts = ", ".join(f"{end - began:.1f} s" for began, end in starting)
+    print(
+        f"\n{name}: {len(load.answers)} answers, {len(calm) - len(expected)} of {len(calm)} crowded out, {starts} to start"
+    )
+    assert not [f"{each.told}: {each.problems}" for each in load.answers if each.problems]
+    assert not [f"{each.asked.kind}: {each.told}" for each in expected if not is_right(each, FULL)]
+    assert len(expected) >= 0.8 * len(calm)
+
+
+def _start(process: Process, port: int) -> None:
+    process.start()
+    process.wait_until_up()
+    eventually(lambda: answers_with_200(f"http://{HOST}:{port}/readyz"), "it did not become ready")
+
+
+@contextmanager
+def _noted(periods: list[tuple[float, float]]) -> Iterator[None]:
+    """When a process started, which takes the machine from the others."""
+    began = time.perf_counter()
+    yield
+    periods.append((began, time.perf_counter()))
+
+
+def _overlaps(answered: Answered, periods: list[tuple[float, float]]) -> bool:
+    return any(answered.sent <= end and answered.received >= began for began, end in periods)
+
+
+# --- SIGTERM amid requests --------------------------------------------------------------------------------------------
+
+UNDER_WAY = 8
+SLOW_SECONDS = 0.3
+SLOW_UPSTREAM = {"orchestrator": "ranker_service", "feature_service": "redis"}
+ASKED = {
+    "orchestrator": ("POST", "/v1/recommendations", b'{"user_id": "user-1"}'),
+    "feature_service": ("GET", "/v1/users/user-1/features", None),
+    "ranker_service": ("POST", "/v1/rank", b'{"recent_items": ["item-01"], "candidate_items": ["item-02", "item-03"]}'),
+}
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_requests_that_are_under_way_when_a_service_is_told_to_end_are_answered(rig: Rig, name: str) -> None:
+    """They wait for a slow upstream or, as the ranker has none, for the rest of their own body."""
+    rig.wait_until_well()
+    process = rig.processes[name]
+    slow = rig.cables[SLOW_UPSTREAM[name]] if name in SLOW_UPSTREAM else None
+    if slow is not None:
+        slow.behave(Behaviour(delay_seconds=SLOW_SECONDS))
+    try:
+        with ThreadPoolExecutor(UNDER_WAY) as callers:
+            url = f"http://{HOST}:{getattr(rig.settings, PORTS[name])}"
+            connected = Barrier(UNDER_WAY + 1)
+            asked = [callers.submit(_ask, url, name, connected) for _ in range(UNDER_WAY)]
+            connected.wait()
+            time.sleep(SLOW_SECONDS / 2)
+            assert not any(each.done() for each in asked), "nothing was under way"
+            process.ask_to_end()
+            answers = [each.result() for each in asked]
+        assert process.wait_until_ended() in ENDED
+    finally:
+        if slow is not None:
+            slow.behave(PASSING)
+        process.start()
+        process.wait_until_up()
+        rig.wait_until_well()
+    assert [each.status_code for each in answers] == [200] * UNDER_WAY
+    if name == "orchestrator":
+        assert {each.json()["tier_reason"] for each in answers} == {"complete"}
+
+
+def _ask(url: str, name: str, connected: Barrier) -> httpx.Response:
+    method, path, body = ASKED[name]
+    content = body if name in SLOW_UPSTREAM or body is None else _slowly(body)
+    headers = {"content-type": "application/json", "x-deadline-ms": "2000"}
+    with httpx.Client(base_url=url, headers=headers, timeout=10) as client:
+        client.get("/healthz")
+        connected.wait()
+        return client.request(method, path, content=content)
+
+
+def _slowly(body: bytes) -> Iterator[bytes]:
+    yield body[:10]
+    time.sleep(SLOW_SECONDS)
+    yield body[10:]
+
+
+# --- any order --------------------------------------------------------------------------------------------------------
+
+ORDERS = (
+    ("orchestrator", "ranker_service", "feature_service", "mlflow", "qdrant", "redis"),
+    ("ranker_service", "redis", "orchestrator", "qdrant", "feature_service", "mlflow"),
+)
+
+
+@pytest.mark.parametrize("order", ORDERS, ids=lambda order: f"{order[0]} first")
+def test_services_and_stores_start_in_any_order(rig: Rig, order: tuple[str, ...]) -> None:
+    """Each is up before the next one starts, and the ranker has no copy of a release of its own."""
+    for process in rig.processes.values():
+        process.stop()
+    shutil.rmtree(rig.settings.home / "releases")
+    for name in order:
+        rig.processes[name].start()
+        rig.processes[name].wait_until_up()
+    rig.wait_until_well()
+    answer = httpx.post(f"{rig.url}/v1/recommendations", json={"user_id": next(iter(toy.USERS))}, timeout=10)
+    assert (answer.status_code, answer.json()["tier"]) == (200, "personalized")
