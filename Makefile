@@ -122,6 +122,10 @@ overload: $(VENV)/local ## Offer a running `make demo` up to three times what it
 soak: $(VENV)/local ## Use a running `make demo` for SOAK_MINUTES (30) and watch its memory
 	@$(BIN)/python -m bench.soak
 
+.PHONY: faults
+faults: $(VENV)/dev ## Kill, freeze and spoil every part of a stack under load; writes the table in docs/reliability.md
+	@FAULT_SECONDS=8 FAULT_TABLE=docs/reliability.md $(BIN)/python -m pytest -s tests/faults $(PYTEST_ARGS)
+
 .PHONY: lock
 lock: $(VENV)/dev ## Write the versions that are installed into constraints.txt
 	@{ head -1 constraints.txt; $(BIN)/pip freeze | sed 's/+cpu$$//' | grep -vE '^(pip|setuptools)( |=|@)'; } > constraints.partial
