@@ -1,6 +1,6 @@
 """What can happen to a part, and what every kind of request is answered with while it does."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from recsys.contracts.recommendation import Tier
@@ -148,9 +148,9 @@ def is_right_on_the_turn(answered: Answered, part: str) -> bool:
     )
 
 
-def was_crowded_out(answered: Answered, part: str, deadline_ms: float) -> bool:
-    """Whether the machine was busy with something else: it was refused for that, or a stage that nothing was done to
-    ran out of its time."""
+def was_crowded_out(answered: Answered, lost: Collection[Stage], deadline_ms: float) -> bool:
+    """Whether the machine was busy with something else: it was refused for that, or a stage that is not lost ran out
+    of its time."""
     if answered.answer is None:
         return answered.shed
     elapsed = 0.0
@@ -158,6 +158,6 @@ def was_crowded_out(answered: Answered, part: str, deadline_ms: float) -> bool:
         if name == "total":
             continue
         elapsed += spent
-        if Stage(name) not in STAGES.get(part, ()) and elapsed >= FAILURE_POLICY[Stage(name)].finish_by * deadline_ms:
+        if Stage(name) not in lost and elapsed >= FAILURE_POLICY[Stage(name)].finish_by * deadline_ms:
             return True
     return False

@@ -19,6 +19,7 @@ from tests.faults import table
 from tests.faults.asking import Answered, Kind
 from tests.faults.faults import (
     FULL,
+    STAGES,
     WITHOUT,
     Fault,
     Right,
@@ -78,7 +79,8 @@ def test_every_answer_is_valid_and_right_while_a_part_fails(
     timely = [each for each in load.answers if each.received <= ending or each.sent >= ended]
     during = [each for each in timely if begun <= each.sent < ending]
     right = FULL if fault.endurable else WITHOUT[part]
-    crowded = {id(each) for each in timely if was_crowded_out(each, part, DEADLINE_MS)}
+    lost = () if fault.endurable else STAGES[part]
+    crowded = {id(each) for each in timely if was_crowded_out(each, lost, DEADLINE_MS)}
     recovery = _seconds_to_recover([each for each in timely if id(each) not in crowded], ended)
     rows.append(_row(part, fault, during, right, timely, recovery, cpu))
 
