@@ -17,7 +17,7 @@ from recsys.errors import UpstreamError
 from recsys.garbage import collect_seldom
 from recsys.observability import configure_logging
 
-ADMISSION = Admission(max_concurrent=MAX_CONNECTIONS, max_queued=MAX_CONNECTIONS, deadline_ms=LONGEST_MS)
+ADMISSION = Admission(max_concurrent=MAX_CONNECTIONS, max_queued=MAX_CONNECTIONS, deadline_ms=LONGEST_MS, may_wait=0.75)
 """As many at once as Redis has connections for."""
 
 

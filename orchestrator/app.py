@@ -34,7 +34,9 @@ def create_app() -> FastAPI:
         return Readiness(ready=set(dependencies.values()) == {OK}, dependencies=dependencies)
 
     # Late is only who waited for this process itself, and the pipeline has an answer for when there is no time.
-    admission = Admission(settings.max_concurrent, settings.max_queued, settings.deadline_ms, answers_late=True)
+    admission = Admission(
+        settings.max_concurrent, settings.max_queued, settings.deadline_ms, may_wait=0.25, answers_late=True
+    )
     keys = ApiKeys.parse(settings.api_keys)
     limits = RateLimits.parse(settings.rate_limit) if settings.rate_limit else None
     gates = [Middleware(Gate, keys, limits)]

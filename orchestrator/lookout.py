@@ -65,7 +65,7 @@ class Lookout:
             await look()
         except (UpstreamError, ReleaseError) as error:
             if str(error) != self.dependencies[name]:
-                log.warning("dependency_missing", name=name, problem=str(error))
+                log.warning("dependency_missing", name=name, problem=str(error), cause=repr(error.__cause__))
             self.dependencies[name] = str(error)
             return False
         self.dependencies[name] = OK

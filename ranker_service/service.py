@@ -28,7 +28,7 @@ TIMEOUT_SECONDS = 2
 """Short, as BentoML keeps a timer per request for as long as this."""
 
 # One at a time, as nothing in there waits; the others' time runs while they do, and whoever's is over is not computed.
-admission = Admission(max_concurrent=1, max_queued=64, deadline_ms=TIMEOUT_SECONDS * 1000)
+admission = Admission(max_concurrent=1, max_queued=64, deadline_ms=TIMEOUT_SECONDS * 1000, may_wait=0.75)
 api = create_api("Tandem ranker", "Query embeddings and scores from the two-tower model.", admission)
 api.include_router(router)
 

@@ -20,8 +20,6 @@ HEADER = DEADLINE_HEADER.encode()
 MAX_DIGITS = 9
 ADMITTED_PATHS = "/v1/"
 """Health, metrics and documentation are always answered."""
-SHARE_SPENT_QUEUED = 0.25
-"""The part of its time that a request may wait for its turn; what it does then has to fit into the rest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +30,8 @@ class Admission:
     """Requests that wait for their turn."""
     deadline_ms: float
     """Of a request that does not bring one."""
+    may_wait: float
+    """The part of its time that a request may wait for its turn; what it does then has to fit into the rest."""
     answers_late: bool = False
     """Whether a request whose time is over when its turn comes gets an answer all the same."""
 
@@ -87,7 +87,7 @@ class AdmitRequests:
         self._queued += 1
         QUEUED.inc()
         try:
-            async with asyncio.timeout(deadline.left() * SHARE_SPENT_QUEUED):
+            async with asyncio.timeout(deadline.left() * self._admission.may_wait):
                 await self._turns.acquire()
         except TimeoutError:
             raise Overloaded("others were first for too long") from None

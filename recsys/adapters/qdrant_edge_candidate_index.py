@@ -114,7 +114,7 @@ class QdrantEdgeCandidateIndex:
         if release not in self._shards:
             path = self._directory / collection_name(release)
             if not path.is_dir():
-                raise ReleaseNotLoaded(f"there is no collection {path}; run `make index`")
+                raise ReleaseNotLoaded(f"Qdrant Edge has no collection {path.name}; run `make index`")
             self._shards[release] = _load(path)
             for old in list(self._shards)[:-OPEN_COLLECTIONS]:
                 self._shards.pop(old).close()
@@ -126,7 +126,7 @@ def _load(path: Path) -> EdgeShard:
     try:
         return EdgeShard.load(str(path))
     except Exception as error:  # the library has no narrower one
-        raise UpstreamUnavailable(f"Qdrant Edge cannot open {path}: {error}") from error
+        raise UpstreamUnavailable(f"Qdrant Edge cannot open {path.name}") from error
 
 
 def edge_collection_holds(directory: Path, release: int, weights: str) -> bool:

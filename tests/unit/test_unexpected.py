@@ -25,7 +25,7 @@ async def call_what_fails() -> None:
     async def fails() -> None:
         raise RuntimeError(SECRET)
 
-    api = create_api("test", "", Admission(1, 1, 1000))
+    api = create_api("test", "", Admission(1, 1, 1000, may_wait=0.25))
     api.include_router(router)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(api), base_url="http://test") as client:
         answer = await client.get("/v1/fails", headers={"X-Request-Id": "42"})
