@@ -1,5 +1,6 @@
 """One rig for all that is done to a stack that runs."""
 
+import gc
 from collections.abc import Iterator
 
 import pytest
@@ -17,4 +18,7 @@ def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
             rig.processes[name].wait_until_up()
         release(rig, folder / "data")
         rig.wait_until_well()
+        gc.collect()
+        gc.freeze()  # the load and the cables share this process with all that the jobs imported
         yield rig
+        gc.unfreeze()

@@ -153,10 +153,9 @@ def was_crowded_out(answered: Answered, lost: Collection[Stage], deadline_ms: fl
     of its time."""
     if answered.answer is None:
         return answered.shed
-    elapsed = 0.0
-    for name, spent in answered.answer.timings_ms.items():
-        if name == "total":
-            continue
+    stages = {name: spent for name, spent in answered.answer.timings_ms.items() if name != "total"}
+    elapsed = answered.answer.timings_ms["total"] - sum(stages.values())  # what it waited for its turn
+    for name, spent in stages.items():
         elapsed += spent
         if Stage(name) not in lost and elapsed >= FAILURE_POLICY[Stage(name)].finish_by * deadline_ms:
             return True
