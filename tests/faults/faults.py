@@ -128,6 +128,10 @@ STAGES = {
 """Whose work is lost with a part."""
 
 
+ROUNDING_MS = 3.0
+"""What passes between two stages, and is in the time of neither."""
+
+
 def is_right(answered: Answered, right: dict[Kind, Right]) -> bool:
     answer = answered.answer
     return answer is not None and right[answered.asked.kind].fits(answer.tier, answer.tier_reason)
@@ -157,6 +161,6 @@ def was_crowded_out(answered: Answered, lost: Collection[Stage], deadline_ms: fl
     elapsed = answered.answer.timings_ms["total"] - sum(stages.values())  # what it waited for its turn
     for name, spent in stages.items():
         elapsed += spent
-        if Stage(name) not in lost and elapsed >= FAILURE_POLICY[Stage(name)].finish_by * deadline_ms:
+        if Stage(name) not in lost and elapsed + ROUNDING_MS >= FAILURE_POLICY[Stage(name)].finish_by * deadline_ms:
             return True
     return False

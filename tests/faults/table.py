@@ -48,13 +48,20 @@ class Row:
 
 
 def show(rows: list[Row]) -> None:
-    text = "\n".join([_line(list(COLUMNS)), _line(list(COLUMNS.values())), *map(str, rows)])
+    text = "\n".join([_line(list(COLUMNS)), _line(list(COLUMNS.values())), *map(str, rows), "", _all_in_all(rows)])
     print(f"\n{text}")
     page = os.environ.get("FAULT_TABLE")
     if page:
         before, _, rest = Path(page).read_text().partition(BEGIN)
         _, _, after = rest.partition(END)
         Path(page).write_text(f"{before}{BEGIN}\n{text}\n{END}{after}")
+
+
+def _all_in_all(rows: list[Row]) -> str:
+    requests = sum(row.requests for row in rows)
+    valid = sum(row.valid * row.requests for row in rows) / requests
+    in_time = sum(row.in_time * row.requests for row in rows) / requests
+    return f"Of {requests:,} requests {valid:.3%} got a valid answer, and {in_time:.3%} within the deadline + 10 ms."
 
 
 def _line(cells: list[str]) -> str:
