@@ -7,6 +7,8 @@ import asyncio
 import time
 
 BEAT_SECONDS = 0.01
+SAME_TURN_SECONDS = 0.002
+"""After a late beat the loop takes so long to begin with all that came in meanwhile; what comes later did not wait."""
 BEHIND_SECONDS = 0.03
 """Two or three requests' work. A loop that is never less behind than this has more to do than it can."""
 LATE_BEATS = 8
@@ -38,4 +40,10 @@ class Pulse:
         self._late = max(0.0, now - self._last - BEAT_SECONDS)
         self._last = now
         self._late_beats = self._late_beats + 1 if self._late > BEHIND_SECONDS else 0
-        asyncio.get_running_loop().call_later(BEAT_SECONDS, self._beat)
+        loop = asyncio.get_running_loop()
+        if self._late:
+            loop.call_later(SAME_TURN_SECONDS, self._forget)
+        loop.call_later(BEAT_SECONDS, self._beat)
+
+    def _forget(self) -> None:
+        self._late = 0.0

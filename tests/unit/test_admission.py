@@ -13,7 +13,7 @@ from recsys.adapters import limit_body
 from recsys.adapters.admission import Admission
 from recsys.adapters.fastapi_service import create_api
 from recsys.adapters.limit_body import MAX_BODY_BYTES, LimitBody
-from recsys.adapters.pulse import BEHIND_SECONDS, LATE_BEATS
+from recsys.adapters.pulse import BEHIND_SECONDS, LATE_BEATS, SAME_TURN_SECONDS
 from recsys.deadline import DEADLINE_HEADER, current_deadline
 
 DEADLINE_MS = 10_000.0
@@ -230,3 +230,13 @@ async def test_one_pause_is_made_up_for_and_counts_as_spent():
     answer = await waiting
     assert answer.status_code == 200
     assert answer.json()["left"] < DEADLINE_MS / 1000 - BEHIND_SECONDS * LATE_BEATS
+
+
+async def test_who_comes_after_a_pause_has_not_waited_for_it():
+    held = Held(max_concurrent=10)
+    held.let_go.set()
+    await held.send("before")
+    time.sleep(1.0)  # noqa: ASYNC251 - this is what is to be noticed
+    await asyncio.sleep(SAME_TURN_SECONDS * 2)
+    answer = await held.send("after")
+    assert answer.json()["left"] > DEADLINE_MS / 1000 - 1.0
