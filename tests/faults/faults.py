@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from recsys.contracts.recommendation import Tier
+from recsys.errors import UpstreamOverloaded
 from recsys.stages import FAILURE_POLICY, Stage
 from tests.cable import PASSING, Behaviour, Cable
 from tests.engines import Process
@@ -153,10 +154,12 @@ def is_right_on_the_turn(answered: Answered, part: str) -> bool:
 
 
 def was_crowded_out(answered: Answered, lost: Collection[Stage], deadline_ms: float) -> bool:
-    """Whether the machine was busy with something else: it was refused for that, or a stage that is not lost ran out
-    of its time."""
+    """Whether the machine was busy with something else: it was refused for that, by us or by a hop, or a stage that is
+    not lost ran out of its time."""
     if answered.answer is None:
         return answered.shed
+    if answered.answer.tier_reason.endswith(f":{UpstreamOverloaded.code}"):
+        return True
     stages = {name: spent for name, spent in answered.answer.timings_ms.items() if name != "total"}
     elapsed = answered.answer.timings_ms["total"] - sum(stages.values())  # what it waited for its turn
     for name, spent in stages.items():
