@@ -19,13 +19,13 @@ from prometheus_client import Counter
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
+from recsys.adapters.api_paths import is_api_call
 from recsys.adapters.refusal import refusal
 from recsys.errors import CallerError, RateLimited, Unauthorized
 from recsys.observability import App, Receive, Scope, Send
 
 KEY_HEADER = "X-API-Key"
 MIN_KEY_LENGTH = 16
-GUARDED = "/v1/"
 ANYBODY = "anybody"
 """Whoever calls while no keys are asked for."""
 NOBODY = "nobody"
@@ -113,7 +113,7 @@ class Gate:
         self._limits = limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and _path(scope).startswith(GUARDED):
+        if is_api_call(scope):
             try:
                 self._admit(scope)
             except CallerError as error:
@@ -145,12 +145,6 @@ class Gate:
         if name is None:
             raise Unauthorized(f"the key in the header {KEY_HEADER} is not valid")
         return name
-
-
-def _path(scope: Scope) -> str:
-    """As the router sees it: without what a proxy put before it."""
-    path: str = scope["path"]
-    return path.removeprefix(scope.get("root_path", ""))
 
 
 def _digest(key: bytes) -> bytes:

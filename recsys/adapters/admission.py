@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from recsys.adapters.api_paths import is_api_call
 from recsys.adapters.pulse import Pulse
 from recsys.adapters.refusal import refusal
 from recsys.deadline import DEADLINE_HEADER, LONGEST_MS, Deadline
@@ -18,8 +19,6 @@ from recsys.observability import DEADLINE_MISSES, QUEUED, SHED, App, Receive, Sc
 
 HEADER = DEADLINE_HEADER.encode()
 MAX_DIGITS = 9
-ADMITTED_PATHS = "/v1/"
-"""Health, metrics and documentation are always answered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +44,7 @@ class AdmitRequests:
         self._pulse = Pulse()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or not scope["path"].startswith(ADMITTED_PATHS):
+        if not is_api_call(scope):
             await self._app(scope, receive, send)
             return
         self._pulse.start()

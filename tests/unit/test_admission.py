@@ -110,6 +110,16 @@ async def test_the_deadline_is_the_callers_or_else_the_services_own():
     assert 2.0 < odd <= DEADLINE_MS / 1000
 
 
+async def test_calls_behind_the_path_of_a_proxy_have_a_deadline_too():
+    held = Held()
+    held.let_go.set()
+    transport = httpx.ASGITransport(held.app, root_path="/shop")
+    async with httpx.AsyncClient(transport=transport, base_url="http://held") as client:
+        answer = await client.post("/shop/v1/work/proxied", content=b"12345")
+    assert answer.status_code == 200
+    assert answer.json()["left"] <= DEADLINE_MS / 1000
+
+
 async def test_a_place_is_free_again_after_a_failure():
     held = Held(max_queued=0)
     for _ in range(3):
