@@ -33,41 +33,45 @@ class Measured:
     milliseconds: list[float] = field(default_factory=list)
     stages: dict[str, list[float]] = field(default_factory=dict)
     tiers: Counter[str] = field(default_factory=Counter)
-    failed: int = 0
+    statuses: Counter[int] = field(default_factory=Counter)
 
     @property
     def per_second(self) -> float:
         return len(self.milliseconds) / self.seconds
 
+    @property
+    def failed(self) -> int:
+        return self.statuses.total() - self.statuses[200]
+
     def percentile(self, percent: float) -> float:
-        return float(np.percentile(self.milliseconds, percent))
+        return float(np.percentile(self.milliseconds, percent)) if self.milliseconds else float("nan")
 
 
-Ask = Callable[[aiohttp.ClientSession, int, Measured], Awaitable[None]]
+Ask = Callable[[aiohttp.ClientSession, int, Measured], Awaitable[int]]
+"""Sends the request of that number, notes what is particular about its answer, and returns the status."""
 
 
-async def ask_health(session: aiohttp.ClientSession, _: int, measured: Measured) -> None:
+async def ask_health(session: aiohttp.ClientSession, _: int, __: Measured) -> int:
     async with session.get("/healthz") as answer:
-        measured.failed += answer.status != 200
         await answer.read()
+    return answer.status
 
 
-async def ask_popular(session: aiohttp.ClientSession, _: int, measured: Measured) -> None:
+async def ask_popular(session: aiohttp.ClientSession, _: int, __: Measured) -> int:
     async with session.get("/v1/popular?top_k=10") as answer:
-        measured.failed += answer.status != 200
         await answer.read()
+    return answer.status
 
 
 def asks_recommendations(users: list[str]) -> Ask:
-    async def ask(session: aiohttp.ClientSession, number: int, measured: Measured) -> None:
+    async def ask(session: aiohttp.ClientSession, number: int, measured: Measured) -> int:
         async with session.post("/v1/recommendations", json={"user_id": users[number % len(users)]}) as answer:
             told = await answer.json()
-        if answer.status != 200:
-            measured.failed += 1
-            return
-        measured.tiers[told["tier"]] += 1
-        for stage, spent in told["timings_ms"].items():
-            measured.stages.setdefault(stage, []).append(spent)
+        if answer.status == 200:
+            measured.tiers[told["tier"]] += 1
+            for stage, spent in told["timings_ms"].items():
+                measured.stages.setdefault(stage, []).append(spent)
+        return answer.status
 
     return ask
 
@@ -79,7 +83,7 @@ async def measure(url: str, ask: Ask, clients: int, seconds: float) -> Measured:
 
     async def client(session: aiohttp.ClientSession) -> None:
         while (started := time.perf_counter()) < give_up:
-            await ask(session, next(numbers), measured)
+            measured.statuses[await ask(session, next(numbers), measured)] += 1
             measured.milliseconds.append((time.perf_counter() - started) * 1000)
 
     async with aiohttp.ClientSession(url, connector=aiohttp.TCPConnector(limit=clients)) as session:

@@ -4,9 +4,9 @@ TandemError
 ├── CallerError                  the caller can mend it; never retried
 │   ├── InvalidRequest           invalid_request      422
 │   ├── RequestTooLarge          request_too_large    413
+│   ├── RequestTooSlow           request_too_slow     408
 │   ├── Unauthorized             unauthorized         401
 │   ├── RateLimited              rate_limited         429  this caller had its share
-│   ├── RequestTooSlow           request_too_slow     408
 │   └── UnknownItem              unknown_item         404
 ├── Overloaded                   overloaded           429  there is more to do than can be done in time
 ├── ReleaseError                 about a trained model, its index and its feature schema

@@ -94,24 +94,25 @@ class _HttpUpstream:
     """Calls to one service, with every foreign error translated."""
 
     def __init__(self, name: str, session: aiohttp.ClientSession) -> None:
-        self._name = name
-        self._guard = Upstream(name)
+        self._upstream = Upstream(name)
         self._session = session
 
     async def call(self, method: str, path: str, answer: type[A], body: bytes | None = None) -> A:
-        async with self._guard.call():
+        async with self._upstream.call():
             try:
                 status, content = await self._send_twice(method, path, body)
             except TimeoutError as error:
-                raise UpstreamTimeout(f"{self._name} did not answer in time") from error
+                raise UpstreamTimeout(f"{self._upstream.name} did not answer in time") from error
             except aiohttp.ClientError as error:  # its text has addresses in it, which are nobody's business
-                raise UpstreamUnavailable(f"{self._name} cannot be reached") from error
+                raise UpstreamUnavailable(f"{self._upstream.name} cannot be reached") from error
             if status != OK:
                 raise self._refusal(status, content)
             try:
                 return answer.model_validate_json(content)
             except ValidationError as error:
-                raise UpstreamAnswerInvalid(f"{self._name}: {path} answered what is no {answer.__name__}") from error
+                raise UpstreamAnswerInvalid(
+                    f"{self._upstream.name}: {path} answered what is no {answer.__name__}"
+                ) from error
 
     async def _send_twice(self, method: str, path: str, body: bytes | None) -> tuple[int, bytes]:
         try:
@@ -130,13 +131,13 @@ class _HttpUpstream:
         try:
             told = ErrorAnswer.model_validate_json(content)
         except ValidationError:
-            return UpstreamUnavailable(f"{self._name}: status {status}")
+            return UpstreamUnavailable(f"{self._upstream.name}: status {status}")
         raised = error_for(told.error) or UpstreamUnavailable
         if raised is Overloaded:
             raised = UpstreamOverloaded  # over there, not here
         if status >= SERVER_ERROR and not issubclass(raised, UpstreamError | ReleaseError):
             raised = UpstreamUnavailable  # a mistake over there is no mistake here
-        return raised(f"{self._name}: {told.detail}")
+        return raised(f"{self._upstream.name}: {told.detail}")
 
 
 def _quote(path_segment: str) -> str:
