@@ -1,10 +1,16 @@
 """From recent items to a query embedding, and from there to candidates."""
 
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from pydantic import Field
 
 from recsys.contracts.base import MAX_HISTORY, Answer, ItemId, ReleaseNumber, Request
+
+UNINDEXED_SHARE = 0.1
+"""Of a collection with a graph, at most this part may be outside it ..."""
+UNINDEXED_ITEMS = 256
+"""... or this many items, which is all of a tiny collection."""
 
 
 class EncodeRequest(Request):
@@ -25,6 +31,19 @@ class QueryEmbedding(Answer):
     )
 
 
+class SearchSettings(Answer):
+    """How a release's collection is searched: measured by `make index`, stored as a tag of the registered version."""
+
+    hnsw_ef: int | None = Field(ge=1, description="Breadth of the graph search; null compares every vector.")
+    oversampling: float | None = Field(
+        default=None, ge=1, description="Quantised vectors fetched per result and rescored; null uses none."
+    )
+
+    @property
+    def exact(self) -> bool:
+        return self.hnsw_ef is None
+
+
 class ServingReleases(Answer):
     """Which releases a ranker has, and what they are to it."""
 
@@ -32,11 +51,14 @@ class ServingReleases(Answer):
     challenger: int | None = None
     loaded: list[int] = Field(description="Every version that it serves when it is asked for by number.")
     vocabulary_hash: str = Field(description="Of the champion; lists that were computed ahead are good for it only.")
+    search: dict[int, SearchSettings] = Field(
+        default={}, description="How each loaded release's collection is searched; missing where it was never verified."
+    )
     problems: list[str] = Field(default=[], description="What keeps other versions from being loaded.")
 
 
 class CatalogueItem(NamedTuple):
-    """An item as the index describes it."""
+    """An item as it is shown."""
 
     item_id: str
     title: str
@@ -45,8 +67,45 @@ class CatalogueItem(NamedTuple):
 
 
 class Candidate(NamedTuple):
-    item: CatalogueItem
+    """An item that the index found, described elsewhere."""
+
+    item_id: str
     similarity: float
-    """The dot product of query and candidate embedding."""
-    weights: str
+    """The dot product of query and candidate embedding; the cosine where items are compared with an item."""
+    weights_hash: str
     """Of the release whose embedding was found, as the collection itself says."""
+
+
+class IndexedItem(NamedTuple):
+    """An item as it is written into a collection."""
+
+    item: CatalogueItem
+    embedding: list[float]
+    """[embedding_dim], from the candidate tower; the last dimension is the item's bias part."""
+
+
+@dataclass(frozen=True, slots=True)
+class GraphSettings:
+    """How the graph of a collection is built."""
+
+    m: int
+    """Edges per node."""
+    ef_construct: int
+    """Breadth of the search for a new node's neighbours."""
+    quantized: bool = False
+    """Whether int8 copies of the vectors are kept beside the graph."""
+
+
+class CollectionStatus(NamedTuple):
+    """How far a collection's graph has been built."""
+
+    num_points: int
+    num_indexed: int
+    """Vectors in the graph; the others are compared one by one."""
+    indexing: bool
+    """Whether the engine is still at work on it."""
+
+    @property
+    def is_indexed(self) -> bool:
+        """Whether the graph covers the collection, but for a rest that costs next to nothing to scan."""
+        return self.num_points - self.num_indexed <= max(UNINDEXED_ITEMS, UNINDEXED_SHARE * self.num_points)
