@@ -9,6 +9,7 @@ import polars as pl
 import torch
 
 from recsys.model.files import ITEMS_FILE, METRICS_FILE, TRAINING_FILE, VOCABULARY_FILE
+from recsys.model.histories import save_histories
 from recsys.model.two_tower import TwoTower, TwoTowerConfig, save_model
 from recsys.model.vocabulary import Vocabulary
 from training.datasets.manifest import INTERACTIONS_FILE, Manifest
@@ -47,6 +48,8 @@ def write_model(settings: JobSettings, fingerprint: str, seed: int) -> Path:
     described = [
         {"item_id": item_id, "title": TITLES[item_id], **metadata_of(number)} for number, item_id in enumerate(ITEM_IDS)
     ]
+    histories = [np.array([ITEM_IDS.index(item) + 1 for item in items]) for items in USERS.values()]
+    save_histories(histories, directory)
     lines = "".join(json.dumps(each, ensure_ascii=False) + "\n" for each in described)
     (directory / ITEMS_FILE).write_text(lines, encoding="utf-8")
     record = {"dataset": "toy", "data_content_hash": "c0ffee", "exclude_seen": True}

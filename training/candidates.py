@@ -6,12 +6,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from recsys.contracts.base import NUM_CANDIDATES
+from recsys.model.exact_search import nearest_items, searchable_items
 from recsys.model.two_tower import TwoTower
 from training.ranking import History
 from training.sequences import pad
-
-NUM_CANDIDATES = 200
-"""The orchestrator's retrieval depth, unless it is told otherwise."""
 
 
 class Retrieved(NamedTuple):
@@ -26,6 +25,7 @@ class ExactRetrieval:
         self._model = model.eval()
         with torch.inference_mode():
             self.candidate_embeddings: NDArray[np.float32] = model.candidate_tower().cpu().numpy()
+        self._unsearchable = ~searchable_items(self.candidate_embeddings)
         self._exclude_seen = exclude_seen
         self._num_candidates = num_candidates
 
@@ -46,13 +46,9 @@ class ExactRetrieval:
         """-> the scores of all items [histories, num_items], -inf for the excluded, and what is retrieved by them."""
         queries = self.encode(histories)
         scores = queries @ self.candidate_embeddings.T
+        scores[:, self._unsearchable] = -np.inf
         if self._exclude_seen:
             for row, history in enumerate(histories):
                 scores[row, history - 1] = -np.inf
-        return scores, [Retrieved(query, self._best(row)) for query, row in zip(queries, scores, strict=True)]
-
-    def _best(self, scores: NDArray[np.float32]) -> NDArray[np.int64]:
-        depth = min(self._num_candidates, len(scores))
-        best = np.argpartition(-scores, depth - 1)[:depth]
-        best = best[np.argsort(-scores[best], kind="stable")]
-        return best[np.isfinite(scores[best])] + 1
+        found = (nearest_items(row, self._num_candidates) for row in scores)
+        return scores, [Retrieved(query, candidates) for query, candidates in zip(queries, found, strict=True)]

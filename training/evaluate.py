@@ -106,7 +106,8 @@ def _measure(settings: JobSettings, directory: Path, training: dict[str, Any]) -
     rankings: dict[str, Ranking] = {}
     ranks_of_newcomers: dict[str, Ranks] = {}
     skipped: dict[str, str] = {}
-    for name, scorer in _scorers(sequences, counts, directory, exclude_seen).items():
+    two_tower = TwoTowerScorer(load_model(directory))
+    for name, scorer in _scorers(sequences, counts, directory, two_tower, exclude_seen).items():
         if isinstance(scorer, str):
             skipped[name] = scorer
         else:
@@ -129,6 +130,7 @@ def _measure(settings: JobSettings, directory: Path, training: dict[str, Any]) -
         "exclude_seen": exclude_seen,
         "split": settings.split,
         "cuts": sequences.split.cuts,
+        "num_unsearchable_items": two_tower.num_unsearchable,
         "num_train_interactions": int(counts.sum()),
         "num_interactions": len(sequences.items),
         "cutoffs": CUTOFFS,
@@ -147,21 +149,24 @@ def _measure(settings: JobSettings, directory: Path, training: dict[str, Any]) -
 
 
 def _scorers(
-    sequences: Sequences, counts: NDArray[np.int64], directory: Path, exclude_seen: bool
+    sequences: Sequences,
+    counts: NDArray[np.int64],
+    directory: Path,
+    two_tower: TwoTowerScorer,
+    exclude_seen: bool,
 ) -> dict[str, Scorer | str]:
     """The models by name; instead of one that is left out, the reason."""
-    model = load_model(directory)
     scorers: dict[str, Scorer | str] = {
         "popularity": PopularityScorer(counts),
         "ease": EaseScorer(ease_weights(sequences))
         if sequences.num_items <= MAX_EASE_ITEMS
         else f"its matrix grows with the square of the catalogue, which has {sequences.num_items:,} items",
         "covisitation": CovisitationScorer(directed_cooccurrence(sequences)),
-        "two_tower": TwoTowerScorer(model),
+        "two_tower": two_tower,
         "two_stage": "the release has no second stage",
     }
     if (directory / SECOND_STAGE_FILE).exists():
-        scorers["two_stage"] = TwoStageScorer(model, directory, exclude_seen=exclude_seen)
+        scorers["two_stage"] = TwoStageScorer(two_tower.model, directory, exclude_seen=exclude_seen)
     return scorers
 
 

@@ -9,7 +9,7 @@ from training.cooccurrence import directed_cooccurrence, ppmi_vectors
 from training.sequences import Sequences
 
 RMS = 0.05
-"""Root mean square of the vectors' components: small, so that the first softmax is nearly that of popularity."""
+"""Root mean square of the vectors' components. Only their direction counts; their length says how soon it can change."""
 RIDGE = 10.0
 
 
@@ -23,8 +23,11 @@ def initialise_item_table(
     the rest, so an item without interactions starts, and stays, among those that are like it.
     """
     touched = counts > 0
-    vectors = ppmi_vectors(directed_cooccurrence(sequences), model.config.embedding_dim, seed)
+    vectors = ppmi_vectors(directed_cooccurrence(sequences), model.config.embedding_dim - 1, seed)
     vectors *= RMS / max(float(np.sqrt(np.mean(vectors[touched] ** 2))), 1e-12)
+    # An item that is never beside another has no direction to start from, and at the origin no way to find one.
+    alone = touched & ~vectors.any(axis=1)
+    vectors[alone] = np.random.default_rng(seed).normal(scale=RMS, size=(int(alone.sum()), vectors.shape[1]))
     features = content[touched].astype(np.float32)
     gram = features.T @ features + RIDGE * np.eye(features.shape[1], dtype=np.float32)
     projection = np.linalg.solve(gram, features.T @ vectors[touched])

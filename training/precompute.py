@@ -114,12 +114,9 @@ def best_items(release: Release, recent: list[str], seen: list[str]) -> list[str
     query = release.encode(recent)
     if query is None:
         return []
-    exclude = set(release.vocabulary.indices(seen)) if release.manifest.policy.exclude_seen else set()
-    similarities = release.candidate_embeddings @ query
-    similarities[[index - 1 for index in exclude]] = -np.inf
-    depth = min(RANKED, len(similarities) - len(exclude))
-    nearest = np.argsort(-similarities, kind="stable")[:depth]
-    item_ids = [release.vocabulary.item_ids[row] for row in nearest]
+    exclude = release.vocabulary.indices(seen) if release.manifest.policy.exclude_seen else []
+    nearest = release.nearest(query, RANKED, np.array(exclude, dtype=np.int64))
+    item_ids = [release.vocabulary.item_id(int(index)) for index in nearest]
     scores = release.rank(recent, item_ids)
     assert scores is not None  # something of the history is known
     return [item.item_id for item in best_first(item_ids, scores)[:LIST_LENGTH]]

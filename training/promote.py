@@ -11,7 +11,7 @@ import httpx
 from recsys.contracts.retrieval import ServingReleases
 from recsys.errors import JobError
 from recsys.model.registry import CHAMPION, NEXT, PREVIOUS, ModelRegistry
-from training.index import index_version, newest_version
+from training.indexing import index_version, newest_version
 from training.job import run_job
 from training.settings import JobSettings, RegistrySettings, ReleaseSettings
 
@@ -29,7 +29,7 @@ def promote(settings: JobSettings) -> str:
         return f"version {version} is the champion already"
     if champion is not None:
         _require_no_worse(registry, version, champion, wanted)
-    print(f"promote: {index_version(registry, version)}", flush=True)
+    print(f"promote: {index_version(registry, version, settings)}", flush=True)
     registry.point(NEXT, version)
     try:
         warmed = _wait_until_warm(wanted.ranker_url, version)

@@ -3,11 +3,10 @@
 The registry keeps every version, so a removed collection can be built again: `make promote VERSION=<n>`.
 """
 
-import shutil
+import asyncio
+from collections.abc import Iterable
 
-from qdrant_client import QdrantClient
-
-from recsys.adapters.qdrant_points import collection_name
+from recsys.adapters.open_index import open_index
 from recsys.model.registry import ModelRegistry
 from training.job import run_job
 from training.settings import IndexSettings, JobSettings, RegistrySettings, ReleaseSettings
@@ -15,33 +14,28 @@ from training.settings import IndexSettings, JobSettings, RegistrySettings, Rele
 
 def prune(_: JobSettings) -> str:
     """The job."""
-    registry, settings = ModelRegistry(RegistrySettings().mlflow_tracking_uri), IndexSettings()
+    registry = ModelRegistry(RegistrySettings().mlflow_tracking_uri)
     serving = set(registry.aliases().values())
     versions = [each.version for each in registry.versions()]
     kept = {*versions[: ReleaseSettings().keep], *serving}
-    old = [collection_name(version) for version in versions if version not in kept]
-    removed = _remove_folders(old, settings) if settings.qdrant_url is None else _remove_on_server(old, settings)
-    return (
-        f"removed {', '.join(removed) or 'nothing'}; kept {', '.join(collection_name(each) for each in sorted(kept))}"
-    )
+    removed = asyncio.run(_drop([version for version in versions if version not in kept], IndexSettings()))
+    return f"removed {_names(removed) or 'nothing'}; kept {_names(kept)}"
 
 
-def _remove_folders(names: list[str], settings: IndexSettings) -> list[str]:
-    found = [name for name in names if (settings.qdrant_edge_dir / name).is_dir()]
-    for name in found:
-        shutil.rmtree(settings.qdrant_edge_dir / name)
-    return found
-
-
-def _remove_on_server(names: list[str], settings: IndexSettings) -> list[str]:
-    client = QdrantClient(settings.qdrant_url, api_key=settings.qdrant_api_key, check_compatibility=False)
+async def _drop(versions: list[int], settings: IndexSettings) -> list[int]:
+    """Those of the versions that had a collection."""
+    index = open_index(settings.qdrant_url, settings.qdrant_api_key, settings.qdrant_edge_dir)
     try:
-        found = [name for name in names if client.collection_exists(name)]
-        for name in found:
-            client.delete_collection(name)
+        found = sorted(set(versions) & set(await index.collections()))
+        for version in found:
+            await index.drop(version)
     finally:
-        client.close()
+        await index.close()
     return found
+
+
+def _names(versions: Iterable[int]) -> str:
+    return ", ".join(f"items_v{version}" for version in sorted(versions))
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from recsys.model.exact_search import searchable_items
 from recsys.model.two_tower import TwoTower
 from training.metrics import Ranks, target_ranks
 from training.sequences import pad
@@ -40,6 +41,8 @@ class Ranking:
 class TwoTowerScorer:
     """The dot product of query embedding and candidate embeddings, exactly as the index computes it.
 
+    Items that the index does not hold are out of reach.
+
     With `encode_in` the query tower runs in that precision, as it does in training: quicker, and close enough to choose
     between rounds, but not what is served.
     """
@@ -47,17 +50,22 @@ class TwoTowerScorer:
     @torch.inference_mode()
     def __init__(self, model: TwoTower, encode_in: torch.dtype | None = None) -> None:
         self.num_items = model.config.num_items
-        self._model = model.eval()
+        self.model = model.eval()
         self._encode_in = encode_in
-        self._candidates = model.candidate_tower().T.contiguous()
+        candidates = model.candidate_tower()
+        self._candidates = candidates.T.contiguous()
+        self._unsearchable = ~searchable_items(candidates.cpu().numpy())
+        self.num_unsearchable = int(self._unsearchable.sum())
+        """Items that the index does not hold."""
 
     @torch.inference_mode()
     def scores(self, histories: list[History]) -> NDArray[np.float32]:
-        items, lengths = pad([history[-self._model.config.max_history :] for history in histories])
+        items, lengths = pad([history[-self.model.config.max_history :] for history in histories])
         device = self._candidates.device
         with torch.autocast(device.type, dtype=self._encode_in or torch.bfloat16, enabled=self._encode_in is not None):
-            queries = self._model.encode(torch.from_numpy(items).to(device), torch.from_numpy(lengths).to(device))
+            queries = self.model.encode(torch.from_numpy(items).to(device), torch.from_numpy(lengths).to(device))
         scores: NDArray[np.float32] = (queries @ self._candidates).float().cpu().numpy()
+        scores[:, self._unsearchable] = -np.inf
         return scores
 
 

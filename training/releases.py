@@ -1,9 +1,9 @@
 """List the releases: `python -m training.releases`."""
 
+import json
 import time
 
-from recsys.model.registry import SIZE_TAG, ModelRegistry, RegisteredVersion
-from training.index import RECALL_TAG
+from recsys.model.registry import SEARCH_TAG, SIZE_TAG, ModelRegistry, RegisteredVersion
 from training.job import run_job
 from training.settings import JobSettings, RegistrySettings
 
@@ -14,16 +14,17 @@ UNKNOWN = "-"
 def releases(_: JobSettings) -> str:
     registry = ModelRegistry(RegistrySettings().mlflow_tracking_uri)
     versions, aliases = registry.versions(), registry.aliases()
-    print(ROW.format("version", "aliases", "dataset", "NDCG@10", "HR@200", "recall@100", "age", "size"))
+    print(ROW.format("version", "aliases", "dataset", "NDCG@10", "HR@200", "recall", "age", "size"))
     for each in versions:
         print(_row(each, [alias for alias, version in aliases.items() if version == each.version]))
     return f"{len(versions)} versions"
 
 
 def _row(each: RegisteredVersion, aliases: list[str]) -> str:
-    tags = [each.tags.get(name, UNKNOWN) for name in ("dataset", "ndcg_at_10", "hr_at_200", RECALL_TAG)]
+    tags = [each.tags.get(name, UNKNOWN) for name in ("dataset", "ndcg_at_10", "hr_at_200")]
+    recall = str(json.loads(each.tags.get(SEARCH_TAG, "{}")).get("recall", UNKNOWN))
     size = f"{int(each.tags[SIZE_TAG]) / 1e6:.1f} MB" if SIZE_TAG in each.tags else UNKNOWN
-    return ROW.format(each.version, ", ".join(sorted(aliases)), *tags, _age(time.time() - each.created), size)
+    return ROW.format(each.version, ", ".join(sorted(aliases)), *tags, recall, _age(time.time() - each.created), size)
 
 
 def _age(seconds: float) -> str:

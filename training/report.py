@@ -70,6 +70,12 @@ def _protocol(metrics: dict[str, Any], training: dict[str, Any]) -> list[str]:
             f"{metrics['share_seen_before']:.1%} of the test items had been seen before and are out of reach for every "
             "model, as seen items are not recommended again; EXCLUDE_SEEN=false trains, tests and serves otherwise.",
         ]
+    if metrics["num_unsearchable_items"]:
+        lines += [
+            "",
+            f"{metrics['num_unsearchable_items']:,} items have neither an event in training nor content. The towers "
+            "cannot place them, so they are found by id and title only, and count as missed here.",
+        ]
     lines += [f"\nLeft out: {TITLES[name]}, as {reason}." for name, reason in metrics["skipped"].items()]
     return lines
 

@@ -22,6 +22,10 @@ ITEMS_ARRAY = "items.npy"
 OFFSETS_ARRAY = "offsets.npy"
 TIMES_ARRAY = "times.npy"
 
+SAMPLED_HISTORIES = 500
+MAX_SAMPLED_ITEMS = 1000
+"""Of one history."""
+
 
 @dataclass(frozen=True)
 class Sequences:
@@ -158,6 +162,22 @@ def _convert(processed_dir: Path, directory: Path, kind: SplitKind) -> None:
     np.save(directory / OFFSETS_ARRAY, offsets)
     np.save(directory / TIMES_ARRAY, times)
     Vocabulary(catalogue["item_id"][order].to_list()).save(directory / VOCABULARY_FILE)
+
+
+def sample_histories(sequences: Sequences, seed: int) -> list[NDArray[np.int64]]:
+    """Item indices of SAMPLED_HISTORIES users at most, oldest first: half as they stand, half as they began.
+
+    Serving meets histories of every length, and most of them are shorter than those that a log ends with.
+    """
+    random = np.random.default_rng(seed)
+    users = random.permutation(sequences.num_users)[:SAMPLED_HISTORIES]
+    sampled = []
+    for place, user in enumerate(users):
+        start, end = int(sequences.offsets[user]), int(sequences.offsets[user + 1])
+        length = end - start if place % 2 == 0 else int((end - start) ** random.random())
+        history = sequences.items[start : start + max(1, length)]
+        sampled.append(np.asarray(history[-MAX_SAMPLED_ITEMS:], dtype=np.int64))
+    return sampled
 
 
 def pad(histories: list[NDArray[np.int32]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

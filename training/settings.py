@@ -1,11 +1,13 @@
 """What the jobs can be told through the environment."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from recsys.contracts.base import MAX_HISTORY
+from recsys.contracts.base import MAX_CANDIDATES, MAX_HISTORY, NUM_CANDIDATES
+from training.recall_target import RecallTarget
 from training.splits import SplitKind
 
 
@@ -61,6 +63,21 @@ class IndexSettings(BaseSettings):
     """A Qdrant server; without it the collection is written into `qdrant_edge_dir`."""
     qdrant_api_key: str | None = None
     qdrant_edge_dir: Path = Path(".run/qdrant")
+    num_candidates: int = Field(
+        default=NUM_CANDIDATES, ge=10, le=MAX_CANDIDATES, validation_alias="ORCHESTRATOR_NUM_CANDIDATES"
+    )
+    """The retrieval depth that the index is tuned for: that of requests."""
+    index_recall: float | None = Field(default=None, gt=0, le=1)
+    """Mean recall that the index has to reach; by default 0.98, and 0.95 above 200,000 items."""
+
+    @property
+    def engine(self) -> str:
+        """Whose settings a version's tag holds; those of one engine say nothing about the other."""
+        return "edge" if self.qdrant_url is None else "server"
+
+    def recall_target(self, num_vectors: int) -> RecallTarget:
+        usual = RecallTarget.for_size(num_vectors)
+        return usual if self.index_recall is None else replace(usual, mean=self.index_recall)
 
 
 class ServedSettings(BaseSettings):

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from recsys.errors import DataError
 from recsys.model.files import ITEMS_FILE, TRAINING_FILE, VOCABULARY_FILE
+from recsys.model.histories import save_histories
 from recsys.model.two_tower import TwoTower, TwoTowerConfig, save_model
 from training.checkpoint import Progress, remove_checkpoint
 from training.content_features import content_features
@@ -29,13 +30,14 @@ from training.sequences import (
     Sequences,
     data_content_hash,
     load_sequences,
+    sample_histories,
 )
 from training.settings import JobSettings
 from training.splits import SplitKind
 from training.trainer import Trainer
 from training.whole import only_one_at, whole_directory, whole_file
 
-TRAINING_VERSION = 3
+TRAINING_VERSION = 4
 """Raise it when a change of the code makes other weights of the same data and recipe."""
 LATEST_FILE = "latest"
 SECOND_STAGE_SHARE = 0.2
@@ -90,6 +92,7 @@ def train(settings: JobSettings, recipe: Recipe | None = None) -> str:
             save_model(model, partial)
             sequences.vocabulary.save(partial / VOCABULARY_FILE)
             _write_items(settings.processed_dir / ITEM_METADATA_FILE, sequences, partial / ITEMS_FILE)
+            save_histories(sample_histories(sequences, settings.seed), partial)
             second_stage = train_second_stage(
                 partial,
                 sequences,

@@ -24,9 +24,11 @@ from training.metrics import hr_at_k, mrr_at_k, ndcg_at_k
 from training.negatives import NegativeSampler
 from training.ranking import TwoTowerScorer, rank_held_out
 from training.recipe import Recipe
-from training.sequences import Sequences, Spans, TrainBatches
+from training.sequences import Sequences, Spans, TrainBatches, pad
 
 BETAS = (0.9, 0.98)
+MEASURED_QUERIES = 500
+"""Validation histories whose queries' median length becomes the bias scale."""
 
 
 class Trainer:
@@ -114,6 +116,7 @@ class Trainer:
                 self._show(bar, loss)
         self.model.load_state_dict(self.best)
         self.model.eval()
+        self._fit_bias_scale()
         return progress
 
     def _finished(self) -> bool:
@@ -215,6 +218,14 @@ class Trainer:
             progress.cooldown_from = progress.step
             progress.cooldown_steps = max(1, int(self.recipe.cooldown_fraction * progress.step))
             self.model.load_state_dict(self.best)
+
+    def _fit_bias_scale(self) -> None:
+        """The scores stay as they are; the index finds them more easily."""
+        histories = [history[-self.recipe.max_history :] for history, _ in self.validation_examples[:MEASURED_QUERIES]]
+        items, lengths = pad(histories)
+        with torch.no_grad():
+            queries = self.model.encode(*(torch.from_numpy(array).to(self.device) for array in (items, lengths)))
+        self.model.set_bias_scale(queries)
 
     def _levelled_off(self) -> bool:
         """No better round for `patience_rounds`, nor within the last epoch."""

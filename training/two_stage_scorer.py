@@ -5,11 +5,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.contracts.base import NUM_CANDIDATES
 from recsys.model.ranking_features import RankingFeatures
 from recsys.model.ranking_tables import RankingTables
 from recsys.model.second_stage import SecondStage
 from recsys.model.two_tower import TwoTower
-from training.candidates import NUM_CANDIDATES, ExactRetrieval
+from training.candidates import ExactRetrieval
 from training.ranking import History
 
 

@@ -8,6 +8,8 @@ MAX_ID_LENGTH = 128
 MAX_HISTORY = 200
 """How many of a user's newest items are kept for the model; older ones only count as seen."""
 MAX_CANDIDATES = 1000
+NUM_CANDIDATES = 200
+"""How many items are retrieved for the ranker, unless a setting says otherwise."""
 MAX_TOP_K = 100
 MAX_EXCLUDED = 5000
 """As many items as the feature store remembers of a user, and some."""

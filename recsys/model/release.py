@@ -15,12 +15,15 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic_core import from_json
 
 from recsys.contracts.base import MAX_HISTORY
 from recsys.errors import ReleaseDamaged
+from recsys.model.exact_search import nearest_items, searchable_items
 from recsys.model.files import (
     CONFIG_FILE,
+    HISTORIES_FILE,
     ITEMS_FILE,
     RANKING_TABLES_FILE,
     SECOND_STAGE_FILE,
@@ -35,12 +38,15 @@ from recsys.model.two_tower import load_model
 from recsys.model.vocabulary import Vocabulary
 
 RELEASE_FILE = "release.json"
-RELEASE_FILES = (WEIGHTS_FILE, CONFIG_FILE, VOCABULARY_FILE, ITEMS_FILE)
+RELEASE_FILES = (WEIGHTS_FILE, CONFIG_FILE, VOCABULARY_FILE, ITEMS_FILE, HISTORIES_FILE)
 """What every release has."""
 SECOND_STAGE_FILES = (SECOND_STAGE_FILE, RANKING_TABLES_FILE)
 """What a release has besides, or not."""
-FEATURE_SCHEMA_VERSION = 1
-"""Raised when what the query tower takes from the feature store changes its meaning."""
+FEATURE_SCHEMA_VERSION = 2
+"""Raised when what the query tower takes from the feature store, or what the index holds, changes its meaning.
+
+2: item vectors of length 1, and a sample of histories to verify the index with.
+"""
 WEIGHTS_NAME_LENGTH = 16
 """Hexadecimal digits of the weights' sha256."""
 CACHED_QUERIES = 1024
@@ -99,10 +105,18 @@ class ReleaseManifest(BaseModel):
 
     @classmethod
     def read(cls, directory: Path) -> "ReleaseManifest":
+        """Raises `ReleaseDamaged` where there is none, or one that another version of Tandem wrote."""
         path = directory / RELEASE_FILE
         try:
-            return cls.model_validate_json(path.read_bytes())
-        except (OSError, ValidationError) as error:
+            content = from_json(path.read_bytes())
+            schema = content["feature_schema_version"] if isinstance(content, dict) else None
+            if isinstance(schema, int) and schema != FEATURE_SCHEMA_VERSION:
+                raise ReleaseDamaged(
+                    f"{path} has feature schema {schema} and this version of Tandem serves {FEATURE_SCHEMA_VERSION}; "
+                    "train and promote a new release with `make pipeline`"
+                )
+            return cls.model_validate(content)
+        except (OSError, ValueError, KeyError) as error:  # pydantic's errors are ValueErrors
             raise ReleaseDamaged(f"{path} does not describe a release: {error}") from error
 
 
@@ -123,10 +137,6 @@ def _name_of_weights(file_hash: str) -> str:
 def verify_release(directory: Path) -> ReleaseManifest:
     """The manifest of a release whose files are all what it says. Raises `ReleaseDamaged`, naming both sides."""
     manifest = ReleaseManifest.read(directory)
-    if manifest.feature_schema_version != FEATURE_SCHEMA_VERSION:
-        raise ReleaseDamaged(
-            f"{directory} has feature schema {manifest.feature_schema_version}, this code {FEATURE_SCHEMA_VERSION}"
-        )
     for name, expected in manifest.file_hashes.items():
         path = directory / name
         found = hash_file(path) if path.is_file() else None
@@ -141,12 +151,16 @@ class Release:
     def __init__(self, version: int, manifest: ReleaseManifest, directory: Path) -> None:
         self.version = version
         self.manifest = manifest
+        self.items_file = directory / ITEMS_FILE
+        """Line n describes the item with item_index n."""
         self.vocabulary = Vocabulary.load(directory / VOCABULARY_FILE)
         self._model = load_model(directory)
         with torch.inference_mode():
             tower: Embedding = self._model.candidate_tower().numpy()
         self.candidate_embeddings = tower
         """[num_items, embedding_dim]; row r is the item with item_index r + 1."""
+        self.searchable = searchable_items(tower)
+        """[num_items]: whether the index can find the item by its vector."""
         if len(self.vocabulary) != len(tower):
             raise ReleaseDamaged(
                 f"{directory}: {len(self.vocabulary)} items in the vocabulary, {len(tower)} embeddings"
@@ -161,10 +175,25 @@ class Release:
         gc.freeze()  # what was loaded lives long: later collections need not walk through it
         return release
 
+    @property
+    def num_searchable(self) -> int:
+        return int(self.searchable.sum())
+
     def encode(self, recent_items: Sequence[str]) -> Embedding | None:
         """Recent items, newest last -> [embedding_dim]; None where none of them is known."""
         steps = self._steps(recent_items)
         return self._encode_indices(steps) if steps else None
+
+    def encode_indices(self, history: Indices) -> Embedding:
+        """Item indices, oldest first -> [embedding_dim]."""
+        return self._encode_indices(self._latest_steps(history.tolist()))
+
+    def nearest(self, query_embedding: Embedding, num_candidates: int, exclude: Indices) -> Indices:
+        """The item indices that an index without losses finds, best first. `exclude` holds item indices."""
+        scores = self.candidate_embeddings @ query_embedding
+        scores[~self.searchable] = -np.inf
+        scores[exclude - 1] = -np.inf
+        return nearest_items(scores, num_candidates)
 
     def encode_nobody(self) -> Embedding:
         """[embedding_dim]: the query whose scores are the items' biases, which is their popularity."""
@@ -200,7 +229,10 @@ class Release:
 
     def _steps(self, recent_items: Sequence[str]) -> tuple[int, ...]:
         """The known ones of the recent items as the model takes them: no repeats in a row, the latest ones."""
-        steps = [index for index, _ in groupby(self.vocabulary.indices(recent_items))]
+        return self._latest_steps(self.vocabulary.indices(recent_items))
+
+    def _latest_steps(self, indices: Sequence[int]) -> tuple[int, ...]:
+        steps = [index for index, _ in groupby(indices)]
         return tuple(steps[-self.manifest.policy.max_history :])
 
     def _load_second_stage(self, directory: Path) -> SecondStage:

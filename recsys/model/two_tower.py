@@ -1,7 +1,9 @@
 """The two towers: a causal transformer over the recent items, and a table of candidates that shares its item vectors.
 
-One dot product ranks. The last dimension of every query embedding is the constant 1 and the last dimension of every
-candidate embedding is the item's bias, so an index with the plain dot product ranks exactly as the model does.
+One dot product ranks: score = query . item vector + item bias. Item vectors have length 1, because a graph index (HNSW)
+loses its way among vectors of very different lengths. The bias is the last dimension of the candidate embedding, divided
+by `bias_scale`, the usual length of a query, so that it is a small correction there too; the last dimension of the query
+embedding is `bias_scale`, so the score is the same. An index with the plain dot product ranks exactly as the model does.
 """
 
 import math
@@ -17,6 +19,13 @@ from torch import Tensor, nn
 from recsys.errors import ReleaseDamaged
 from recsys.model.files import CONFIG_FILE, WEIGHTS_FILE
 from recsys.model.vocabulary import PADDING_INDEX
+
+SMALLEST_LENGTH = 1e-6
+"""Of an item vector before it is brought to length 1; anything shorter counts as no vector."""
+INPUT_SCALE = 0.57
+"""Root mean square of the components that an item enters the query tower with."""
+ROWS_PER_CHUNK = 65_536
+"""Content features are cast to floats this many items at a time, which bounds the memory that a large catalogue takes."""
 
 
 class TwoTowerConfig(BaseModel):
@@ -126,20 +135,23 @@ class TwoTower(nn.Module):
     """
 
     content: Tensor
+    bias_scale: Tensor
+    """[]: the usual length of a query. It moves the bias between the two embeddings and changes no score."""
 
     def __init__(self, config: TwoTowerConfig) -> None:
         super().__init__()
         self.config = config
         dim, rows = config.embedding_dim, config.num_items + 1
-        self.item_embedding = nn.Embedding(rows, dim)
+        self.item_embedding = nn.Embedding(rows, dim - 1)
         self.item_bias = nn.Embedding(rows, 1)
-        self.content_projection = nn.Parameter(torch.empty(config.num_content_features, dim))
+        self.content_projection = nn.Parameter(torch.empty(config.num_content_features, dim - 1))
         self.position_embedding = nn.Embedding(config.max_history, dim)
         self.dropout = Dropout(config.dropout)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_layers))
         self.final_norm = nn.LayerNorm(dim)
         # Bytes, not floats: a quarter of the file and of the memory, and the values are 0 or 1.
         self.register_buffer("content", torch.zeros(rows, config.num_content_features, dtype=torch.uint8))
+        self.register_buffer("bias_scale", torch.tensor(math.sqrt(dim)))  # the length of what a LayerNorm puts out
         self._initialise()
 
     def _initialise(self) -> None:
@@ -154,20 +166,29 @@ class TwoTower(nn.Module):
         nn.init.normal_(self.position_embedding.weight, std=0.02)
 
     def item_vectors(self, item_indices: Tensor) -> Tensor:
-        """[...] -> [..., embedding_dim]: the id's embedding plus the projection of its content."""
+        """[...] -> [..., embedding_dim - 1]: the id's embedding plus the projection of its content, at length 1.
+
+        All zeros for an item that has neither: one that training never saw and whose content says nothing.
+        """
         vectors = self.item_embedding(item_indices)
         if self.config.num_content_features:
             content = self.content[item_indices].to(vectors.dtype)
             vectors = vectors + (content @ self.content_projection).to(vectors.dtype)
-        return cast(Tensor, vectors)
+        return nn.functional.normalize(vectors, dim=-1, eps=SMALLEST_LENGTH)
 
     def candidate_embeddings(self, item_indices: Tensor) -> Tensor:
-        """[...] -> [..., embedding_dim]: the item's vector with its bias in the last dimension."""
-        return torch.cat([self.item_vectors(item_indices)[..., :-1], self.item_bias(item_indices)], dim=-1)
+        """[...] -> [..., embedding_dim]: the item's vector, then its bias divided by `bias_scale`."""
+        return torch.cat([self.item_vectors(item_indices), self.item_bias(item_indices) / self.bias_scale], dim=-1)
 
     def candidate_tower(self) -> Tensor:
         """-> [num_items, embedding_dim]; row r belongs to item_index r + 1, so padding is never a candidate."""
-        return self.candidate_embeddings(torch.arange(1, self.config.num_items + 1, device=self.content.device))
+        rows = torch.arange(1, self.config.num_items + 1, device=self.content.device)
+        return torch.cat([self.candidate_embeddings(chunk) for chunk in rows.split(ROWS_PER_CHUNK)])
+
+    @torch.no_grad()
+    def set_bias_scale(self, query_embeddings: Tensor) -> None:
+        """Fit `bias_scale` to query_embeddings [queries, embedding_dim]: the median of their lengths without the bias."""
+        self.bias_scale.copy_(query_embeddings[:, :-1].norm(dim=-1).median())
 
     def query_tower(self, item_indices: Tensor, lengths: Tensor) -> Tensor:
         """[batch, length <= max_history] right-padded, lengths [batch] -> [batch, length, embedding_dim].
@@ -187,7 +208,7 @@ class TwoTower(nn.Module):
         is the item's bias alone, which ranks by popularity.
         """
         empty = torch.zeros(len(lengths), self.config.embedding_dim, device=self.content.device)
-        empty[:, -1] = 1.0
+        empty[:, -1] = self.bias_scale
         if item_indices.shape[1] == 0:
             return empty
         item_indices, lengths = _latest(item_indices, lengths, self.config.max_history)
@@ -203,16 +224,16 @@ class TwoTower(nn.Module):
         return self.query_tower(item_indices, lengths)
 
     def _embed(self, item_indices: Tensor, lengths: Tensor) -> Tensor:
-        length = item_indices.shape[1]
+        length, dim = item_indices.shape[1], self.config.embedding_dim
         positions = torch.arange(length, device=item_indices.device)
         real = item_indices.masked_fill(positions >= lengths.unsqueeze(1), PADDING_INDEX)
-        # The table is small for the dot product's sake; sqrt(dim) lifts it over the positions (Vaswani et al. 2017).
-        vectors = self.item_vectors(real) * math.sqrt(self.config.embedding_dim)
+        # sqrt(dim) lifts the items over the positions (Vaswani et al. 2017, section 3.4); the last dimension stays free.
+        vectors = nn.functional.pad(self.item_vectors(real), (0, 1)) * (INPUT_SCALE * math.sqrt(dim))
         return cast(Tensor, self.dropout(vectors + self.position_embedding(positions)))
 
     def _query_embeddings(self, hidden: Tensor) -> Tensor:
         hidden = self.final_norm(hidden)
-        return torch.cat([hidden[..., :-1], torch.ones_like(hidden[..., :1])], dim=-1)
+        return torch.cat([hidden[..., :-1], self.bias_scale.to(hidden.dtype).expand_as(hidden[..., :1])], dim=-1)
 
 
 def save_model(model: TwoTower, directory: Path) -> None:

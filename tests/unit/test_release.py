@@ -4,9 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from recsys.errors import ReleaseDamaged
 from recsys.model.release import Release, ReleaseManifest
+from recsys.model.two_tower import load_model
 from tests import toy
 from training.register import describe_release
 
@@ -33,6 +35,40 @@ def test_the_policy_bounds_the_history(directory: Path) -> None:
     policy = manifest.policy.model_copy(update={"max_history": 2})
     release = Release(1, manifest.model_copy(update={"policy": policy}), directory)
     np.testing.assert_array_equal(release.encode([C, A, B]), release.encode([A, B]))
+
+
+def test_scores_are_the_same_from_model_release_and_index_vectors(directory: Path) -> None:
+    release, model = Release.load(1, directory), load_model(directory)
+    items = torch.tensor([[1, 2, 3]])
+    with torch.inference_mode():
+        query = model.encode(items, torch.tensor([3]))[0]
+        vectors = model.item_vectors(torch.arange(1, len(toy.ITEM_IDS) + 1))
+        explicit = vectors @ query[:-1] + model.item_bias.weight[1:, 0]
+    embedding = release.encode([A, B, C])
+    assert embedding is not None
+    np.testing.assert_allclose(release.score(embedding, toy.ITEM_IDS), explicit.numpy(), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(release.candidate_embeddings @ embedding, explicit.numpy(), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(
+        release.score(release.encode_nobody(), toy.ITEM_IDS), model.item_bias.weight[1:, 0].detach(), atol=1e-6
+    )
+
+
+def test_the_nearest_are_searchable_and_not_excluded(directory: Path) -> None:
+    release = Release.load(1, directory)
+    release.searchable[4] = False
+    query = release.encode_indices(np.array([1, 2, 3]))
+    nearest = release.nearest(query, 200, exclude=np.array([1, 2, 3]))
+    assert sorted(nearest) == [index for index in range(1, len(toy.ITEM_IDS) + 1) if index not in (1, 2, 3, 5)]
+    scores = (release.candidate_embeddings @ query)[nearest - 1]
+    assert (np.diff(scores) <= 0).all()
+    assert release.nearest(query, 4, exclude=np.array([1, 2, 3])).tolist() == nearest[:4].tolist()
+
+
+def test_a_release_of_an_older_tandem_says_what_to_do(directory: Path) -> None:
+    file = directory / "release.json"
+    file.write_text(file.read_text().replace('"feature_schema_version": 2', '"feature_schema_version": 1'))
+    with pytest.raises(ReleaseDamaged, match=r"feature schema 1 .* serves 2; train .* `make pipeline`"):
+        Release.load(1, directory)
 
 
 def test_the_policy_is_part_of_the_manifest(directory: Path) -> None:

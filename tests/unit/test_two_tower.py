@@ -4,6 +4,8 @@ import pytest
 import torch
 
 from recsys.errors import ReleaseDamaged
+from recsys.model import two_tower
+from recsys.model.exact_search import searchable_items
 from recsys.model.files import CONFIG_FILE, WEIGHTS_FILE
 from recsys.model.two_tower import Dropout, TwoTower, TwoTowerConfig, load_model, save_model
 
@@ -94,10 +96,41 @@ def test_one_dot_product_is_the_explicit_score(model: TwoTower) -> None:
     items = torch.arange(1, NUM_ITEMS + 1)
     content = model.content[items].float() @ model.content_projection
     vectors = model.item_embedding.weight[items] + content
-    explicit = query[:, :-1] @ vectors[:, :-1].T + model.item_bias.weight[items, 0]
+    vectors = vectors / vectors.norm(dim=1, keepdim=True)
+    explicit = query[:, :-1] @ vectors.T + model.item_bias.weight[items, 0]
     torch.testing.assert_close(query @ candidates.T, explicit)
-    assert torch.equal(query[:, -1], torch.ones(2))
-    assert torch.equal(candidates[:, -1], model.item_bias.weight[1:, 0])
+    assert torch.equal(query[:, -1], model.bias_scale.expand(2))
+    torch.testing.assert_close(candidates[:, -1] * model.bias_scale, model.item_bias.weight[1:, 0])
+
+
+def test_item_vectors_have_length_1_whatever_the_table_holds(model: TwoTower) -> None:
+    with torch.no_grad():
+        model.item_embedding.weight[1:] *= torch.logspace(-3, 2, NUM_ITEMS).unsqueeze(1)
+    torch.testing.assert_close(model.candidate_tower()[:, :-1].norm(dim=1), torch.ones(NUM_ITEMS))
+
+
+def test_an_item_without_embedding_and_content_is_nowhere(model: TwoTower) -> None:
+    with torch.no_grad():
+        model.item_embedding.weight[[3, 4]] = 0
+        model.content[3] = 0
+        model.content[4] = 1
+    candidates = model.candidate_tower()
+    assert searchable_items(candidates.detach().numpy()).tolist() == [index != 3 for index in range(1, NUM_ITEMS + 1)]
+    assert torch.equal(candidates[2, :-1], torch.zeros(15))
+
+
+def test_the_bias_scale_changes_no_score(model: TwoTower) -> None:
+    batch = batch_of([1, 2, 3], [4, 5], [])
+    before = model.encode(*batch) @ model.candidate_tower().T
+    model.set_bias_scale(torch.tensor([[3.0, 4.0, 9.0], [6.0, 8.0, 9.0], [1.0, 0.0, 9.0]]))
+    assert model.bias_scale == 5.0
+    torch.testing.assert_close(model.encode(*batch) @ model.candidate_tower().T, before)
+
+
+def test_the_candidate_tower_is_the_same_in_chunks(model: TwoTower, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = model.candidate_tower()
+    monkeypatch.setattr(two_tower, "ROWS_PER_CHUNK", 7)
+    assert torch.equal(model.candidate_tower(), whole)
 
 
 def test_padding_is_never_a_candidate(model: TwoTower) -> None:

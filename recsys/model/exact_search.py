@@ -1,0 +1,25 @@
+"""The nearest items without an index: what retrieval is measured against, and what jobs use in its place."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.model.neighbours import Indices
+
+Scores = NDArray[np.float32]
+
+
+def searchable_items(candidate_embeddings: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """candidate_embeddings [num_items, embedding_dim] -> [num_items]: whether an item has a vector beside its bias.
+
+    Items without one (no event in training, no content) cannot be near anything, so no index holds them.
+    """
+    found: NDArray[np.bool_] = candidate_embeddings[:, :-1].any(axis=1)
+    return found
+
+
+def nearest_items(scores: Scores, num_candidates: int) -> Indices:
+    """scores [num_items], -inf for what must not be found -> at most num_candidates item indices, best first."""
+    depth = min(num_candidates, len(scores))
+    best = np.argpartition(-scores, depth - 1)[:depth]
+    best = best[np.argsort(-scores[best], kind="stable")]
+    return best[np.isfinite(scores[best])] + 1
