@@ -92,14 +92,14 @@ async def popular(opened: Opened, top_k: TopK = 10) -> RecommendationList:
 @router.get("/items/{item_id:any}/similar", tags=["items"], summary="Items like this one")
 async def similar(item_id: ItemIdInPath, opened: Opened, release: Release, top_k: TopK = 10) -> RecommendationList:
     candidates = await opened.index.similar(release, item_id, top_k)
-    items = [ScoredItem(candidate.item.item_id, candidate.similarity) for candidate in candidates]
-    described = {candidate.item.item_id: candidate.item for candidate in candidates}
+    items = [ScoredItem(candidate.item_id, candidate.similarity) for candidate in candidates]
+    described = await opened.catalogue.items(release, [candidate.item_id for candidate in candidates])
     return RecommendationList(recommendations=describe(items, described), release=release)
 
 
 @router.get("/items/{item_id:any}", tags=["items"], summary="One item")
 async def item(item_id: ItemIdInPath, opened: Opened, release: Release) -> ItemAnswer:
-    found = await opened.index.items(release, [item_id])
+    found = await opened.catalogue.items(release, [item_id])
     if item_id not in found:
         raise UnknownItem(f"release {release} has no item {item_id!r}")
     return _shown(found[item_id])
@@ -112,8 +112,9 @@ async def find_items(
     release: Release,
     limit: TopK = 20,
 ) -> ItemsAnswer:
-    found = await opened.index.find_by_title(release, query, limit)
-    return ItemsAnswer(items=[_shown(each) for each in found])
+    item_ids = await opened.index.find_by_title(release, query, limit)
+    described = await opened.catalogue.items(release, item_ids)
+    return ItemsAnswer(items=[_shown(each) for each in described.values()])
 
 
 @router.post("/events", tags=["events"], summary="What users just did; the next recommendation knows it")

@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from functools import partial
 
 import structlog
 
+from recsys.adapters.qdrant_points import collection_name
+from recsys.adapters.release_catalogue import ReleaseCatalogue
 from recsys.contracts.retrieval import ServingReleases
-from recsys.errors import ReleaseError, UpstreamError
-from recsys.ports import QueryEncoder
+from recsys.errors import ReleaseError, ReleaseNotLoaded, UpstreamError
+from recsys.ports import ReleaseSource, VectorIndex
 
 OK = "ok"
 
@@ -19,13 +20,14 @@ class Lookout:
     """Repeats its look-ups for as long as it runs; what was found last stays valid while an upstream is away."""
 
     def __init__(
-        self, encoder: QueryEncoder, open_collection: Callable[[int], Awaitable[None]], refresh_seconds: float
+        self, source: ReleaseSource, index: VectorIndex, catalogue: ReleaseCatalogue, refresh_seconds: float
     ) -> None:
-        self._encoder = encoder
-        self._open_collection = open_collection
+        self._source = source
+        self._index = index
+        self._catalogue = catalogue
         self._refresh_seconds = refresh_seconds
         self.releases: ServingReleases | None = None
-        """What is whole: loaded by the ranker, with its collection open."""
+        """What is whole: loaded by the ranker, described here, with its collection open."""
         self.dependencies = dict.fromkeys(("ranker", "index", "feature_service"), "not asked yet")
         """`ok`, or what is wrong, by name."""
 
@@ -47,26 +49,44 @@ class Lookout:
             await asyncio.sleep(self._refresh_seconds)
 
     async def _find_releases(self) -> None:
-        """Take over what the ranker has, a role at a time: a release whose collection cannot be opened leaves the one
-        before in its role."""
-        found = await self._encoder.releases()
-        if found == self.releases and self.dependencies["index"] == OK:
-            return
-        if found.challenger is not None and not await self._look(
-            "index", partial(self._open_collection, found.challenger)
-        ):
+        """Take over what the ranker has, a role at a time: a release that cannot be opened leaves the one before in
+        its role."""
+        found = await self._source.releases()
+        problems: dict[str, Exception | None] = {}
+        if found.challenger is not None and not await self._open(found, found.challenger, problems):
             found = found.model_copy(update={"challenger": None})
-        if await self._look("index", partial(self._open_collection, found.champion)) and found != self.releases:
+        if await self._open(found, found.champion, problems) and found != self.releases:
             self.releases = found
             log.info("releases_found", champion=found.champion, challenger=found.challenger)
+        self._set("index", "; ".join(problems) or OK, next(iter(problems.values()), None))
 
-    async def _look(self, name: str, look: Callable[[], Awaitable[None]]) -> bool:
+    async def _open(self, found: ServingReleases, version: int, problems: dict[str, Exception | None]) -> bool:
+        """Get a release ready to serve, or see that it still is. Adds what is wrong to `problems`."""
+        try:
+            settings = found.search.get(version)
+            if settings is None:
+                raise ReleaseNotLoaded(f"release {version} was never verified; run `make index`")
+            item_ids = await self._catalogue.load(version, found.weights.get(version, ""))
+            await self._index.open(version, item_ids, settings)
+            status = await self._index.status(version)
+        except (UpstreamError, ReleaseError) as error:
+            problems[str(error)] = error
+            return False
+        if not settings.exact and not status.is_indexed:  # right, but slow
+            counts = f"{status.num_indexed:,} of {status.num_points:,} vectors"
+            problems[f"collection {collection_name(version)} is not indexed: {counts}"] = None
+        return True
+
+    async def _look(self, name: str, look: Callable[[], Awaitable[None]]) -> None:
         try:
             await look()
         except (UpstreamError, ReleaseError) as error:
-            if str(error) != self.dependencies[name]:
-                log.warning("dependency_missing", name=name, problem=str(error), cause=repr(error.__cause__))
-            self.dependencies[name] = str(error)
-            return False
-        self.dependencies[name] = OK
-        return True
+            self._set(name, str(error), error)
+        else:
+            self._set(name, OK)
+
+    def _set(self, name: str, state: str, error: Exception | None = None) -> None:
+        if state not in (OK, self.dependencies[name]):
+            cause = repr(error.__cause__) if error else None
+            log.warning("dependency_missing", name=name, problem=state, cause=cause)
+        self.dependencies[name] = state

@@ -1,7 +1,7 @@
 """The ranker's composition root, and the watch that keeps it on the releases that the registry's aliases name."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TypeVar
@@ -12,6 +12,7 @@ from prometheus_client import Counter, Gauge
 
 from ranker_service.settings import RankerSettings
 from recsys.adapters.torch_ranker import TorchRanker
+from recsys.contracts.retrieval import SearchSettings
 from recsys.errors import ReleaseError, UpstreamError
 from recsys.garbage import collect_seldom
 from recsys.model.local_releases import LocalReleases
@@ -45,6 +46,7 @@ class ReleaseWatch:
         # One thread, so that loading cannot take more than one core from the requests.
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="releases")
         self._known: dict[str, int] = {}
+        self._search: dict[int, SearchSettings] | None = None
 
     @property
     def problems(self) -> list[str]:
@@ -80,8 +82,34 @@ class ReleaseWatch:
             except SURVIVED as error:
                 FAILURES.inc()
                 problems[f"release {version}: {self._told(error)}"] = error
+        await self._refresh_search(named.values(), problems)
         await self._appoint(named)
         return problems
+
+    async def _refresh_search(self, versions: Collection[int], problems: dict[str, Exception]) -> None:
+        """Learn how collections are searched: each may have been built again with other settings."""
+        search = dict(self._search if self._search is not None else await self._in_thread(self._releases.last_search))
+        for version in dict.fromkeys(versions):
+            try:
+                settings = await self._in_thread(self._releases.search_settings, version)
+            except UpstreamError as error:
+                problems[self._told(error)] = error
+                break  # what was known holds while nobody can be asked
+            except ReleaseError as error:
+                problems[f"release {version}: {self._told(error)}"] = error
+                continue
+            if settings is None:
+                search.pop(version, None)
+            else:
+                search[version] = settings
+        if search != self._search:
+            self._search = search
+            self._ranker.search = search
+            log.info("search_settings_found", **{str(version): each.model_dump() for version, each in search.items()})
+            try:
+                await self._in_thread(self._releases.remember_search, search)
+            except OSError as error:
+                log.warning("search_settings_not_remembered", problem=str(error))
 
     async def _appoint(self, named: dict[str, int]) -> None:
         """Give the loaded releases their roles; a role whose release could not be loaded stays with the old one."""

@@ -1,13 +1,18 @@
 """The ranker's HTTP surface: parse, call the ranker, answer."""
 
+import re
 from typing import Annotated
 
 from fastapi import Depends, Request
+from fastapi.responses import FileResponse
 
 from recsys.adapters.fastapi_service import create_router
 from recsys.adapters.torch_ranker import TorchRanker
+from recsys.contracts.base import ReleaseNumber
 from recsys.contracts.ranking import RankedScores, RankRequest
 from recsys.contracts.retrieval import EncodeRequest, QueryEmbedding, ServingReleases
+
+DOWNLOAD = re.compile(r"/v1/releases/\d+/items")
 
 router = create_router(prefix="/v1", tags=["ranking"])
 
@@ -33,3 +38,13 @@ async def rank(request: RankRequest, ranker: Ranker) -> RankedScores:
 @router.get("/releases", summary="Which releases serve, and as what")
 async def releases(ranker: Ranker) -> ServingReleases:
     return await ranker.releases()
+
+
+@router.get("/releases/{release_version}/items", summary="A release's items, a JSON object per line")
+async def items(release_version: ReleaseNumber, ranker: Ranker) -> FileResponse:
+    return FileResponse(ranker.items_file(release_version), media_type="application/x-ndjson")
+
+
+def is_download(path: str) -> bool:
+    """Whether a path is a file's, which takes longer than a request may and next to nothing of the processor."""
+    return DOWNLOAD.fullmatch(path) is not None

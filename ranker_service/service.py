@@ -16,7 +16,7 @@ import bentoml
 from starlette.exceptions import HTTPException
 
 from ranker_service.bootstrap import ReleaseWatch, tune_process
-from ranker_service.endpoints import router
+from ranker_service.endpoints import is_download, router
 from ranker_service.settings import RankerSettings
 from recsys.adapters.admission import Admission
 from recsys.adapters.fastapi_service import create_api
@@ -28,7 +28,9 @@ TIMEOUT_SECONDS = 2
 """Short, as BentoML keeps a timer per request for as long as this."""
 
 # One at a time, as nothing in there waits; the others' time runs while they do, and whoever's is over is not computed.
-admission = Admission(max_concurrent=1, max_queued=64, deadline_ms=TIMEOUT_SECONDS * 1000, may_wait=0.75)
+admission = Admission(
+    max_concurrent=1, max_queued=64, deadline_ms=TIMEOUT_SECONDS * 1000, may_wait=0.75, exempt=is_download
+)
 api = create_api("Tandem ranker", "Query embeddings and scores from the two-tower model.", admission)
 api.include_router(router)
 

@@ -19,9 +19,9 @@ from recsys.contracts.recommendation import (
 )
 from recsys.contracts.retrieval import Candidate, CatalogueItem, QueryEmbedding, ServingReleases
 from recsys.deadline import Deadline
-from recsys.errors import ReleaseMismatch
+from recsys.errors import ReleaseMismatch, ReleaseNotLoaded
 from recsys.experiment import CHAMPION
-from recsys.ports import CandidateIndex, Catalogue, FeatureStore, QueryEncoder, Ranker
+from recsys.ports import Catalogue, FeatureStore, QueryEncoder, Ranker, VectorIndex
 from recsys.quality import QualityFactor
 from recsys.rules import ScoredItem, best_first, by_popularity, describe, pick
 from recsys.stages import Stage, Trip
@@ -33,7 +33,6 @@ class Shortlist:
 
     ranked: list[ScoredItem]
     release: int | None
-    described: dict[str, CatalogueItem]
     exclude: Collection[str] = ()
     """What must not be picked from it."""
     provenance: Provenance = field(default_factory=Provenance)
@@ -44,7 +43,7 @@ class RecommendationPipeline:
         self,
         features: FeatureStore,
         encoder: QueryEncoder,
-        index: CandidateIndex,
+        index: VectorIndex,
         ranker: Ranker,
         catalogue: Catalogue,
         *,
@@ -96,7 +95,7 @@ class RecommendationPipeline:
             if len(picked) < request.top_k and trip.tier in (Tier.PERSONALIZED, Tier.RETRIEVED):
                 picked = await self._backfill(trip, picked, shortlist.exclude, request.top_k)
 
-        described = await self._describe(trip, picked, shortlist)
+        described = await self._describe(trip, picked, shortlist.release)
         trip.timings_ms["total"] = round(trip.deadline.elapsed() * 1000, 3)
         return RecommendationAnswer(
             recommendation_id=f"{uuid.uuid4().hex}.{variant}",
@@ -116,7 +115,7 @@ class RecommendationPipeline:
         trip = Trip(deadline)
         shortlist = await self._popular(trip, exclude=())
         picked = pick(shortlist.ranked, (), top_k)
-        described = await self._describe(trip, picked, shortlist)
+        described = await self._describe(trip, picked, shortlist.release)
         return RecommendationList(recommendations=describe(picked, described), release=shortlist.release)
 
     async def remember_popular(self) -> None:
@@ -155,15 +154,14 @@ class RecommendationPipeline:
         if not candidates:
             trip.lower(Tier.POPULAR, "no_candidates")
             return await self._popular(trip, exclude)
-        item_ids = [candidate.item.item_id for candidate in candidates]
+        item_ids = [candidate.item_id for candidate in candidates]
         scores = await trip.attempt(Stage.RANK, self._rank_with(query, recent_items, item_ids))
         return Shortlist(
             ranked=best_first(item_ids, scores.scores) if scores else _by_similarity(candidates),
             release=query.release,
-            described={candidate.item.item_id: candidate.item for candidate in candidates},
             exclude=exclude,
             provenance=Provenance(
-                query=query.weights, collection=candidates[0].weights, rank=scores.weights if scores else None
+                query=query.weights, collection=candidates[0].weights_hash, rank=scores.weights if scores else None
             ),
         )
 
@@ -175,21 +173,21 @@ class RecommendationPipeline:
         if scores is None:
             trip.tier = Tier.POPULAR  # not `retrieved`: nothing was
             popular = await self._popular_items(trip, Stage.POPULAR, MAX_CANDIDATES)
-            return Shortlist(by_popularity(candidate_items, popular), self._champion(), {})
+            return Shortlist(by_popularity(candidate_items, popular), self._champion())
         if not scores.personalized:
             trip.lower(Tier.POPULAR, "no_known_items")
         ranked = best_first(candidate_items, scores.scores)
-        return Shortlist(ranked, scores.release, {}, provenance=Provenance(rank=scores.weights))
+        return Shortlist(ranked, scores.release, provenance=Provenance(rank=scores.weights))
 
     async def _search(
         self, query: QueryEmbedding, query_embedding: Sequence[float], breadth: int, exclude: Collection[str]
     ) -> list[Candidate]:
         """Candidates from the collection of the query's own weights. Raises `ReleaseMismatch` where it has others."""
         candidates = await self._index.search(query.release, query_embedding, breadth, exclude)
-        if candidates and candidates[0].weights != query.weights:
+        if candidates and candidates[0].weights_hash != query.weights:
             raise ReleaseMismatch(
                 f"the query of release {query.release} is by the weights {query.weights}, "
-                f"its collection by {candidates[0].weights}"
+                f"its collection by {candidates[0].weights_hash}"
             )
         return candidates
 
@@ -212,12 +210,12 @@ class RecommendationPipeline:
             trip.lower(Tier.POPULAR, "no_precomputed_list")
             return None
         trip.lower(Tier.PRECOMPUTED, "precomputed")
-        return Shortlist([ScoredItem(item_id, None) for item_id in ahead.item_ids], ahead.release, {}, exclude)
+        return Shortlist([ScoredItem(item_id, None) for item_id in ahead.item_ids], ahead.release, exclude)
 
     async def _popular(self, trip: Trip, exclude: Collection[str]) -> Shortlist:
         popular = await self._popular_items(trip, Stage.POPULAR, self._num_candidates + len(exclude))
         ranked = [ScoredItem(item.item_id, item.popularity) for item in popular]
-        return Shortlist(ranked, self._champion(), {}, exclude)
+        return Shortlist(ranked, self._champion(), exclude)
 
     async def _popular_items(self, trip: Trip, stage: Stage, depth: int) -> list[PopularItem]:
         """The popular items of now or, where the feature store is away, the last that were seen."""
@@ -236,19 +234,24 @@ class RecommendationPipeline:
         return pick([*picked, *(ScoredItem(item.item_id, None) for item in popular)], exclude, top_k)
 
     async def _describe(
-        self, trip: Trip, picked: Sequence[ScoredItem], shortlist: Shortlist
+        self, trip: Trip, picked: Sequence[ScoredItem], release_version: int | None
     ) -> dict[str, CatalogueItem]:
-        """Titles and metadata of the picked items; only what retrieval did not bring along is looked up."""
-        missing = [item.item_id for item in picked if item.item_id not in shortlist.described]
-        serving = self._serving()
-        release = shortlist.release
-        if serving is not None and release not in serving.loaded:
-            release = serving.champion  # a list computed ahead outlives its release's collection
-        if not missing or release is None:
-            return shortlist.described
-        looked_up = await trip.attempt(Stage.DESCRIBE, self._catalogue.items(release, missing))
-        return {**shortlist.described, **(looked_up or {})}
+        """Titles and metadata of the picked items."""
+        if not picked or release_version is None:
+            return {}
+        item_ids = [item.item_id for item in picked]
+        return await trip.attempt(Stage.DESCRIBE, self._described(release_version, item_ids)) or {}
+
+    async def _described(self, release_version: int, item_ids: Sequence[str]) -> dict[str, CatalogueItem]:
+        """By the champion's catalogue if the release has none here: a list computed ahead outlives its release."""
+        try:
+            return await self._catalogue.items(release_version, item_ids)
+        except ReleaseNotLoaded:
+            champion = self._champion()
+            if champion is None or champion == release_version:
+                raise
+            return await self._catalogue.items(champion, item_ids)
 
 
 def _by_similarity(candidates: Sequence[Candidate]) -> list[ScoredItem]:
-    return [ScoredItem(candidate.item.item_id, candidate.similarity) for candidate in candidates]
+    return [ScoredItem(candidate.item_id, candidate.similarity) for candidate in candidates]

@@ -42,7 +42,7 @@ class ReleaseSource(Protocol):
     async def releases(self) -> ServingReleases:
         """Which releases can be asked for now."""
 
-    async def item_lines(self, release_version: int) -> bytes:
+    async def item_lines(self, release_version: int) -> bytes | bytearray:
         """The release's items file: a JSON object per line, line n for item_index n."""
 
 

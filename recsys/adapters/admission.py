@@ -6,6 +6,7 @@ refused while refusing is still cheap. A queue that is longer than this only tur
 
 import asyncio
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import structlog
@@ -33,6 +34,8 @@ class Admission:
     """The part of its time that a request may wait for its turn; what it does then has to fit into the rest."""
     answers_late: bool = False
     """Whether a request whose time is over when its turn comes gets an answer all the same."""
+    exempt: Callable[[str], bool] = lambda _: False
+    """Whether requests to a path neither wait for a turn nor have a deadline."""
 
 
 class AdmitRequests:
@@ -44,7 +47,7 @@ class AdmitRequests:
         self._pulse = Pulse()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if not is_api_call(scope):
+        if not is_api_call(scope) or self._admission.exempt(scope["path"]):
             await self._app(scope, receive, send)
             return
         self._pulse.start()

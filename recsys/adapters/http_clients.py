@@ -6,7 +6,9 @@ under way.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from types import MappingProxyType
 from typing import TypeVar
 from urllib.parse import quote
 
@@ -38,19 +40,56 @@ CONNECT_SECONDS = 0.5
 POOL_SIZE = 256
 KEEP_ALIVE_SECONDS = 4.0
 """Below the 5 s after which servers hang up on idle connections, so that none is used as it closes."""
+DOWNLOAD_SECONDS = 300.0
 OK = 200
 SERVER_ERROR = 500
 EVENTS = TypeAdapter(Sequence[Event])
 
 
-def open_session(base_url: str) -> aiohttp.ClientSession:
+def open_session(base_url: str, headers: Mapping[str, str] = MappingProxyType({})) -> aiohttp.ClientSession:
     """One pool of connections to one upstream. Call it inside a running event loop, close it after use."""
     return aiohttp.ClientSession(
         base_url,
         timeout=aiohttp.ClientTimeout(total=MAX_SECONDS, sock_connect=CONNECT_SECONDS),
         connector=aiohttp.TCPConnector(limit=POOL_SIZE, keepalive_timeout=KEEP_ALIVE_SECONDS),
-        headers={"content-type": "application/json"},
+        headers={"content-type": "application/json", **headers},
     )
+
+
+async def exchange(
+    session: aiohttp.ClientSession,
+    upstream: str,
+    method: str,
+    path: str,
+    *,
+    body: bytes | None = None,
+    headers: Mapping[str, str] = MappingProxyType({}),
+) -> tuple[int, bytes]:
+    """Status and content; sent again if a pooled connection was closed. Every foreign error is translated."""
+    url = URL(path, encoded=True)
+    with translated_errors(upstream):
+        try:
+            return await _exchange_once(session, method, url, body, headers)
+        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+            return await _exchange_once(session, method, url, body, headers)
+
+
+async def _exchange_once(
+    session: aiohttp.ClientSession, method: str, url: URL, body: bytes | None, headers: Mapping[str, str]
+) -> tuple[int, bytes]:
+    async with session.request(method, url, data=body, headers=headers) as response:
+        return response.status, await response.read()
+
+
+@contextmanager
+def translated_errors(upstream: str) -> Iterator[None]:
+    """The client's texts hold addresses, which stay in here."""
+    try:
+        yield
+    except TimeoutError as error:
+        raise UpstreamTimeout(f"{upstream} did not answer in time") from error
+    except aiohttp.ClientError as error:
+        raise UpstreamUnavailable(f"{upstream} cannot be reached") from error
 
 
 class HttpFeatureStore:
@@ -68,7 +107,7 @@ class HttpFeatureStore:
 
 
 class HttpRanker:
-    """The ports QueryEncoder and Ranker."""
+    """The ports QueryEncoder, Ranker and ReleaseSource."""
 
     def __init__(self, session: aiohttp.ClientSession) -> None:
         self._upstream = _HttpUpstream("ranker", session)
@@ -79,6 +118,9 @@ class HttpRanker:
 
     async def releases(self) -> ServingReleases:
         return await self._upstream.call("GET", "/v1/releases", ServingReleases)
+
+    async def item_lines(self, release_version: int) -> bytearray:
+        return await self._upstream.download(f"/v1/releases/{release_version}/items")
 
     async def rank(
         self, recent_items: Sequence[str], candidate_items: Sequence[str], release: int | None = None
@@ -98,34 +140,29 @@ class _HttpUpstream:
         self._session = session
 
     async def call(self, method: str, path: str, answer: type[A], body: bytes | None = None) -> A:
+        name = self._upstream.name
         async with self._upstream.call():
-            try:
-                status, content = await self._send_twice(method, path, body)
-            except TimeoutError as error:
-                raise UpstreamTimeout(f"{self._upstream.name} did not answer in time") from error
-            except aiohttp.ClientError as error:  # its text has addresses in it, which are nobody's business
-                raise UpstreamUnavailable(f"{self._upstream.name} cannot be reached") from error
+            left = current_deadline().left() - RESERVE_SECONDS
+            headers = {} if left == math.inf else {DEADLINE_HEADER: str(max(1, int(left * 1000)))}
+            status, content = await exchange(self._session, name, method, path, body=body, headers=headers)
             if status != OK:
                 raise self._refusal(status, content)
             try:
                 return answer.model_validate_json(content)
             except ValidationError as error:
-                raise UpstreamAnswerInvalid(
-                    f"{self._upstream.name}: {path} answered what is no {answer.__name__}"
-                ) from error
+                raise UpstreamAnswerInvalid(f"{name}: {path} answered what is no {answer.__name__}") from error
 
-    async def _send_twice(self, method: str, path: str, body: bytes | None) -> tuple[int, bytes]:
-        try:
-            return await self._send(method, path, body)
-        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):  # a pooled connection that was hung up
-            return await self._send(method, path, body)
-
-    async def _send(self, method: str, path: str, body: bytes | None) -> tuple[int, bytes]:
-        left = current_deadline().left() - RESERVE_SECONDS
-        headers = {} if left == math.inf else {DEADLINE_HEADER: str(max(1, int(left * 1000)))}
-        url = URL(path, encoded=True)
-        async with self._session.request(method, url, data=body, headers=headers) as response:
-            return response.status, await response.read()
+    async def download(self, path: str) -> bytearray:
+        """A file of any size. Off the request path: without a deadline, and of no weight for the breaker."""
+        timeout = aiohttp.ClientTimeout(total=DOWNLOAD_SECONDS, sock_connect=CONNECT_SECONDS, sock_read=MAX_SECONDS)
+        with translated_errors(self._upstream.name):
+            async with self._session.get(URL(path, encoded=True), timeout=timeout) as response:
+                if response.status != OK:
+                    raise self._refusal(response.status, await response.read())
+                content = bytearray()  # grows in place: joining the parts would copy them all at once
+                async for part in response.content.iter_any():
+                    content += part
+        return content
 
     def _refusal(self, status: int, content: bytes) -> Exception:
         try:

@@ -1,20 +1,34 @@
 """Every port in plain memory: for tests, notebooks, and a first look at a pipeline. They pass the adapters' contract
 tests like the real ones."""
 
+import json
 import time
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.adapters.qdrant_points import IndexedItem, nearest_by_angle
+from recsys.adapters.open_collections import no_collection
+from recsys.adapters.qdrant_points import nearest_by_angle
 from recsys.contracts.base import MAX_HISTORY
 from recsys.contracts.events import Event, EventsRecorded
 from recsys.contracts.features import PopularItem, UserFeatures
 from recsys.contracts.ranking import RankedScores
-from recsys.contracts.retrieval import Candidate, CatalogueItem, QueryEmbedding, ServingReleases
+from recsys.contracts.retrieval import (
+    Candidate,
+    CatalogueItem,
+    CollectionStatus,
+    GraphSettings,
+    IndexedItem,
+    QueryEmbedding,
+    SearchSettings,
+    ServingReleases,
+)
 from recsys.errors import ReleaseNotLoaded, UnknownItem
+from recsys.ports import VectorIndex
 
 
 class InMemoryFeatureStore:
@@ -52,7 +66,7 @@ class InMemoryFeatureStore:
 
 
 class InMemoryRanker:
-    """The ports QueryEncoder and Ranker: the query is the mean of the recent items' vectors.
+    """The ports QueryEncoder, Ranker and ReleaseSource: the query is the mean of the recent items' vectors.
 
     `vectors` holds [embedding_dim] per item, the last dimension being its bias.
     """
@@ -76,7 +90,19 @@ class InMemoryRanker:
         )
 
     async def releases(self) -> ServingReleases:
-        return ServingReleases(champion=self._release, loaded=[self._release], vocabulary_hash=self._weights)
+        return ServingReleases(
+            champion=self._release,
+            loaded=[self._release],
+            vocabulary_hash=self._weights,
+            weights={self._release: self._weights},
+            search={self._release: SearchSettings(hnsw_ef=None)},
+        )
+
+    async def item_lines(self, release_version: int) -> bytes:
+        self._require(release_version)
+        return b"".join(
+            json.dumps({"item_id": item_id, "title": item_id}).encode() + b"\n" for item_id in self._vectors
+        )
 
     async def rank(
         self, recent_items: Sequence[str], candidate_items: Sequence[str], release: int | None = None
@@ -103,40 +129,121 @@ class InMemoryRanker:
         return np.append(np.mean(known, axis=0)[:-1], 1.0) if known else None
 
 
-class InMemoryCandidateIndex:
-    """The ports CandidateIndex and Catalogue: an exact scan of the releases it was given."""
+@dataclass(frozen=True, slots=True)
+class InMemoryCollection:
+    items: Mapping[str, IndexedItem]
+    weights_hash: str
+    num_indexed: int = 0
 
-    def __init__(self, releases: Mapping[int, Sequence[IndexedItem]]) -> None:
-        self._releases = {release: {each.item.item_id: each for each in items} for release, items in releases.items()}
+    @classmethod
+    def of(cls, items: Iterable[IndexedItem], weights_hash: str = "") -> "InMemoryCollection":
+        return cls({each.item.item_id: each for each in items}, weights_hash)
+
+
+class InMemoryVectorIndex:
+    """The port VectorIndex: an exact scan, whatever the settings say. A collection in memory is always open."""
+
+    def __init__(self, collections: Mapping[int, InMemoryCollection] = MappingProxyType({})) -> None:
+        self._collections = dict(collections)
+        self._staging: InMemoryVectorIndex | None = None
+
+    async def open(self, release_version: int, item_ids: Sequence[str], settings: SearchSettings) -> None:  # noqa: ARG002
+        self._collection(release_version)
 
     async def search(
-        self, release: int, query_embedding: Sequence[float], num_candidates: int, exclude: Collection[str] = ()
+        self,
+        release_version: int,
+        query_embedding: Sequence[float],
+        num_candidates: int,
+        exclude: Collection[str] = (),
+        settings: SearchSettings | None = None,  # noqa: ARG002
     ) -> list[Candidate]:
-        query = np.asarray(query_embedding)
+        query, collection = np.asarray(query_embedding), self._collection(release_version)
         candidates = [
-            Candidate(each.item, float(np.dot(each.embedding, query)), each.weights)
-            for item_id, each in self._collection(release).items()
+            Candidate(item_id, float(np.dot(each.embedding, query)), collection.weights_hash)
+            for item_id, each in collection.items.items()
             if item_id not in exclude
         ]
         return sorted(candidates, key=lambda candidate: -candidate.similarity)[:num_candidates]
 
-    async def similar(self, release: int, item_id: str, top_k: int) -> list[Candidate]:
-        collection = self._collection(release)
-        if item_id not in collection:
-            raise UnknownItem(f"release {release} has no item {item_id!r}")
-        others = [each for other, each in collection.items() if other != item_id]
-        return nearest_by_angle(collection[item_id].embedding, others, top_k)
+    async def similar(self, release_version: int, item_id: str, top_k: int) -> list[Candidate]:
+        collection = self._collection(release_version)
+        if item_id not in collection.items:
+            raise UnknownItem(f"release {release_version} has no item {item_id!r}")
+        others = [each for other, each in collection.items.items() if other != item_id]
+        anchor = collection.items[item_id].embedding
+        rows, cosines = nearest_by_angle(anchor, [each.embedding for each in others], top_k)
+        return [
+            Candidate(others[row].item.item_id, cosine, collection.weights_hash)
+            for row, cosine in zip(rows, cosines, strict=True)
+        ]
 
-    async def items(self, release: int, item_ids: Sequence[str]) -> dict[str, CatalogueItem]:
-        collection = self._collection(release)
-        return {item_id: collection[item_id].item for item_id in item_ids if item_id in collection}
+    async def find_by_title(self, release_version: int, query: str, limit: int) -> list[str]:
+        words = set(query.lower().split())
+        items = (each.item for each in self._collection(release_version).items.values())
+        return [item.item_id for item in items if words <= set(item.title.lower().split())][:limit]
 
-    async def find_by_title(self, release: int, query: str, limit: int) -> list[CatalogueItem]:
-        words = query.lower().split()
-        found = (each.item for each in self._collection(release).values())
-        return [item for item in found if set(words) <= set(item.title.lower().split())][:limit]
+    async def status(self, release_version: int) -> CollectionStatus:
+        collection = self._collection(release_version)
+        return CollectionStatus(len(collection.items), collection.num_indexed, indexing=False)
 
-    def _collection(self, release: int) -> dict[str, IndexedItem]:
-        if release not in self._releases:
-            raise ReleaseNotLoaded(f"there is no collection of release {release}")
-        return self._releases[release]
+    async def close(self) -> None:
+        """Nothing is held."""
+
+    def staging(self) -> VectorIndex:
+        return self._staged()
+
+    async def build(
+        self,
+        release_version: int,
+        *,
+        embedding_dim: int,  # noqa: ARG002
+        num_items: int,  # noqa: ARG002
+        weights_hash: str,
+        graph: GraphSettings | None,
+        batches: Iterable[Sequence[IndexedItem]],
+        progress: Callable[[int], None] = lambda _: None,
+        timeout_seconds: float | None = None,  # noqa: ARG002
+    ) -> None:
+        built = InMemoryCollection.of((each for batch in batches for each in batch), weights_hash)
+        built = replace(built, num_indexed=len(built.items) if graph else 0)
+        self._collections[release_version] = built
+        progress(built.num_indexed)
+
+    async def holds(self, release_version: int, weights_hash: str, num_items: int) -> bool:
+        found = self._collections.get(release_version)
+        return found is not None and found.weights_hash == weights_hash and len(found.items) == num_items
+
+    async def publish(self, release_version: int) -> None:
+        staged = self._staged()
+        self._collections[release_version] = staged._collection(release_version)
+        await staged.drop(release_version)
+
+    async def drop(self, release_version: int) -> None:
+        self._collections.pop(release_version, None)
+
+    async def collections(self) -> list[int]:
+        return sorted(self._collections)
+
+    def _staged(self) -> "InMemoryVectorIndex":
+        if self._staging is None:
+            self._staging = InMemoryVectorIndex()
+        return self._staging
+
+    def _collection(self, release_version: int) -> InMemoryCollection:
+        if release_version not in self._collections:
+            raise no_collection(release_version)
+        return self._collections[release_version]
+
+
+class InMemoryCatalogue:
+    """The port Catalogue."""
+
+    def __init__(self, releases: Mapping[int, Iterable[CatalogueItem]]) -> None:
+        self._releases = {version: {item.item_id: item for item in items} for version, items in releases.items()}
+
+    async def items(self, release_version: int, item_ids: Sequence[str]) -> dict[str, CatalogueItem]:
+        if release_version not in self._releases:
+            raise ReleaseNotLoaded(f"there is no catalogue of release {release_version}")
+        items = self._releases[release_version]
+        return {item_id: items[item_id] for item_id in item_ids if item_id in items}

@@ -1,9 +1,11 @@
-"""The ports QueryEncoder and Ranker done here, by the releases that are loaded."""
+"""The ports QueryEncoder, Ranker and ReleaseSource done here, by the releases that are loaded."""
 
-from collections.abc import Collection, Sequence
+import asyncio
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 
 from recsys.contracts.ranking import RankedScores
-from recsys.contracts.retrieval import QueryEmbedding, ServingReleases
+from recsys.contracts.retrieval import QueryEmbedding, SearchSettings, ServingReleases
 from recsys.errors import ReleaseNotLoaded
 from recsys.model.release import Release
 
@@ -16,6 +18,8 @@ class TorchRanker:
         self._releases: dict[int, Release] = {}
         self._champion: int | None = None
         self._challenger: int | None = None
+        self.search: Mapping[int, SearchSettings] = {}
+        """How collections are searched, by release version, as `releases` tells it."""
         self.problems: list[str] = []
         """What keeps releases from being loaded, as `releases` tells it."""
 
@@ -67,8 +71,20 @@ class TorchRanker:
             challenger=self._challenger,
             loaded=sorted(self._releases),
             vocabulary_hash=champion.manifest.vocabulary_hash,
+            weights={version: release.manifest.weights for version, release in self._releases.items()},
+            search={version: settings for version, settings in self.search.items() if version in self._releases},
             problems=self.problems,
         )
+
+    async def item_lines(self, release_version: int) -> bytes:
+        return await asyncio.to_thread(self.items_file(release_version).read_bytes)
+
+    def items_file(self, release_version: int) -> Path:
+        """Raises `ReleaseNotLoaded`, also if the files of a loaded release were deleted meanwhile."""
+        path = self._release(release_version).items_file
+        if not path.is_file():
+            raise ReleaseNotLoaded(f"the items of release {release_version} are gone")
+        return path
 
     async def rank(
         self, recent_items: Sequence[str], candidate_items: Sequence[str], release: int | None = None

@@ -51,6 +51,7 @@ class ServingReleases(Answer):
     challenger: int | None = None
     loaded: list[int] = Field(description="Every version that it serves when it is asked for by number.")
     vocabulary_hash: str = Field(description="Of the champion; lists that were computed ahead are good for it only.")
+    weights: dict[int, str] = Field(default={}, description="Names the weights of each loaded release.")
     search: dict[int, SearchSettings] = Field(
         default={}, description="How each loaded release's collection is searched; missing where it was never verified."
     )

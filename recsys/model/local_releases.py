@@ -2,16 +2,20 @@
 
 import json
 import shutil
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import structlog
+from pydantic import TypeAdapter, ValidationError
 
+from recsys.contracts.retrieval import SearchSettings
 from recsys.errors import ReleaseDamaged, UpstreamError
-from recsys.model.registry import WEIGHTS_TAG, ModelRegistry
+from recsys.model.registry import SEARCH_TAG, WEIGHTS_TAG, ModelRegistry
 from recsys.model.release import Release, ReleaseManifest
 
 ALIASES_FILE = "aliases.json"
+SEARCH_FILE = "search.json"
+SEARCH_BY_VERSION = TypeAdapter(dict[int, SearchSettings])
 KEPT_COPIES = 2
 """Of the versions that no alias names, so many of the newest stay on disk."""
 
@@ -23,6 +27,7 @@ class LocalReleases:
         self._directory = directory
         self._registry = registry
         self._aliases_file = directory / ALIASES_FILE
+        self._search_file = directory / SEARCH_FILE
 
     def aliases(self) -> dict[str, int]:
         """Which versions have which role, as the registry says it now. Raises `UpstreamUnavailable`."""
@@ -36,10 +41,32 @@ class LocalReleases:
 
     def remember(self, aliases: dict[str, int]) -> None:
         """Write down who serves, and delete the copies that nobody is likely to need again."""
-        partial = self._aliases_file.with_suffix(".partial")
-        partial.write_text(json.dumps(aliases))
-        partial.replace(self._aliases_file)
+        _write_whole(self._aliases_file, json.dumps(aliases).encode())
         self._prune(aliases.values())
+
+    def search_settings(self, version: int) -> SearchSettings | None:
+        """How the version's collection is searched, as the registry says now; None if it was never verified.
+
+        Raises `UpstreamUnavailable`, and `ReleaseDamaged` for a tag that cannot be read.
+        """
+        tag = self._registry.tags_of(version).get(SEARCH_TAG)
+        if tag is None:
+            return None
+        try:
+            return SearchSettings.model_validate_json(tag)
+        except ValidationError as error:
+            raise ReleaseDamaged(f"the tag {SEARCH_TAG!r} of version {version} holds no search settings") from error
+
+    def remember_search(self, search: Mapping[int, SearchSettings]) -> None:
+        """Write down how collections are searched, for a start without the registry."""
+        _write_whole(self._search_file, SEARCH_BY_VERSION.dump_json(dict(search)))
+
+    def last_search(self) -> dict[int, SearchSettings]:
+        """What `remember_search` was last given."""
+        try:
+            return SEARCH_BY_VERSION.validate_json(self._search_file.read_bytes())
+        except (FileNotFoundError, ValidationError):  # the registry tells it again
+            return {}
 
     def load(self, version: int) -> Release:
         """A release from disk or, where that copy is missing, damaged or another's, from the registry.
@@ -81,3 +108,10 @@ class LocalReleases:
         copies = sorted(int(path.name) for path in self._directory.iterdir() if path.name.isdigit())
         for version in [version for version in copies if version not in needed][:-KEPT_COPIES]:
             shutil.rmtree(self._directory / str(version))
+
+
+def _write_whole(path: Path, content: bytes) -> None:
+    """All of it or, if the disk is full, none."""
+    partial = path.with_suffix(".partial")
+    partial.write_bytes(content)
+    partial.replace(path)

@@ -30,6 +30,8 @@ NEXT = "next"
 FINGERPRINT_TAG = "fingerprint"
 WEIGHTS_TAG = "weights"
 SIZE_TAG = "bytes"
+SEARCH_TAG = "search"
+"""How the version's collection is searched: the JSON of `SearchSettings`, and what was measured with them."""
 SHOWN_METRICS = ("ndcg_at_10", "hr_at_200")
 RELEASE_PATH = "release"
 """Where the release's files lie among the artifacts of their run."""

@@ -1,0 +1,48 @@
+"""Where a collection's graph begins and ends: the thresholds, in KB of vectors, that Qdrant decides by."""
+
+from dataclasses import dataclass
+
+BYTES_PER_COMPONENT = 4
+KB = 1024
+MAX_UNINDEXED_KB = 1_000
+UNINDEXED_SHARE = 1 / 20
+MAX_FULL_SCAN_KB = 10_000
+"""Qdrant's default."""
+FULL_SCAN_SHARE = 1 / 2
+MIN_FULL_SCAN_KB = 10
+"""The least that a server accepts."""
+
+
+@dataclass(frozen=True, slots=True)
+class GraphLayout:
+    """Thresholds for a collection of `num_items` vectors [embedding_dim], in one segment."""
+
+    embedding_dim: int
+    num_items: int
+
+    @property
+    def size_kb(self) -> int:
+        return self.num_items * self.embedding_dim * BYTES_PER_COMPONENT // KB
+
+    @property
+    def indexing_threshold_kb(self) -> int:
+        """What may stay outside the graph: a small part, as it is scanned by every search."""
+        return max(1, int(min(MAX_UNINDEXED_KB, self.size_kb * UNINDEXED_SHARE)))
+
+    @property
+    def full_scan_threshold_kb(self) -> int:
+        """A filter that leaves less than this is answered by a scan.
+
+        Half of the collection at most, so that excluding what a user has seen never gives the graph up.
+        """
+        return max(MIN_FULL_SCAN_KB, int(min(MAX_FULL_SCAN_KB, self.size_kb * FULL_SCAN_SHARE)))
+
+    @property
+    def max_segment_kb(self) -> int:
+        """Room for the whole collection twice: one graph finds more per comparison than several."""
+        return max(MAX_FULL_SCAN_KB, 2 * self.size_kb)
+
+    @property
+    def least_indexed(self) -> int:
+        """How many vectors the graph holds at least when it is complete."""
+        return max(0, self.num_items - self.indexing_threshold_kb * KB // (self.embedding_dim * BYTES_PER_COMPONENT))

@@ -1,0 +1,234 @@
+"""The port VectorIndex on a Qdrant server.
+
+Searches are plain HTTP requests: the REST client builds a pydantic model per point, which takes ten times the CPU.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import Annotated, Any, Generic, TypeVar
+
+import msgspec
+from yarl import URL
+
+from recsys.adapters.http_clients import OK, exchange, open_session
+from recsys.adapters.open_collections import OpenCollections, no_collection
+from recsys.adapters.qdrant_points import SIMILAR_POOL, collection_name, nearest_by_angle, point_id, without_bias
+from recsys.adapters.qdrant_server_collections import ServerCollections
+from recsys.adapters.upstream import Upstream
+from recsys.contracts.retrieval import Candidate, CollectionStatus, GraphSettings, IndexedItem, SearchSettings
+from recsys.errors import UnknownItem, UpstreamAnswerInvalid, UpstreamUnavailable
+from recsys.ports import VectorIndex
+
+DEFAULT_PORT = 6333
+NOT_FOUND = 404
+GREEN = "green"
+
+T = TypeVar("T")
+PointId = Annotated[int, msgspec.Meta(ge=0, lt=2**63)]
+
+
+class _Envelope(msgspec.Struct, Generic[T]):
+    result: T
+
+
+class _Scored(msgspec.Struct, gc=False):
+    id: PointId
+    score: float
+
+
+class _ScoredVector(msgspec.Struct):
+    id: PointId
+    vector: list[float]
+
+
+class _Vector(msgspec.Struct):
+    vector: list[float]
+
+
+class _Id(msgspec.Struct, gc=False):
+    id: PointId
+
+
+class _Weights(msgspec.Struct):
+    weights: str
+
+
+class _WithWeights(msgspec.Struct):
+    payload: _Weights
+
+
+class _Points(msgspec.Struct, Generic[T]):
+    points: list[T]
+
+
+class _State(msgspec.Struct):
+    status: str
+    points_count: int | None = None
+    indexed_vectors_count: int | None = None
+
+
+ENCODER = msgspec.json.Encoder()
+FOUND = msgspec.json.Decoder(_Envelope[_Points[_Scored]])
+FOUND_VECTORS = msgspec.json.Decoder(_Envelope[_Points[_ScoredVector]])
+ANCHOR = msgspec.json.Decoder(_Envelope[list[_Vector]])
+IDS = msgspec.json.Decoder(_Envelope[_Points[_Id]])
+FIRST = msgspec.json.Decoder(_Envelope[_Points[_WithWeights]])
+STATE = msgspec.json.Decoder(_Envelope[_State])
+
+
+class QdrantServerIndex:
+    """Make it inside a running event loop."""
+
+    def __init__(self, url: str, api_key: str | None = None) -> None:
+        # Compressed, an answer takes 40 ms longer: its small packets wait for delayed acknowledgements.
+        headers = {"accept-encoding": "identity", **({"api-key": api_key} if api_key else {})}
+        self._session = open_session(_base_url(url), headers)
+        self._upstream = Upstream("Qdrant")
+        self._opened = OpenCollections()
+        self._collections = ServerCollections(url, api_key)
+
+    async def open(self, release_version: int, item_ids: Sequence[str], settings: SearchSettings) -> None:
+        request = {"limit": 1, "with_payload": ["weights"]}
+        first = (await self._post(release_version, "/points/scroll", request, FIRST)).points
+        if not first:
+            raise no_collection(release_version)
+        await self._opened.open(release_version, item_ids, first[0].payload.weights, settings)
+
+    async def search(
+        self,
+        release_version: int,
+        query_embedding: Sequence[float],
+        num_candidates: int,
+        exclude: Collection[str] = (),
+        settings: SearchSettings | None = None,
+    ) -> list[Candidate]:
+        opened = self._opened[release_version]
+        request = _query(query_embedding, num_candidates, exclude, settings or opened.settings)
+        points = (await self._post(release_version, "/points/query", request, FOUND)).points
+        return opened.candidates([point.id for point in points], [point.score for point in points])
+
+    async def similar(self, release_version: int, item_id: str, top_k: int) -> list[Candidate]:
+        opened = self._opened[release_version]
+        wanted = {"ids": [point_id(item_id)], "with_payload": False, "with_vector": True}
+        found = await self._post(release_version, "/points", wanted, ANCHOR)
+        if not found:
+            raise UnknownItem(f"release {release_version} has no item {item_id!r}")
+        anchor = found[0].vector
+        request = _query(without_bias(anchor), top_k * SIMILAR_POOL, [item_id], opened.settings)
+        pool = (
+            await self._post(release_version, "/points/query", {**request, "with_vector": True}, FOUND_VECTORS)
+        ).points
+        rows, cosines = nearest_by_angle(anchor, [point.vector for point in pool], top_k)
+        return opened.candidates([pool[row].id for row in rows], cosines)
+
+    async def find_by_title(self, release_version: int, query: str, limit: int) -> list[str]:
+        opened = self._opened[release_version]
+        has_words = {"must": [{"key": "title", "match": {"text": query}}]}
+        request = {"filter": has_words, "limit": limit, "with_payload": False}
+        points = (await self._post(release_version, "/points/scroll", request, IDS)).points
+        return opened.point_ids.item_ids_of([point.id for point in points])
+
+    async def status(self, release_version: int) -> CollectionStatus:
+        state = await self._ask(release_version, "GET", "", None, STATE)
+        return CollectionStatus(state.points_count or 0, state.indexed_vectors_count or 0, state.status != GREEN)
+
+    async def close(self) -> None:
+        await self._session.close()
+        await self._collections.close()
+
+    def staging(self) -> VectorIndex:
+        """Nobody searches a collection before its release is verified, so it is built where it is served."""
+        return self
+
+    async def build(
+        self,
+        release_version: int,
+        *,
+        embedding_dim: int,
+        num_items: int,
+        weights_hash: str,
+        graph: GraphSettings | None,
+        batches: Iterable[Sequence[IndexedItem]],
+        progress: Callable[[int], None] = lambda _: None,
+        timeout_seconds: float | None = None,
+    ) -> None:
+        self._opened.close(release_version)
+        await self._collections.build(
+            release_version,
+            embedding_dim=embedding_dim,
+            num_items=num_items,
+            weights_hash=weights_hash,
+            graph=graph,
+            batches=batches,
+            progress=progress,
+            timeout_seconds=timeout_seconds,
+        )
+
+    async def holds(self, release_version: int, weights_hash: str, num_items: int) -> bool:
+        return await self._collections.holds(release_version, weights_hash, num_items)
+
+    async def publish(self, release_version: int) -> None:
+        """Nothing is left to do: see `staging`."""
+
+    async def drop(self, release_version: int) -> None:
+        self._opened.close(release_version)
+        await self._collections.drop(release_version)
+
+    async def collections(self) -> list[int]:
+        return await self._collections.versions()
+
+    async def _post(
+        self, release_version: int, path: str, request: dict[str, Any], answer: msgspec.json.Decoder[_Envelope[T]]
+    ) -> T:
+        return await self._ask(release_version, "POST", path, ENCODER.encode(request), answer)
+
+    async def _ask(
+        self,
+        release_version: int,
+        method: str,
+        path: str,
+        body: bytes | None,
+        answer: msgspec.json.Decoder[_Envelope[T]],
+    ) -> T:
+        address = f"collections/{collection_name(release_version)}{path}"
+        async with self._upstream.call():
+            status, content = await exchange(self._session, self._upstream.name, method, address, body=body)
+            if status == NOT_FOUND:
+                raise no_collection(release_version)
+            if status != OK:
+                raise UpstreamUnavailable(f"Qdrant answered with status {status}")
+            try:
+                return answer.decode(content).result
+            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+                raise UpstreamAnswerInvalid("Qdrant answered in another shape") from error
+
+
+def _base_url(url: str) -> str:
+    """Without a port Qdrant's own is meant, as in its client; the path, if any, is a proxy's prefix."""
+    address = URL(url)
+    if address.explicit_port is None:
+        address = address.with_port(DEFAULT_PORT)
+    return f"{str(address).rstrip('/')}/"
+
+
+def _query(
+    query_embedding: Sequence[float], limit: int, exclude: Collection[str], settings: SearchSettings
+) -> dict[str, Any]:
+    request: dict[str, Any] = {
+        "query": list(query_embedding),
+        "limit": limit,
+        "params": _params(settings, limit),
+        "with_payload": False,
+    }
+    if exclude:
+        request["filter"] = {"must_not": [{"has_id": [point_id(item_id) for item_id in exclude]}]}
+    return request
+
+
+def _params(settings: SearchSettings, limit: int) -> dict[str, Any]:
+    if settings.hnsw_ef is None:
+        return {"exact": True}
+    if settings.oversampling is None:
+        quantization: dict[str, Any] = {"ignore": True}
+    else:
+        quantization = {"rescore": True, "oversampling": settings.oversampling}
+    return {"hnsw_ef": max(settings.hnsw_ef, limit), "quantization": quantization}

@@ -1,0 +1,94 @@
+"""The port Catalogue in this process's memory: the items of the last few releases, packed as the ranker sent them."""
+
+import asyncio
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+from prometheus_client import Gauge
+
+from recsys.adapters.qdrant_points import PointIds
+from recsys.contracts.retrieval import CatalogueItem
+from recsys.errors import ReleaseNotLoaded, UpstreamAnswerInvalid
+from recsys.ports import ReleaseSource
+
+KEPT_RELEASES = 4
+NEWLINE = 10
+SCANNED_BYTES = 1 << 24
+"""Newlines are looked for in so much at a time, which bounds the memory that it takes."""
+CATALOGUE_BYTES = Gauge("tandem_catalogue_bytes", "Memory taken by the descriptions of items.")
+
+
+class _Named(msgspec.Struct, gc=False):
+    item_id: str
+    title: str
+
+
+NAMED = msgspec.json.Decoder(_Named)
+DESCRIBED = msgspec.json.Decoder(dict[str, Any])
+
+
+class PackedItems:
+    """The lines of an items file as they are, of which only those that are asked for are decoded."""
+
+    def __init__(self, lines: bytes | bytearray) -> None:
+        """Raises `UpstreamAnswerInvalid` for a line that describes no item."""
+        self._lines = memoryview(lines)
+        self._ends = _newlines(lines)
+        if len(lines) != (int(self._ends[-1]) + 1 if len(self._ends) else 0):
+            raise UpstreamAnswerInvalid("the items of the release end in the middle of a line")
+        try:
+            self.item_ids = [NAMED.decode(self._line(row)).item_id for row in range(len(self._ends))]
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise UpstreamAnswerInvalid("the items of the release are described in another shape") from error
+        self._point_ids = PointIds(self.item_ids)
+        ids_bytes = sum(map(sys.getsizeof, self.item_ids)) + sys.getsizeof(self.item_ids)
+        self.nbytes = self._lines.nbytes + self._ends.nbytes + self._point_ids.nbytes + ids_bytes
+
+    def described(self, item_ids: Sequence[str]) -> dict[str, CatalogueItem]:
+        rows = zip(item_ids, self._point_ids.rows_of(item_ids), strict=True)
+        return {item_id: self._item(row) for item_id, row in rows if row is not None}
+
+    def _item(self, row: int) -> CatalogueItem:
+        described = DESCRIBED.decode(self._line(row))
+        return CatalogueItem(described.pop("item_id"), described.pop("title"), described)
+
+    def _line(self, row: int) -> memoryview:
+        return self._lines[self._ends[row - 1] + 1 if row else 0 : self._ends[row]]
+
+
+class ReleaseCatalogue:
+    def __init__(self, source: ReleaseSource) -> None:
+        self._source = source
+        self._releases: dict[int, tuple[str, PackedItems]] = {}
+
+    async def load(self, release_version: int, weights_hash: str) -> Sequence[str]:
+        """Download a release's items, unless they are here. Returns their ids, in the order of their item_index.
+
+        `weights_hash` tells releases of the same number apart. Raises `UpstreamError` or `ReleaseError`.
+        """
+        known = self._releases.get(release_version)
+        if known is None or known[0] != weights_hash:
+            lines = await self._source.item_lines(release_version)
+            known = weights_hash, await asyncio.to_thread(PackedItems, lines)
+        self._releases.pop(release_version, None)
+        self._releases[release_version] = known  # the last to be forgotten
+        for version in list(self._releases)[:-KEPT_RELEASES]:
+            del self._releases[version]
+        CATALOGUE_BYTES.set(sum(packed.nbytes for _, packed in self._releases.values()))
+        return known[1].item_ids
+
+    async def items(self, release_version: int, item_ids: Sequence[str]) -> dict[str, CatalogueItem]:
+        if release_version not in self._releases:
+            raise ReleaseNotLoaded(f"the catalogue of release {release_version} is not loaded")
+        return self._releases[release_version][1].described(item_ids)
+
+
+def _newlines(lines: bytes | bytearray) -> NDArray[np.int64]:
+    content = np.frombuffer(lines, dtype=np.uint8)
+    parts = range(0, len(content), SCANNED_BYTES)
+    found = [np.flatnonzero(content[at : at + SCANNED_BYTES] == NEWLINE) + at for at in parts]
+    return np.concatenate(found) if found else np.zeros(0, np.int64)
