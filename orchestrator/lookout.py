@@ -65,7 +65,7 @@ class Lookout:
         try:
             settings = found.search.get(version)
             if settings is None:
-                raise ReleaseNotLoaded(f"release {version} was never verified; run `make index`")
+                raise _never_verified(version)
             item_ids = await self._catalogue.load(version, found.weights.get(version, ""))
             await self._index.open(version, item_ids, settings)
             status = await self._index.status(version)
@@ -90,3 +90,8 @@ class Lookout:
             cause = repr(error.__cause__) if error else None
             log.warning("dependency_missing", name=name, problem=state, cause=cause)
         self.dependencies[name] = state
+
+
+def _never_verified(version: int) -> ReleaseNotLoaded:
+    name = collection_name(version)
+    return ReleaseNotLoaded(f"release {version} was never verified; run `make index` for its collection {name}")

@@ -23,7 +23,7 @@ NOT_FOUND = 404
 GREEN = "green"
 
 T = TypeVar("T")
-PointId = Annotated[int, msgspec.Meta(ge=0, lt=2**63)]
+PointId = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
 
 class _Envelope(msgspec.Struct, Generic[T]):
@@ -128,6 +128,7 @@ class QdrantServerIndex:
         return opened.point_ids.item_ids_of([point.id for point in points])
 
     async def status(self, release_version: int) -> CollectionStatus:
+        self._opened[release_version]  # raises if it is not open
         state = await self._ask(release_version, "GET", "", None, STATE)
         return CollectionStatus(state.points_count or 0, state.indexed_vectors_count or 0, state.status != GREEN)
 

@@ -38,8 +38,8 @@ class PackedItems:
         """Raises `UpstreamAnswerInvalid` for a line that describes no item."""
         self._lines = memoryview(lines)
         self._ends = _newlines(lines)
-        if len(lines) != (int(self._ends[-1]) + 1 if len(self._ends) else 0):
-            raise UpstreamAnswerInvalid("the items of the release end in the middle of a line")
+        if not len(self._ends) or int(self._ends[-1]) + 1 != len(lines):
+            raise UpstreamAnswerInvalid("the items of the release are cut short")
         try:
             self.item_ids = [NAMED.decode(self._line(row)).item_id for row in range(len(self._ends))]
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:

@@ -2,8 +2,11 @@
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import aiohttp
@@ -12,14 +15,17 @@ import qdrant_client.common.client_exceptions
 import qdrant_client.http.exceptions
 import redis.exceptions
 from httpx import Headers
-from qdrant_client import AsyncQdrantClient
 
 from local.settings import HOST, LocalSettings
-from recsys.adapters import qdrant_candidate_index, redis_feature_store
+from recsys.adapters import qdrant_server_collections, redis_feature_store
 from recsys.adapters.http_clients import HttpFeatureStore, HttpRanker, open_session
-from recsys.adapters.qdrant_candidate_index import QdrantCandidateIndex
+from recsys.adapters.qdrant_edge_index import QdrantEdgeIndex
+from recsys.adapters.qdrant_points import point_id
+from recsys.adapters.qdrant_server_index import QdrantServerIndex
 from recsys.adapters.redis_feature_store import RedisFeatureStore, open_redis
+from recsys.adapters.release_catalogue import ReleaseCatalogue
 from recsys.contracts.events import Event
+from recsys.contracts.retrieval import CatalogueItem, IndexedItem, SearchSettings
 from recsys.errors import (
     InvalidRequest,
     ReleaseError,
@@ -32,10 +38,10 @@ from recsys.errors import (
 )
 from recsys.model.registry import ModelRegistry
 from tests.contract.conftest import redis_url
+from tests.contract.stub_server import Connection, hanging_up, response, saying, server, silent
 from tests.engines import free_ports, local_settings, running
 
 EVENT = Event(user_id="u", item_id="i", event="view")
-Connection = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 HttpCall = Callable[[aiohttp.ClientSession], Awaitable[Any]]
 HTTP_CALLS: dict[str, HttpCall] = {
     "user_features": lambda session: HttpFeatureStore(session).user_features("u"),
@@ -44,44 +50,12 @@ HTTP_CALLS: dict[str, HttpCall] = {
     "encode": lambda session: HttpRanker(session).encode(["a"]),
     "rank": lambda session: HttpRanker(session).rank(["a"], ["b", "c"]),
     "releases": lambda session: HttpRanker(session).releases(),
+    "catalogue": lambda session: ReleaseCatalogue(HttpRanker(session)).load(1, "w"),
 }
-
-
-def response(status: str, body: bytes, *headers: str) -> bytes:
-    lines = [f"HTTP/1.1 {status}", f"content-length: {len(body)}", "content-type: application/json", *headers, "", ""]
-    return "\r\n".join(lines).encode() + body
 
 
 def error_answer(status: str, code: str) -> bytes:
     return response(status, json.dumps({"error": code, "detail": "told so"}).encode())
-
-
-def saying(answer: bytes) -> Connection:
-    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(answer)
-        await writer.drain()
-        writer.close()
-
-    return connected
-
-
-async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Takes the request and never answers."""
-    while await reader.read(1000):
-        pass
-    writer.close()
-
-
-async def hanging_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    writer.close()
-
-
-@asynccontextmanager
-async def server(connected: Connection) -> AsyncIterator[str]:
-    listening = await asyncio.start_server(connected, HOST, 0)
-    async with listening:
-        yield f"http://{HOST}:{listening.sockets[0].getsockname()[1]}"
 
 
 @asynccontextmanager
@@ -226,7 +200,7 @@ def qdrant_errors() -> list[Exception]:
 
 @pytest.mark.parametrize("error", qdrant_errors(), ids=lambda error: f"{type(error).__name__} {error}"[:60])
 def test_every_error_of_the_qdrant_client_is_translated(error):
-    with pytest.raises(UpstreamUnavailable), qdrant_candidate_index._translated_errors(1):
+    with pytest.raises(UpstreamUnavailable), qdrant_server_collections.translated_errors(1):
         raise error
 
 
@@ -240,7 +214,7 @@ def test_the_qdrant_client_has_no_errors_that_this_test_does_not_know():
 def test_programmers_mistakes_are_not_translated(mistake):
     with pytest.raises(mistake), redis_feature_store._translated_errors():
         raise mistake
-    with pytest.raises(mistake), qdrant_candidate_index._translated_errors(1):
+    with pytest.raises(mistake), qdrant_server_collections.translated_errors(1):
         raise mistake
 
 
@@ -321,74 +295,252 @@ async def test_a_key_of_the_wrong_kind_is_a_redis_that_refuses(feature_engines):
 
 # --- Qdrant -----------------------------------------------------------------------------------------------------------
 
+EXACT = SearchSettings(hnsw_ef=None)
 INDEX_CALLS = {
-    "open": lambda index: index.open(1),
+    "open": lambda index: index.open(1, ["a"], EXACT),
     "search": lambda index: index.search(1, [0.0], 3, ["a"]),
     "similar": lambda index: index.similar(1, "a", 3),
-    "items": lambda index: index.items(1, ["a"]),
     "find_by_title": lambda index: index.find_by_title(1, "a", 3),
+    "status": lambda index: index.status(1),
 }
+JOB_CALLS = {
+    "holds": lambda index: index.holds(1, "w", 1),
+    "collections": lambda index: index.collections(),
+    "drop": lambda index: index.drop(1),
+    "build": lambda index: index.build(
+        1, embedding_dim=1, num_items=1, weights_hash="w", graph=None, batches=[[INDEXED]]
+    ),
+}
+INDEXED = IndexedItem(CatalogueItem("a", "A", {}), [1.0])
 
 
 @asynccontextmanager
-async def qdrant_at(url: str) -> AsyncIterator[QdrantCandidateIndex]:
-    index = QdrantCandidateIndex(AsyncQdrantClient(url, check_compatibility=False, timeout=1))
+async def qdrant_at(url: str) -> AsyncIterator[QdrantServerIndex]:
+    """With a collection that was open before anything went wrong."""
+    index = QdrantServerIndex(url)
+    index._session._timeout = aiohttp.ClientTimeout(total=1)
+    await index._opened.open(1, ["a"], "w", EXACT)
     yield index
     await index.close()
 
 
-@pytest.mark.parametrize("ask", INDEX_CALLS.values(), ids=list(INDEX_CALLS))
+@pytest.mark.parametrize("ask", {**INDEX_CALLS, **JOB_CALLS}.values(), ids=[*INDEX_CALLS, *JOB_CALLS])
 async def test_a_qdrant_server_whose_port_is_closed_is_away(ask):
     async with qdrant_at(f"http://{HOST}:{free_ports(1)[0]}") as index:
         with pytest.raises(UpstreamUnavailable):
             await ask(index)
 
 
-@pytest.mark.parametrize(
-    ("wrong", "expected"),
-    [
-        (hanging_up, UpstreamUnavailable),
-        (saying(b"garbage\r\n\r\n"), UpstreamUnavailable),
-        (saying(response("500 Oops", b"<html>")), UpstreamUnavailable),
-        (saying(response("429 Slow down", b"{}", "retry-after: 3")), UpstreamUnavailable),
-        (saying(response("429 Slow down", b"{}", "retry-after: tomorrow")), UpstreamUnavailable),
-        (saying(response("401 Who?", b"{}")), UpstreamUnavailable),
-        (saying(response("200 OK", b"no JSON")), UpstreamError),
-        (saying(response("200 OK", b'{"result": 5}')), UpstreamError),
-        (saying(response("200 OK", b'{"result": null, "status": "ok", "time": 0}')), UpstreamAnswerInvalid),
-    ],
-    ids=["hangs up", "garbage", "500", "429", "429 odd", "401", "no JSON", "another shape", "nothing"],
-)
+QDRANT_WRONG: dict[str, tuple[Connection, type[TandemError]]] = {
+    "hangs up": (hanging_up, UpstreamUnavailable),
+    "garbage": (saying(b"garbage\r\n\r\n"), UpstreamUnavailable),
+    "500": (saying(response("500 Oops", b"<html>")), UpstreamUnavailable),
+    "429": (saying(response("429 Slow down", b"{}", "retry-after: 3")), UpstreamUnavailable),
+    "429 odd": (saying(response("429 Slow down", b"{}", "retry-after: tomorrow")), UpstreamUnavailable),
+    "401": (saying(response("401 Who?", b"{}")), UpstreamUnavailable),
+    "404": (saying(response("404 Not Found", b"{}")), ReleaseNotLoaded),
+    "no JSON": (saying(response("200 OK", b"no JSON")), UpstreamAnswerInvalid),
+    "no UTF-8": (
+        saying(response("200 OK", b'{"result": {"points": [{"id": "\xff"}], "status": "\xff"}}')),
+        UpstreamError,
+    ),
+    "deep": (saying(response("200 OK", b'{"other": ' + b"[" * 100_000)), UpstreamAnswerInvalid),
+    "another shape": (saying(response("200 OK", b'{"result": 5}')), UpstreamAnswerInvalid),
+    "nothing": (saying(response("200 OK", b'{"result": null, "status": "ok", "time": 0}')), UpstreamAnswerInvalid),
+}
+
+
+@pytest.mark.parametrize("wrong", QDRANT_WRONG)
 @pytest.mark.parametrize("ask", INDEX_CALLS.values(), ids=list(INDEX_CALLS))
-async def test_what_a_qdrant_server_does_wrong_is_translated(ask, wrong, expected):
-    async with server(wrong) as url, qdrant_at(url) as index:
+async def test_what_a_qdrant_server_does_wrong_is_translated(ask, wrong):
+    connected, expected = QDRANT_WRONG[wrong]
+    async with server(connected) as url, qdrant_at(url) as index:
         with pytest.raises(expected):
             await ask(index)
 
 
+@pytest.mark.parametrize("ask", JOB_CALLS.values(), ids=list(JOB_CALLS))
+@pytest.mark.parametrize("wrong", ["hangs up", "garbage", "500", "429", "429 odd", "401", "no JSON", "nothing"])
+async def test_what_a_qdrant_server_does_wrong_to_a_job_is_translated(ask, wrong):
+    async with server(QDRANT_WRONG[wrong][0]) as url, qdrant_at(url) as index:
+        with pytest.raises(UpstreamError):
+            await ask(index)
+
+
+def found(*points: dict[str, Any]) -> Connection:
+    return saying(response("200 OK", json.dumps({"result": {"points": points}, "status": "ok", "time": 0}).encode()))
+
+
 @pytest.mark.parametrize(
-    "payload",
+    "point",
     [
-        None,
-        {},
-        {"item_id": 7, "title": "t", "metadata": {}, "weights": "w"},
-        {"item_id": "i", "metadata": {}, "weights": "w"},
-        {"item_id": "i", "title": "t", "metadata": [], "weights": "w"},
-        {"item_id": "i", "title": "t", "metadata": {}},
+        {"id": point_id("never heard of"), "score": 0.5},
+        {"id": "7b7a1b1e-9d1f-4f0b-8a52-0d7ac0d8a9b1", "score": 0.5},
+        {"id": -1, "score": 0.5},
+        {"id": 2**63, "score": 0.5},
+        {"id": 1.5, "score": 0.5},
+        {"id": None, "score": 0.5},
+        {"id": point_id("a"), "score": None},
+        {"id": point_id("a")},
+        {"score": 0.5},
     ],
 )
-async def test_points_that_describe_no_item_are_no_answer(payload):
-    point = {"id": 1, "version": 0, "score": 0.5, "payload": payload}
-    body = json.dumps({"result": {"points": [point]}, "status": "ok", "time": 0}).encode()
-    async with server(saying(response("200 OK", body))) as url, qdrant_at(url) as index:
+async def test_points_that_are_no_items_of_the_release_are_no_answer(point):
+    async with server(found(point)) as url, qdrant_at(url) as index:
         with pytest.raises(UpstreamAnswerInvalid):
             await index.search(1, [0.0], 3)
 
 
-async def test_a_qdrant_server_that_never_answers_is_too_slow():
+async def test_points_come_back_as_items():
+    async with server(found({"id": point_id("a"), "version": 0, "score": 0.5})) as url, qdrant_at(url) as index:
+        assert await index.search(1, [0.0], 3) == [("a", 0.5, "w")]
+
+
+@pytest.mark.parametrize("payload", [None, {}, {"weights": None}, {"weights": 7}, []])
+async def test_a_collection_of_no_known_weights_is_not_opened(payload):
+    async with server(found({"id": 1, "payload": payload})) as url, qdrant_at(url) as index:
+        with pytest.raises(UpstreamAnswerInvalid):
+            await index.open(1, ["a"], EXACT)
+
+
+async def test_an_empty_collection_is_not_opened():
+    async with server(found()) as url, qdrant_at(url) as index:
+        with pytest.raises(ReleaseNotLoaded):
+            await index.open(1, ["a"], EXACT)
+
+
+@pytest.mark.parametrize("ask", INDEX_CALLS.values(), ids=list(INDEX_CALLS))
+async def test_a_qdrant_server_that_never_answers_is_too_slow(ask):
     async with server(silent) as url, qdrant_at(url) as index:
         with pytest.raises(UpstreamTimeout):
-            await index.search(1, [0.0], 3)
+            await ask(index)
+
+
+@pytest.mark.parametrize(
+    ("settings", "params"),
+    [
+        (EXACT, {"exact": True}),
+        (SearchSettings(hnsw_ef=400), {"hnsw_ef": 400, "quantization": {"ignore": True}}),
+        (SearchSettings(hnsw_ef=1), {"hnsw_ef": 3, "quantization": {"ignore": True}}),
+        (
+            SearchSettings(hnsw_ef=64, oversampling=2.0),
+            {"hnsw_ef": 64, "quantization": {"rescore": True, "oversampling": 2.0}},
+        ),
+    ],
+)
+async def test_a_search_asks_a_server_for_ids_only_by_its_settings_and_uncompressed(settings, params):
+    asked: list[bytes] = []
+
+    async def recording(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await reader.readuntil(b"\r\n\r\n"))
+        length = re.search(rb"content-length: (\d+)", asked[0].lower())
+        assert length is not None
+        asked.append(await reader.readexactly(int(length[1])))
+        writer.write(response("200 OK", b'{"result": {"points": []}}'))
+        await writer.drain()
+        writer.close()
+
+    async with server(recording) as url, qdrant_at(url) as index:
+        assert await index.search(1, [0.5], 3, ["a"], settings) == []
+    head, body = asked
+    assert head.startswith(b"POST /collections/items_v1/points/query ")
+    assert b"accept-encoding: identity" in head.lower()
+    assert json.loads(body) == {
+        "query": [0.5],
+        "limit": 3,
+        "with_payload": False,
+        "params": params,
+        "filter": {"must_not": [{"has_id": [point_id("a")]}]},
+    }
+
+
+# --- Qdrant Edge ------------------------------------------------------------------------------------------------------
+
+
+class BrokenShard:
+    """An engine of which every call fails in the same way."""
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    def fail(self, *_: object, **__: object) -> Any:
+        raise self._error
+
+    search = retrieve = scroll = info = fail
+
+    def close(self) -> None:
+        """Even so."""
+
+
+@asynccontextmanager
+async def edge_in(directory: Path) -> AsyncIterator[QdrantEdgeIndex]:
+    index = QdrantEdgeIndex(directory)
+    await index.build(1, embedding_dim=1, num_items=1, weights_hash="w", graph=None, batches=[[INDEXED]])
+    await index.open(1, ["a"], EXACT)
+    yield index
+    await index.close()
+
+
+@pytest.mark.parametrize("error", [Exception("bare"), TypeError("no enum"), OverflowError("too big"), ValueError("x")])
+@pytest.mark.parametrize("ask", ["search", "similar", "find_by_title", "status"])
+async def test_every_error_of_qdrant_edge_is_translated(tmp_path, ask, error):
+    async with edge_in(tmp_path) as index:
+        index._shards.pop(1).close()
+        index._shards[1] = BrokenShard(error)
+        with pytest.raises(UpstreamUnavailable, match="items_v1") as raised:
+            await INDEX_CALLS[ask](index)
+        assert raised.value.__cause__ is error
+
+
+async def test_a_query_that_qdrant_edge_cannot_take_is_an_error_of_ours(tmp_path):
+    async with edge_in(tmp_path) as index:
+        for query in ([0.0] * 7, ["no number"], []):
+            with pytest.raises(UpstreamUnavailable):
+                await index.search(1, query, 3)
+        with pytest.raises(UpstreamUnavailable):
+            await index.search(1, [0.0], -1)
+
+
+async def test_a_vector_of_another_kind_is_no_answer(tmp_path):
+    class SparseShard(BrokenShard):
+        def retrieve(self, *_: object, **__: object) -> list[Any]:
+            return [SimpleNamespace(vector={})]
+
+    async with edge_in(tmp_path) as index:
+        index._shards.pop(1).close()
+        index._shards[1] = SparseShard(Exception())
+        with pytest.raises(UpstreamAnswerInvalid, match="dict"):
+            await index.similar(1, "a", 3)
+
+
+async def test_a_point_of_no_known_item_is_no_answer_of_qdrant_edge(tmp_path):
+    async with edge_in(tmp_path) as index:
+        await index._opened.open(1, ["another"], "other weights", EXACT)
+        for asked in (index.search(1, [0.0], 3), index.find_by_title(1, "a", 3)):
+            with pytest.raises(UpstreamAnswerInvalid):
+                await asked
+
+
+async def test_a_damaged_edge_collection_is_not_opened(tmp_path):
+    damaged = tmp_path / "items_v1"
+    damaged.mkdir()
+    (damaged / "weights").write_text("w")
+    with pytest.raises(UpstreamUnavailable):
+        await QdrantEdgeIndex(tmp_path).open(1, ["a"], EXACT)
+
+
+async def test_an_edge_collection_that_another_process_has_open_is_not_opened(tmp_path):
+    async with edge_in(tmp_path):
+        with pytest.raises(UpstreamUnavailable):
+            await QdrantEdgeIndex(tmp_path).open(1, ["a"], EXACT)
+
+
+async def test_a_batch_that_qdrant_edge_cannot_take_fails_its_build(tmp_path):
+    index = QdrantEdgeIndex(tmp_path)
+    wrong = INDEXED._replace(embedding=[1.0, 2.0])
+    with pytest.raises(UpstreamUnavailable):
+        await index.build(1, embedding_dim=1, num_items=1, weights_hash="w", graph=None, batches=[[wrong]])
+    assert not await index.holds(1, "w", 1)
 
 
 # --- MLflow -----------------------------------------------------------------------------------------------------------

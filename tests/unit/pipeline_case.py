@@ -1,13 +1,19 @@
 """A small world for the pipeline: ten items, two users, and ports that break on purpose."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
-from recsys.adapters.in_memory import InMemoryCandidateIndex, InMemoryFeatureStore, InMemoryRanker
-from recsys.adapters.qdrant_points import IndexedItem
+from recsys.adapters.in_memory import (
+    InMemoryCatalogue,
+    InMemoryCollection,
+    InMemoryFeatureStore,
+    InMemoryRanker,
+    InMemoryVectorIndex,
+)
 from recsys.contracts.events import Event
 from recsys.contracts.recommendation import RecommendationAnswer, RecommendationRequest
-from recsys.contracts.retrieval import CatalogueItem, ServingReleases
+from recsys.contracts.retrieval import CatalogueItem, IndexedItem, ServingReleases
 from recsys.deadline import Deadline
 from recsys.pipeline import RecommendationPipeline
 from recsys.quality import QualityFactor
@@ -80,8 +86,18 @@ def described(item_id: str) -> IndexedItem:
 def working_ports() -> dict[str, Any]:
     """The ports by the names that the pipeline's constructor has for them; the feature store is still empty."""
     ranker = InMemoryRanker(RELEASE, VECTORS)
-    index = InMemoryCandidateIndex({RELEASE: [described(item_id) for item_id in ITEMS]})
-    return {"features": InMemoryFeatureStore(), "encoder": ranker, "index": index, "ranker": ranker, "catalogue": index}
+    catalogue = InMemoryCatalogue({RELEASE: [described(item_id).item for item_id in ITEMS]})
+    return {
+        "features": InMemoryFeatureStore(),
+        "encoder": ranker,
+        "index": index_of(ITEMS),
+        "ranker": ranker,
+        "catalogue": catalogue,
+    }
+
+
+def index_of(item_ids: Sequence[str], weights_hash: str = "") -> InMemoryVectorIndex:
+    return InMemoryVectorIndex({RELEASE: InMemoryCollection.of(map(described, item_ids), weights_hash)})
 
 
 async def open_pipeline(

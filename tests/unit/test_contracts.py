@@ -35,7 +35,7 @@ from recsys.contracts.recommendation import (
     RecommendationRequest,
     Tier,
 )
-from recsys.contracts.retrieval import EncodeRequest, QueryEmbedding, ServingReleases
+from recsys.contracts.retrieval import EncodeRequest, QueryEmbedding, SearchSettings, ServingReleases
 
 words = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 ids = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=MAX_ID_LENGTH)
@@ -46,6 +46,9 @@ releases = st.integers(1, 10_000)
 metadata = st.dictionaries(words, st.none() | st.booleans() | st.integers(-(2**53), 2**53) | words | st.lists(words))
 
 precomputed = st.builds(PrecomputedList, release=releases, vocabulary_hash=words, item_ids=id_lists)
+search_settings = st.builds(
+    SearchSettings, hnsw_ef=st.none() | st.integers(1, 10_000), oversampling=st.none() | st.floats(1, 100)
+)
 popular_items = st.builds(PopularItem, item_id=ids, popularity=numbers)
 items = st.builds(ItemAnswer, item_id=ids, title=words, metadata=metadata)
 recommendations = st.builds(
@@ -105,8 +108,11 @@ MODELS: dict[type[Request | Answer], st.SearchStrategy[Any]] = {
         challenger=st.none() | releases,
         loaded=st.lists(releases),
         vocabulary_hash=words,
+        weights=st.dictionaries(releases, words),
+        search=st.dictionaries(releases, search_settings),
         problems=st.lists(words),
     ),
+    SearchSettings: search_settings,
     RecommendationRequest: st.builds(
         RecommendationRequest,
         user_id=ids,

@@ -1,0 +1,114 @@
+"""Items are described from the lines that the ranker sent."""
+
+import json
+
+import pytest
+from prometheus_client import REGISTRY
+
+from recsys.adapters.release_catalogue import KEPT_RELEASES, PackedItems, ReleaseCatalogue
+from recsys.contracts.retrieval import CatalogueItem, ServingReleases
+from recsys.errors import ReleaseNotLoaded, UpstreamAnswerInvalid, UpstreamUnavailable
+
+METADATA = {"categories": ["Books", "Größe 🚀"], "year": None, "price": 12.5}
+ITEMS = [
+    CatalogueItem(item_id, f"Thing {item_id!r}", METADATA)
+    for item_id in ("a/b", "..", " ", 'say "it\'s"', "line\nbreak", "übergröße 🚀", "a\0b", *map(str, range(500)))
+]
+
+
+def line(item: CatalogueItem) -> bytes:
+    return json.dumps({"item_id": item.item_id, "title": item.title, **item.metadata}).encode() + b"\n"
+
+
+LINES = b"".join(map(line, ITEMS))
+
+
+class Source:
+    """Sends the same items for every release, and counts how often."""
+
+    def __init__(self, lines: bytes = LINES) -> None:
+        self.lines = lines
+        self.sent: list[int] = []
+
+    async def releases(self) -> ServingReleases:
+        raise UpstreamUnavailable("not asked here")
+
+    async def item_lines(self, release_version: int) -> bytes:
+        self.sent.append(release_version)
+        return self.lines
+
+
+async def test_items_are_described_as_they_were_written():
+    catalogue = ReleaseCatalogue(Source())
+    assert await catalogue.load(1, "w") == [item.item_id for item in ITEMS]
+    assert await catalogue.items(1, [item.item_id for item in ITEMS]) == {item.item_id: item for item in ITEMS}
+
+
+async def test_unknown_items_are_left_out_and_repeated_ones_described_once():
+    catalogue = ReleaseCatalogue(Source())
+    await catalogue.load(1, "w")
+    assert list(await catalogue.items(1, ["7", "never heard of", "..", "7"])) == ["7", ".."]
+    assert await catalogue.items(1, []) == {}
+
+
+async def test_a_release_is_downloaded_once_unless_its_weights_are_others():
+    source = Source()
+    catalogue = ReleaseCatalogue(source)
+    for weights_hash in ("first", "first", "second", "second"):
+        await catalogue.load(1, weights_hash)
+    assert source.sent == [1, 1]
+
+
+async def test_the_releases_that_were_loaded_last_stay():
+    catalogue = ReleaseCatalogue(Source())
+    for release_version in range(1, KEPT_RELEASES + 1):
+        await catalogue.load(release_version, "w")
+    await catalogue.load(1, "w")
+    await catalogue.load(KEPT_RELEASES + 1, "w")
+    assert await catalogue.items(1, ["7"])
+    with pytest.raises(ReleaseNotLoaded, match="release 2"):
+        await catalogue.items(2, ["7"])
+
+
+async def test_a_release_that_was_never_loaded_is_not_described():
+    with pytest.raises(ReleaseNotLoaded):
+        await ReleaseCatalogue(Source()).items(1, ["7"])
+
+
+async def test_what_cannot_be_loaded_leaves_what_was_there():
+    source = Source()
+    catalogue = ReleaseCatalogue(source)
+    await catalogue.load(1, "first")
+    source.lines = LINES[:-5]
+    with pytest.raises(UpstreamAnswerInvalid):
+        await catalogue.load(1, "second")
+    assert await catalogue.items(1, ["7"])
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        b"",
+        LINES[:-1],
+        b"<html>\n",
+        b"null\n",
+        b'{"item_id": "a"}\n',
+        b'{"item_id": 7, "title": "t"}\n',
+        b'{"item_id": "a", "title": null}\n',
+        LINES + b"\n",
+        b'{"item_id": "\xff", "title": "t"}\n',
+    ],
+)
+def test_lines_that_describe_no_items_are_refused(lines):
+    with pytest.raises(UpstreamAnswerInvalid):
+        PackedItems(lines)
+
+
+async def test_the_memory_that_is_taken_is_measured():
+    await ReleaseCatalogue(Source()).load(1, "w")
+    taken = REGISTRY.get_sample_value("tandem_catalogue_bytes")
+    assert len(LINES) < taken < 4 * len(LINES)
+
+
+async def test_a_download_may_come_in_a_bytearray():
+    assert PackedItems(bytearray(LINES)).described(["7"])["7"].title == "Thing '7'"

@@ -1,0 +1,139 @@
+"""How a release is searched, on its way from the registry to the orchestrator."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import httpx
+import pytest
+
+from ranker_service.bootstrap import ReleaseWatch
+from ranker_service.endpoints import is_download, router
+from ranker_service.settings import RankerSettings
+from recsys.adapters.admission import Admission
+from recsys.adapters.fastapi_service import create_api
+from recsys.adapters.torch_ranker import TorchRanker
+from recsys.contracts.retrieval import SearchSettings, ServingReleases
+from recsys.errors import ReleaseDamaged, UpstreamUnavailable
+from recsys.model.local_releases import LocalReleases
+from recsys.model.registry import SEARCH_TAG
+
+GRAPH = SearchSettings(hnsw_ef=256, oversampling=1.5)
+EXACT = SearchSettings(hnsw_ef=None)
+
+
+class Registry:
+    """Knows tags, or is away."""
+
+    def __init__(self, tags: dict[int, dict[str, str]]) -> None:
+        self.tags = tags
+        self.away = False
+
+    def tags_of(self, version: int) -> dict[str, str]:
+        if self.away:
+            raise UpstreamUnavailable("MLflow is away")
+        return self.tags[version]
+
+
+def local_releases(directory: Path, tags: dict[int, dict[str, str]]) -> tuple[LocalReleases, Registry]:
+    registry: Any = Registry(tags)
+    return LocalReleases(directory, registry), registry
+
+
+def test_the_tag_holds_more_than_is_served_with(tmp_path):
+    tag = '{"hnsw_ef": 256, "oversampling": 1.5, "m": 32, "recall": 0.987}'
+    releases, _ = local_releases(tmp_path, {1: {SEARCH_TAG: tag}, 2: {SEARCH_TAG: '{"hnsw_ef": null}'}, 3: {}})
+    assert releases.search_settings(1) == GRAPH
+    assert releases.search_settings(2) == EXACT
+    assert releases.search_settings(3) is None
+
+
+@pytest.mark.parametrize("tag", ["", "no JSON", "{}", "[]", '{"hnsw_ef": 0}', '{"hnsw_ef": "wide"}'])
+def test_a_tag_that_cannot_be_read_is_an_error(tmp_path, tag):
+    releases, _ = local_releases(tmp_path, {1: {SEARCH_TAG: tag}})
+    with pytest.raises(ReleaseDamaged, match="version 1"):
+        releases.search_settings(1)
+
+
+def test_settings_are_remembered_for_a_start_without_the_registry(tmp_path):
+    releases, _ = local_releases(tmp_path, {})
+    assert releases.last_search() == {}
+    releases.remember_search({1: GRAPH, 2: EXACT})
+    assert releases.last_search() == {1: GRAPH, 2: EXACT}
+    (tmp_path / "search.json").write_text("half of a fi")
+    assert releases.last_search() == {}
+
+
+def watch(directory: Path, tags: dict[int, dict[str, str]]) -> tuple[ReleaseWatch, TorchRanker, Registry]:
+    ranker = TorchRanker()
+    settings = RankerSettings.model_validate(
+        {"MLFLOW_TRACKING_URI": f"sqlite:///{directory}/m.db", "releases_dir": directory}
+    )
+    watching = ReleaseWatch(settings, ranker)
+    watching._releases, registry = local_releases(directory, tags)
+    return watching, ranker, registry
+
+
+async def test_the_watch_follows_the_tag_and_keeps_the_last_while_the_registry_is_away(tmp_path):
+    watching, ranker, registry = watch(tmp_path, {1: {SEARCH_TAG: '{"hnsw_ef": null}'}, 2: {}})
+    problems: dict[str, Exception] = {}
+    await watching._refresh_search([1, 2, 1], problems)
+    assert (ranker.search, problems) == ({1: EXACT}, {})
+    registry.tags[1] = {SEARCH_TAG: GRAPH.model_dump_json()}
+    await watching._refresh_search([1, 2], problems)
+    assert ranker.search == {1: GRAPH}
+    registry.away = True
+    await watching._refresh_search([1, 2], problems)
+    assert ranker.search == {1: GRAPH}
+    assert list(problems) == ["MLflow: upstream_unavailable"]
+    watching.close()
+
+    started_without, ranker, registry = watch(tmp_path, {})
+    registry.away = True
+    await started_without._refresh_search([1, 2], {})
+    assert ranker.search == {1: GRAPH}
+    started_without.close()
+
+
+async def test_a_damaged_tag_is_named_and_hides_no_other(tmp_path):
+    watching, ranker, _ = watch(tmp_path, {1: {SEARCH_TAG: "?"}, 2: {SEARCH_TAG: '{"hnsw_ef": null}'}})
+    problems: dict[str, Exception] = {}
+    await watching._refresh_search([1, 2], problems)
+    assert ranker.search == {2: EXACT}
+    assert [problem[:10] for problem in problems] == ["release 1:"]
+    watching.close()
+
+
+def test_settings_survive_the_wire():
+    serving = ServingReleases(champion=1, loaded=[1], vocabulary_hash="v", search={1: GRAPH}, weights={1: "w"})
+    assert ServingReleases.model_validate_json(serving.model_dump_json()) == serving
+    assert ServingReleases.model_validate_json('{"champion": 1, "loaded": [1], "vocabulary_hash": "v"}').search == {}
+
+
+def ranker_api(items_file: Path) -> httpx.AsyncClient:
+    """The ranker's API, too busy for anything but downloads."""
+    ranker: Any = TorchRanker()
+    ranker._releases = {1: SimpleNamespace(items_file=items_file)}
+    busy = Admission(max_concurrent=0, max_queued=0, deadline_ms=1, may_wait=0, exempt=is_download)
+    api = create_api("ranker", "", busy)
+    api.include_router(router)
+    api.state.ranker = ranker
+    return httpx.AsyncClient(transport=httpx.ASGITransport(api), base_url="http://ranker")
+
+
+async def test_a_releases_items_are_sent_as_they_are_however_busy_the_ranker_is(tmp_path):
+    lines = b'{"item_id": "a", "title": "A"}\n' * 100_000
+    (tmp_path / "items.jsonl").write_bytes(lines)
+    async with ranker_api(tmp_path / "items.jsonl") as client:
+        answer = await client.get("/v1/releases/1/items")
+        assert (answer.status_code, answer.headers["content-type"]) == (200, "application/x-ndjson")
+        assert answer.content == lines
+        assert (await client.get("/v1/releases")).status_code == 429
+
+
+async def test_items_of_a_release_that_is_not_loaded_or_whose_files_are_gone_are_refused(tmp_path):
+    async with ranker_api(tmp_path / "gone.jsonl") as client:
+        for version in (1, 2):
+            answer = await client.get(f"/v1/releases/{version}/items")
+            assert (answer.status_code, answer.json()["error"]) == (503, "release_not_loaded")
+        assert (await client.get("/v1/releases/0/items")).status_code == 422
