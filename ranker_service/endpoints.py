@@ -12,6 +12,7 @@ from recsys.contracts.base import ReleaseNumber
 from recsys.contracts.ranking import RankedScores, RankRequest
 from recsys.contracts.retrieval import EncodeRequest, QueryEmbedding, ServingReleases
 
+NDJSON = "application/x-ndjson"
 DOWNLOAD = re.compile(r"/v1/releases/\d+/items")
 
 router = create_router(prefix="/v1", tags=["ranking"])
@@ -40,9 +41,14 @@ async def releases(ranker: Ranker) -> ServingReleases:
     return await ranker.releases()
 
 
-@router.get("/releases/{release_version}/items", summary="A release's items, a JSON object per line")
+@router.get(
+    "/releases/{release_version}/items",
+    summary="A release's items, a JSON object per line",
+    response_class=FileResponse,
+    responses={200: {"content": {NDJSON: {}}}},
+)
 async def items(release_version: ReleaseNumber, ranker: Ranker) -> FileResponse:
-    return FileResponse(ranker.items_file(release_version), media_type="application/x-ndjson")
+    return FileResponse(ranker.items_file(release_version), media_type=NDJSON)
 
 
 def is_download(path: str) -> bool:
