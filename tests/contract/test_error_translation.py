@@ -17,7 +17,7 @@ import redis.exceptions
 from httpx import Headers
 
 from local.settings import HOST, LocalSettings
-from recsys.adapters import qdrant_server_collections, redis_feature_store
+from recsys.adapters import qdrant_server_collections, qdrant_server_index, redis_feature_store
 from recsys.adapters.http_clients import HttpFeatureStore, HttpRanker, open_session
 from recsys.adapters.qdrant_edge_index import QdrantEdgeIndex
 from recsys.adapters.qdrant_points import point_id
@@ -452,6 +452,37 @@ async def test_a_search_asks_a_server_for_ids_only_by_its_settings_and_uncompres
         "params": params,
         "filter": {"must_not": [{"has_id": [point_id("a")]}]},
     }
+
+
+async def test_a_server_behind_a_prefix_is_asked_there_with_the_key():
+    asked: list[bytes] = []
+
+    async def recording(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(response("200 OK", b'{"result": {"status": "green", "points_count": 7}}'))
+        await writer.drain()
+        writer.close()
+
+    async with server(recording) as url:
+        index = QdrantServerIndex(f"{url}/behind/a/proxy", "secret")
+        await index._opened.open(1, ["a"], "w", EXACT)
+        assert await index.status(1) == (7, 0, False)
+        await index.close()
+    assert asked[0].startswith(b"GET /behind/a/proxy/collections/items_v1 ")
+    assert b"api-key: secret" in asked[0].lower()
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("http://qdrant", "http://qdrant:6333/"),
+        ("https://cloud.example/", "https://cloud.example:6333/"),
+        ("https://cloud.example:443", "https://cloud.example:443/"),
+        ("http://[::1]:7000/prefix/", "http://[::1]:7000/prefix/"),
+    ],
+)
+def test_an_address_without_a_port_means_qdrants_own(url, expected):
+    assert qdrant_server_index._base_url(url) in (expected, expected.replace(":443", ""))
 
 
 # --- Qdrant Edge ------------------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """What every encoder and ranker does alike: in memory, by torch in this process, and over HTTP to the service."""
 
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -11,6 +12,7 @@ from recsys.adapters.in_memory import InMemoryRanker
 from recsys.adapters.torch_ranker import TorchRanker
 from recsys.contracts.base import MAX_CANDIDATES, MAX_HISTORY
 from recsys.errors import ReleaseNotLoaded
+from recsys.model.files import ITEMS_FILE
 from recsys.model.release import Release
 from tests import toy
 from tests.conftest import Stack
@@ -55,7 +57,7 @@ async def test_every_candidate_gets_one_score_in_its_place(ranker):
     one_way = await ranker.rank([A], [B, C, D])
     other_way = await ranker.rank([A], [D, B, C])
     b, c, d = one_way.scores
-    assert other_way.scores == pytest.approx([d, b, c])
+    assert other_way.scores == pytest.approx([d, b, c], abs=1e-5)
     assert len({b, c, d}) == 3
 
 
@@ -120,8 +122,9 @@ async def test_with_known_recent_items_scores_are_personal(ranker):
 @pytest.mark.parametrize("recent_items", [[], ["?"], ["?", "??"]])
 async def test_without_a_known_recent_item_scores_are_popularity_and_say_so(ranker, embeddings, recent_items):
     answer = await ranker.rank(recent_items, [A, B, C])
+    bias_scale = (await ranker.encode([A])).query_embedding[-1]
     assert answer.personalized is False
-    assert answer.scores == pytest.approx([float(embeddings[item][-1]) for item in (A, B, C)], abs=1e-5)
+    assert answer.scores == pytest.approx([embeddings[item][-1] * bias_scale for item in (A, B, C)], abs=1e-5)
 
 
 async def test_unknown_recent_items_are_passed_over(ranker):
@@ -134,10 +137,10 @@ async def test_where_nothing_is_known_there_is_no_query_embedding(ranker):
     assert (answer.release, answer.query_embedding) == (RELEASE, None)
 
 
-async def test_a_query_embedding_ends_in_one_so_that_the_candidates_bias_counts(ranker):
-    embedding = (await ranker.encode([A, B])).query_embedding
-    assert len(embedding) == toy.EMBEDDING_DIM
-    assert embedding[-1] == 1.0
+async def test_every_query_embedding_ends_in_the_same_factor_of_the_candidates_bias(ranker):
+    one, other = [(await ranker.encode(recent)).query_embedding for recent in ([A, B], [C])]
+    assert len(one) == toy.EMBEDDING_DIM
+    assert one[-1] == other[-1] > 0
 
 
 async def test_the_index_would_find_what_the_ranker_ranks(ranker, embeddings):
@@ -149,6 +152,29 @@ async def test_the_index_would_find_what_the_ranker_ranks(ranker, embeddings):
 
 async def test_the_release_says_whether_seen_items_may_come_again(ranker):
     assert (await ranker.encode([A])).exclude_seen is True
+
+
+async def test_the_items_of_a_release_are_told_one_per_line(ranker):
+    lines = bytes(await ranker.item_lines(RELEASE)).splitlines()
+    assert [json.loads(line)["item_id"] for line in lines] == toy.ITEM_IDS
+    with pytest.raises(ReleaseNotLoaded, match="999"):
+        await ranker.item_lines(999)
+
+
+async def test_the_weights_of_every_loaded_release_are_told(ranker):
+    serving = await ranker.releases()
+    assert set(serving.weights) == set(serving.loaded)
+    assert serving.weights[RELEASE] == (await ranker.encode([A])).weights
+
+
+async def test_the_service_sends_the_items_file_as_it_is(stack):
+    async with over_http(stack) as ranker:
+        assert await ranker.item_lines(RELEASE) == (stack.model_dir / ITEMS_FILE).read_bytes()
+
+
+async def test_the_service_tells_how_a_verified_release_is_searched(stack):
+    async with over_http(stack) as ranker:
+        assert RELEASE in (await ranker.releases()).search
 
 
 async def test_the_order_of_recent_items_counts_for_the_towers(stack):
