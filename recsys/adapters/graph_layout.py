@@ -15,14 +15,14 @@ MIN_FULL_SCAN_KB = 10
 
 @dataclass(frozen=True, slots=True)
 class GraphLayout:
-    """Thresholds for a collection of `num_items` vectors [embedding_dim], in one segment."""
+    """Thresholds for a collection of `num_vectors` vectors [embedding_dim], in one segment."""
 
     embedding_dim: int
-    num_items: int
+    num_vectors: int
 
     @property
     def size_kb(self) -> int:
-        return self.num_items * self.embedding_dim * BYTES_PER_COMPONENT // KB
+        return self.num_vectors * self.embedding_dim * BYTES_PER_COMPONENT // KB
 
     @property
     def indexing_threshold_kb(self) -> int:
@@ -45,4 +45,4 @@ class GraphLayout:
     @property
     def least_indexed(self) -> int:
         """How many vectors the graph holds at least when it is complete."""
-        return max(0, self.num_items - self.indexing_threshold_kb * KB // (self.embedding_dim * BYTES_PER_COMPONENT))
+        return max(0, self.num_vectors - self.indexing_threshold_kb * KB // (self.embedding_dim * BYTES_PER_COMPONENT))

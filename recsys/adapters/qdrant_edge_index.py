@@ -82,17 +82,18 @@ class QdrantEdgeIndex:
         settings: SearchSettings | None = None,
     ) -> list[Candidate]:
         opened = self._opened[release_version]
+        settings = settings or opened.settings
         with _translated_errors(release_version):
             points = self._shards[release_version].search(
                 SearchRequest(
-                    query=Query.Nearest(list(query_embedding)),
+                    query=Query.Nearest(settings.scaled(query_embedding)),
                     limit=num_candidates,
                     filter=_without(exclude),
-                    params=_params(settings or opened.settings, num_candidates),
+                    params=_params(settings, num_candidates),
                 )
             )
             ids, similarities = [_number(point.id) for point in points], [point.score for point in points]
-        return opened.candidates(ids, similarities)
+        return opened.candidates(ids, settings.unscaled(similarities))
 
     async def similar(self, release_version: int, item_id: str, top_k: int) -> list[Candidate]:
         opened = self._opened[release_version]
@@ -101,6 +102,8 @@ class QdrantEdgeIndex:
             found = shard.retrieve([point_id(item_id)], with_payload=False, with_vector=True)
             if not found:
                 raise UnknownItem(f"release {release_version} has no item {item_id!r}")
+            if not found[0].vector:
+                return []
             anchor = _dense(found[0].vector)
             pool = shard.search(
                 SearchRequest(
@@ -143,7 +146,8 @@ class QdrantEdgeIndex:
         release_version: int,
         *,
         embedding_dim: int,
-        num_items: int,
+        num_items: int,  # noqa: ARG002
+        num_vectors: int,
         weights_hash: str,
         graph: GraphSettings | None,
         batches: Iterable[Sequence[IndexedItem]],
@@ -152,7 +156,7 @@ class QdrantEdgeIndex:
     ) -> None:
         """`timeout_seconds` does not apply: the engine builds the graph in this call."""
         await self.drop(release_version)
-        path, layout = self._path(release_version), GraphLayout(embedding_dim, num_items)
+        path, layout = self._path(release_version), GraphLayout(embedding_dim, num_vectors)
         path.mkdir(parents=True)
         with _translated_errors(release_version):
             shard = EdgeShard.create(str(path), _config(layout, graph))
@@ -160,7 +164,7 @@ class QdrantEdgeIndex:
                 shard.update(UpdateOperation.create_field_index("title", PayloadSchemaType.Text))
                 for batch in batches:
                     points = [
-                        Point(point_id(each.item.item_id), each.embedding, payload_of(each.item, weights_hash))
+                        Point(point_id(each.item.item_id), each.embedding or {}, payload_of(each.item, weights_hash))
                         for each in batch
                     ]
                     shard.update(UpdateOperation.upsert_points(points))
@@ -172,7 +176,7 @@ class QdrantEdgeIndex:
         progress(num_indexed)
         if graph is not None and num_indexed < layout.least_indexed:
             raise JobError(
-                f"the collection {path.name} is not indexed: {num_indexed:,} of {num_items:,} vectors are in its graph"
+                f"the collection {path.name} is not indexed: {num_indexed:,} of {num_vectors:,} vectors are in its graph"
             )
         (path / WEIGHTS_FILE).write_text(weights_hash)
 
@@ -231,7 +235,7 @@ def _config(layout: GraphLayout, graph: GraphSettings | None) -> EdgeConfig:
     return EdgeConfig(
         vectors=vectors,
         hnsw_config=HnswIndexConfig(graph.m, graph.ef_construct, layout.full_scan_threshold_kb),
-        quantization_config=ScalarQuantizationConfig(ScalarType.Int8, always_ram=True) if graph.quantized else None,
+        quantization_config=ScalarQuantizationConfig(ScalarType.Int8, always_ram=True),
         optimizers=EdgeOptimizersConfig(
             indexing_threshold=layout.indexing_threshold_kb,
             default_segment_number=1,

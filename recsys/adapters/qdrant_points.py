@@ -28,10 +28,14 @@ def version_in(name: str) -> int | None:
     return int(found[1]) if found else None
 
 
+def _hashed(item_id: str) -> int:
+    return int.from_bytes(hashlib.blake2b(item_id.encode(), digest_size=DIGEST_BYTES).digest(), "big") >> 1
+
+
 @lru_cache(maxsize=CACHED_IDS)
 def point_id(item_id: str) -> int:
     """63 bits of the id's hash. Two of a million items share one in 1 of 18 million catalogues; indexing notices."""
-    return int.from_bytes(hashlib.blake2b(item_id.encode(), digest_size=DIGEST_BYTES).digest(), "big") >> 1
+    return _hashed(item_id)
 
 
 def payload_of(item: CatalogueItem, weights_hash: str) -> dict[str, Any]:
@@ -43,8 +47,7 @@ class PointIds:
 
     def __init__(self, item_ids: Sequence[str]) -> None:
         self._item_ids = item_ids
-        digests = b"".join(hashlib.blake2b(each.encode(), digest_size=DIGEST_BYTES).digest() for each in item_ids)
-        ids = np.frombuffer(digests, dtype=">u8").astype(np.uint64) >> np.uint64(1)
+        ids = np.fromiter(map(_hashed, item_ids), dtype=np.uint64, count=len(item_ids))
         order = np.argsort(ids)
         self._rows = order.astype(np.uint32)
         self._sorted = ids[order]

@@ -84,13 +84,14 @@ class ServerCollections:
         *,
         embedding_dim: int,
         num_items: int,
+        num_vectors: int,
         weights_hash: str,
         graph: GraphSettings | None,
         batches: Iterable[Sequence[IndexedItem]],
         progress: Callable[[int], None],
         timeout_seconds: float | None,
     ) -> None:
-        name, layout = collection_name(release_version), GraphLayout(embedding_dim, num_items)
+        name, layout = collection_name(release_version), GraphLayout(embedding_dim, num_vectors)
         await self.drop(release_version)
         with translated_errors(release_version):
             await self._create(name, layout, graph)
@@ -98,16 +99,16 @@ class ServerCollections:
                 points = [
                     PointStruct(
                         id=point_id(each.item.item_id),
-                        vector=each.embedding,
+                        vector=each.embedding or {},
                         payload=payload_of(each.item, weights_hash),
                     )
                     for each in batch
                 ]
                 await self._client.upsert(name, points, wait=True)
-        least_indexed = 0 if graph is None else layout.least_indexed
+        expected = layout if graph else None
         if timeout_seconds is None:
             timeout_seconds = BASE_BUILD_SECONDS + BUILD_SECONDS_PER_ITEM * num_items
-        await self._wait_until_indexed(release_version, num_items, least_indexed, progress, timeout_seconds)
+        await self._wait_until_indexed(release_version, num_items, expected, progress, timeout_seconds)
 
     async def _create(self, name: str, layout: GraphLayout, graph: GraphSettings | None) -> None:
         hnsw = HnswConfigDiff(m=graph.m, ef_construct=graph.ef_construct) if graph else HnswConfigDiff()
@@ -122,7 +123,7 @@ class ServerCollections:
                 default_segment_number=1,
                 max_segment_size=layout.max_segment_kb,
             ),
-            quantization_config=quantized if graph and graph.quantized else None,
+            quantization_config=quantized if graph else None,
         )
         await self._client.create_payload_index(name, "title", TextIndexParams(type=TextIndexType.TEXT))
 
@@ -130,11 +131,12 @@ class ServerCollections:
         self,
         release_version: int,
         num_items: int,
-        least_indexed: int,
+        expected: GraphLayout | None,
         progress: Callable[[int], None],
         timeout_seconds: float,
     ) -> None:
         """Both must hold: a server may be green because its optimizer has not noticed the last write yet."""
+        least_indexed, num_vectors = (expected.least_indexed, expected.num_vectors) if expected else (0, 0)
         started = changed = time.monotonic()
         before: CollectionStatus | None = None
         while True:
@@ -148,8 +150,8 @@ class ServerCollections:
             if now - started > timeout_seconds or now - changed > STALLED_SECONDS:
                 raise JobError(
                     f"the collection {collection_name(release_version)} is not indexed after {now - started:.0f} s: "
-                    f"{status.num_indexed:,} of {num_items:,} vectors are in its graph, "
-                    f"{status.num_points:,} are stored"
+                    f"{status.num_indexed:,} of {num_vectors:,} vectors are in its graph, "
+                    f"and {status.num_points:,} of {num_items:,} items are stored"
                 )
             await asyncio.sleep(POLL_SECONDS)
 

@@ -41,7 +41,8 @@ class _ScoredVector(msgspec.Struct):
 
 
 class _Vector(msgspec.Struct):
-    vector: list[float]
+    vector: list[float] | dict[str, Any] = {}
+    """A point without a vector has an empty object here."""
 
 
 class _Id(msgspec.Struct, gc=False):
@@ -102,9 +103,11 @@ class QdrantServerIndex:
         settings: SearchSettings | None = None,
     ) -> list[Candidate]:
         opened = self._opened[release_version]
-        request = _query(query_embedding, num_candidates, exclude, settings or opened.settings)
+        settings = settings or opened.settings
+        request = _query(settings.scaled(query_embedding), num_candidates, exclude, settings)
         points = (await self._post(release_version, "/points/query", request, FOUND)).points
-        return opened.candidates([point.id for point in points], [point.score for point in points])
+        similarities = settings.unscaled([point.score for point in points])
+        return opened.candidates([point.id for point in points], similarities)
 
     async def similar(self, release_version: int, item_id: str, top_k: int) -> list[Candidate]:
         opened = self._opened[release_version]
@@ -113,6 +116,8 @@ class QdrantServerIndex:
         if not found:
             raise UnknownItem(f"release {release_version} has no item {item_id!r}")
         anchor = found[0].vector
+        if not isinstance(anchor, list):
+            return []
         request = _query(without_bias(anchor), top_k * SIMILAR_POOL, [item_id], opened.settings)
         pool = (
             await self._post(release_version, "/points/query", {**request, "with_vector": True}, FOUND_VECTORS)
@@ -146,6 +151,7 @@ class QdrantServerIndex:
         *,
         embedding_dim: int,
         num_items: int,
+        num_vectors: int,
         weights_hash: str,
         graph: GraphSettings | None,
         batches: Iterable[Sequence[IndexedItem]],
@@ -157,6 +163,7 @@ class QdrantServerIndex:
             release_version,
             embedding_dim=embedding_dim,
             num_items=num_items,
+            num_vectors=num_vectors,
             weights_hash=weights_hash,
             graph=graph,
             batches=batches,

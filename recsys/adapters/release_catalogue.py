@@ -45,7 +45,8 @@ class PackedItems:
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise UpstreamAnswerInvalid("the items of the release are described in another shape") from error
         self._point_ids = PointIds(self.item_ids)
-        ids_bytes = sum(map(sys.getsizeof, self.item_ids)) + sys.getsizeof(self.item_ids)
+        # A generator lets other threads run in between, as `map` does not.
+        ids_bytes = sum(sys.getsizeof(each) for each in self.item_ids) + sys.getsizeof(self.item_ids)
         self.nbytes = self._lines.nbytes + self._ends.nbytes + self._point_ids.nbytes + ids_bytes
 
     def described(self, item_ids: Sequence[str]) -> dict[str, CatalogueItem]:
