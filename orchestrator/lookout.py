@@ -72,8 +72,8 @@ class Lookout:
         except (UpstreamError, ReleaseError) as error:
             problems[str(error)] = error
             return False
-        if not settings.exact and not status.is_indexed:  # right, but slow
-            counts = f"{status.num_indexed:,} of {status.num_points:,} vectors"
+        if not settings.exact and not status.is_indexed(settings.num_vectors):  # right, but slow
+            counts = f"{status.num_indexed:,} of {settings.num_vectors or status.num_points:,} vectors"
             problems[f"collection {collection_name(version)} is not indexed: {counts}"] = None
         return True
 

@@ -104,6 +104,7 @@ class VectorIndex(Protocol):
         *,
         embedding_dim: int,
         num_items: int,
+        num_vectors: int,
         weights_hash: str,
         graph: GraphSettings | None,
         batches: Iterable[Sequence[IndexedItem]],
@@ -112,8 +113,9 @@ class VectorIndex(Protocol):
     ) -> None:
         """Write a release's collection, replacing any that is there; return once its graph covers it.
 
-        Without `graph` it is never indexed. `progress` gets the number of vectors in the graph while the engine builds
-        it. Raises `JobError` if that takes longer than `timeout_seconds`, which by default grows with `num_items`.
+        `num_vectors` of the items have an embedding; without `graph` they are never indexed. `progress` gets the number
+        of vectors in the graph while the engine builds it. Raises `JobError` if that takes longer than
+        `timeout_seconds`, which by default grows with `num_items`.
         """
 
     async def holds(self, release_version: int, weights_hash: str, num_items: int) -> bool:

@@ -1,6 +1,7 @@
 """A tiny shop: what `prepare` and `train` would have left of it, with random weights."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,21 +44,28 @@ def write_model(settings: JobSettings, fingerprint: str, seed: int) -> Path:
     config = TwoTowerConfig(num_items=len(ITEM_IDS), num_content_features=0, embedding_dim=EMBEDDING_DIM, num_layers=1)
     model = TwoTower(config)
     torch.nn.init.normal_(model.item_bias.weight, std=0.1)
-    save_model(model, directory)
-    Vocabulary(ITEM_IDS).save(directory / VOCABULARY_FILE)
     described = [
         {"item_id": item_id, "title": TITLES[item_id], **metadata_of(number)} for number, item_id in enumerate(ITEM_IDS)
     ]
-    histories = [np.array([ITEM_IDS.index(item) + 1 for item in items]) for items in USERS.values()]
-    save_histories(histories, directory)
+    histories = [[ITEM_IDS.index(item) + 1 for item in items] for items in USERS.values()]
+    write_files(directory, model, described, histories)
+    (settings.models_dir / LATEST_FILE).write_text(fingerprint)
+    return directory
+
+
+def write_files(
+    directory: Path, model: TwoTower, described: list[dict[str, Any]], histories: Sequence[Sequence[int]]
+) -> None:
+    """The files of an evaluated model, but for its second stage."""
+    save_model(model, directory)
+    Vocabulary(each["item_id"] for each in described).save(directory / VOCABULARY_FILE)
+    save_histories([np.asarray(history) for history in histories], directory)
     lines = "".join(json.dumps(each, ensure_ascii=False) + "\n" for each in described)
     (directory / ITEMS_FILE).write_text(lines, encoding="utf-8")
     record = {"dataset": "toy", "data_content_hash": "c0ffee", "exclude_seen": True}
-    training = {**record, "params": {"seed": seed}, "history": [{"loss": 1.0}]}
+    training = {**record, "params": {"seed": 1}, "history": [{"loss": 1.0}]}
     (directory / TRAINING_FILE).write_text(json.dumps(training))
     (directory / METRICS_FILE).write_text(json.dumps({"ndcg_at_10": 0.5}))
-    (settings.models_dir / LATEST_FILE).write_text(fingerprint)
-    return directory
 
 
 def write_prepared(settings: JobSettings) -> None:

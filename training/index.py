@@ -7,7 +7,7 @@ from training.settings import JobSettings, RegistrySettings
 
 
 def index(settings: JobSettings) -> str:
-    """The job. Raises JobError where no version is registered, or the collection does not hold what the release says."""
+    """The job. Raises JobError if no version is registered, or the collection holds other vectors than the release."""
     registry = ModelRegistry(RegistrySettings().mlflow_tracking_uri)
     return index_version(registry, newest_version(registry, settings), settings)
 

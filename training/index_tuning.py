@@ -5,15 +5,17 @@ number of candidates, without what the user has seen. Every setting is measured 
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Never
 
 import numpy as np
 from tqdm import tqdm
 
 from recsys.contracts.retrieval import GraphSettings, IndexedItem, SearchSettings
 from recsys.errors import JobError
-from recsys.model.release import Release
+from recsys.model.neighbours import Indices
+from recsys.model.release import Embedding, Release
 from recsys.ports import VectorIndex
 from training.recall_target import RecallTarget
 
@@ -21,8 +23,12 @@ SMALLEST_GRAPH = 5_000
 """Vectors. With fewer of them comparing every one takes less time than walking a graph."""
 GRAPHS = (GraphSettings(m=16, ef_construct=128), GraphSettings(m=32, ef_construct=256))
 """From cheap to build to expensive; the next one is tried where the one before cannot reach the target."""
-EF_FACTORS = (1, 1.5, 2, 3, 4, 6, 8)
-"""`hnsw_ef` as multiples of the number of candidates; below 1 the engine raises it anyway."""
+EF_FACTORS = (1.5, 2, 3, 4, 6, 8)
+"""`hnsw_ef` as multiples of the number of candidates."""
+OVERSAMPLING = 2.0
+"""Of what the int8 vectors find nearest, so many times the candidates are compared again in full precision."""
+TIE = 1e-3
+"""Scores that differ by less are equal: which of two such items is found makes no difference."""
 EXACT = SearchSettings(hnsw_ef=None)
 LEAST_EXACT_RECALL = 0.99
 """Ties and rounding cost exact search a little. Less than this means that the collection holds other vectors."""
@@ -31,10 +37,12 @@ WORST_SHARE = 0.01
 
 @dataclass(frozen=True, slots=True)
 class VerificationQuery:
-    embedding: list[float]
+    embedding: Embedding
     exclude: list[str]
-    nearest: frozenset[str]
-    """What exact search finds."""
+    num_nearest: int
+    """How many items exact search finds."""
+    least_score: float
+    """The score of the last of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +57,12 @@ class Measured:
     def reaches(self, target: RecallTarget) -> bool:
         return self.recall >= target.mean and self.recall_worst >= target.worst
 
+    @property
+    def how(self) -> str:
+        return f"{_way(self.search)}, m {self.graph.m}" if self.graph else _way(self.search)
+
     def __str__(self) -> str:
-        way = f"ef {self.search.hnsw_ef}, m {self.graph.m}" if self.graph and not self.search.exact else "exact"
-        return f"{way}: recall {self.recall:.4f}, worst percent {self.recall_worst:.3f}, {self.search_ms:.2f} ms"
+        return f"{self.how}: recall {self.recall:.4f}, worst percent {self.recall_worst:.3f}, {self.search_ms:.2f} ms"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,21 +72,18 @@ class Tuned:
     tried: list[Measured]
 
 
-def verification_queries(release: Release, histories: Sequence[np.ndarray], num_candidates: int) -> list[VerificationQuery]:
-    """One query per history, with what exact search finds for it."""
+def verification_queries(
+    release: Release, histories: Sequence[Indices], num_candidates: int
+) -> list[VerificationQuery]:
+    """One query per history, with the least score that exact search finds for it."""
     queries = []
     for history in tqdm(histories, unit="query", desc="exact search"):
         embedding = release.encode_indices(history)
         exclude = history if release.manifest.policy.exclude_seen else history[:0]
         nearest = release.nearest(embedding, num_candidates, exclude)
-        item_ids = release.vocabulary.item_id
-        queries.append(
-            VerificationQuery(
-                embedding.tolist(),
-                [item_ids(int(index)) for index in exclude],
-                frozenset(item_ids(int(index)) for index in nearest),
-            )
-        )
+        least = release.candidate_embeddings[nearest[-1:] - 1] @ embedding
+        excluded = [release.vocabulary.item_id(int(index)) for index in exclude]
+        queries.append(VerificationQuery(embedding, excluded, len(nearest), float(least.min(initial=np.inf))))
     return queries
 
 
@@ -89,30 +97,40 @@ async def build_and_tune(
 ) -> Tuned:
     """Build the release's collection in `index`, and leave it with the graph that `chosen` needs.
 
-    A graph is chosen if it reaches the target in less time than exact search takes, the first such one; or else exact
-    search. Raises JobError where exact search does not find what the release holds.
+    Chosen is the quickest search that reaches the target in less time than exact search takes; where no graph has one,
+    exact search. Raises JobError where exact search does not find what the release holds.
     """
     tried: list[Measured] = []
+
+    async def try_out(search: SearchSettings, graph: GraphSettings | None) -> Measured:
+        found = await measure(index, release, queries, num_candidates, search, graph)
+        tried.append(found)
+        print(f"index: {found}", flush=True)
+        return found
+
     for graph in GRAPHS if release.num_searchable >= SMALLEST_GRAPH else (None,):
         await _build(index, release, graph, batches())
-        exact = await measure(index, release.version, queries, num_candidates, EXACT, None)
+        exact = await try_out(EXACT, None)
         _require_same_vectors(exact, release)
-        tried.append(exact)
-        for settings in _graph_searches(num_candidates) if graph else ():
-            found = await measure(index, release.version, queries, num_candidates, settings, graph)
-            tried.append(found)
-            print(f"index: {found}", flush=True)
-            if found.search_ms >= exact.search_ms:
-                break  # broader searches take longer still
-            if found.reaches(target):
-                return Tuned(found, exact, tried)
-    print(f"index: {exact}", flush=True)
+        if graph is None:
+            break
+        enough = []
+        for searches in _graph_searches(num_candidates, _query_scale(release, queries)):
+            for search in searches:
+                found = await try_out(search, graph)
+                if found.search_ms >= exact.search_ms:
+                    break  # broader searches take longer still
+                if found.reaches(target):
+                    enough.append(found)
+                    break
+        if enough:
+            return Tuned(min(enough, key=lambda found: found.search_ms), exact, tried)
     return Tuned(exact, exact, tried)
 
 
 async def measure(
     index: VectorIndex,
-    version: int,
+    release: Release,
     queries: Sequence[VerificationQuery],
     num_candidates: int,
     settings: SearchSettings,
@@ -120,19 +138,38 @@ async def measure(
 ) -> Measured:
     """Search for every query once, one after the other."""
     recalls, seconds = np.empty(len(queries)), np.empty(len(queries))
-    described = "exact" if settings.exact else f"ef {settings.hnsw_ef}"
-    for place, query in enumerate(tqdm(queries, unit="query", desc=f"verify {described}")):
+    for place, query in enumerate(tqdm(queries, unit="query", desc=f"verify {_way(settings)}")):
+        embedding = query.embedding.tolist()
         started = time.perf_counter()
-        found = await index.search(version, query.embedding, num_candidates, query.exclude, settings)
+        found = await index.search(release.version, embedding, num_candidates, query.exclude, settings)
         seconds[place] = time.perf_counter() - started
-        hits = sum(candidate.item_id in query.nearest for candidate in found)
-        recalls[place] = hits / max(1, len(query.nearest))
+        rows = np.array(release.vocabulary.indices(candidate.item_id for candidate in found), dtype=np.int64) - 1
+        scores = release.candidate_embeddings[rows] @ query.embedding
+        recalls[place] = np.count_nonzero(scores >= query.least_score - TIE) / max(1, query.num_nearest)
     worst = np.sort(recalls)[: max(1, round(WORST_SHARE * len(recalls)))]
     return Measured(graph, settings, float(recalls.mean()), float(worst.mean()), float(np.median(seconds) * 1000))
 
 
-def _graph_searches(num_candidates: int) -> Iterable[SearchSettings]:
-    return (SearchSettings(hnsw_ef=round(factor * num_candidates)) for factor in EF_FACTORS)
+def _way(settings: SearchSettings) -> str:
+    if settings.exact:
+        return "exact"
+    return f"ef {settings.hnsw_ef}" if settings.oversampling is None else f"ef {settings.hnsw_ef} int8"
+
+
+def _graph_searches(num_candidates: int, query_scale: float) -> Iterator[list[SearchSettings]]:
+    """From narrow to broad: those over the int8 vectors, then those over the full ones."""
+    widths = [(factor, round(factor * num_candidates)) for factor in EF_FACTORS]
+    yield [
+        SearchSettings(hnsw_ef=ef, oversampling=min(factor, OVERSAMPLING), query_scale=query_scale)
+        for factor, ef in widths
+    ]
+    yield [SearchSettings(hnsw_ef=ef) for _, ef in widths]
+
+
+def _query_scale(release: Release, queries: Sequence[VerificationQuery]) -> float:
+    """What brings the queries into the range of the item vectors, which is all that their int8 copies can represent."""
+    longest = np.percentile([np.abs(query.embedding).max() for query in queries], 99)
+    return float(np.abs(release.candidate_embeddings).max() / longest)
 
 
 async def _build(
@@ -143,6 +180,7 @@ async def _build(
             release.version,
             embedding_dim=release.manifest.embedding_dim,
             num_items=len(release.vocabulary),
+            num_vectors=release.num_searchable,
             weights_hash=release.manifest.weights,
             graph=graph,
             batches=batches,
@@ -151,7 +189,7 @@ async def _build(
     await index.open(release.version, release.vocabulary.item_ids, EXACT)
 
 
-def _show(progress: "tqdm[None]", indexed: int) -> None:
+def _show(progress: "tqdm[Never]", indexed: int) -> None:
     progress.n = indexed
     progress.refresh()
 

@@ -63,7 +63,7 @@ async def _build_and_publish(
     batches = partial(indexed_items, release)
     target = settings.recall_target(release.num_searchable)
     tuned = await build_and_tune(index.staging(), release, batches, queries, settings.num_candidates, target)
-    registry.note(release.version, SEARCH_TAG, json.dumps(_record(tuned, settings)))
+    registry.note(release.version, SEARCH_TAG, json.dumps(_record(tuned, release, settings)))
     await index.publish(release.version)
     return _outcome(tuned, release, settings, target)
 
@@ -71,7 +71,10 @@ async def _build_and_publish(
 def indexed_items(release: Release) -> Iterator[list[IndexedItem]]:
     """Every item of the release in batches; one that is not searchable has no embedding."""
     embeddings, searchable = release.candidate_embeddings, release.searchable
-    with release.items_file.open(encoding="utf-8") as lines, tqdm(total=len(embeddings), unit="item", desc="upload") as bar:
+    with (
+        release.items_file.open(encoding="utf-8") as lines,
+        tqdm(total=len(embeddings), unit="item", desc="upload") as bar,
+    ):
         described = zip(lines, embeddings, searchable, strict=True)
         while batch := list(islice(described, BATCH)):
             yield [
@@ -86,11 +89,11 @@ def _item(described: dict[str, object]) -> CatalogueItem:
     return CatalogueItem(str(item_id), str(title), described)
 
 
-def _record(tuned: Tuned, settings: IndexSettings) -> dict[str, object]:
+def _record(tuned: Tuned, release: Release, settings: IndexSettings) -> dict[str, object]:
     """What the tag says: how to search, which serving reads, and what was measured, which people read."""
     chosen, graph = tuned.chosen, tuned.chosen.graph
     return {
-        **chosen.search.model_dump(),
+        **chosen.search.model_copy(update={"num_vectors": release.num_searchable}).model_dump(),
         "engine": settings.engine,
         "graph": None if graph is None else {"m": graph.m, "ef_construct": graph.ef_construct},
         "num_candidates": settings.num_candidates,
@@ -105,7 +108,7 @@ def _outcome(tuned: Tuned, release: Release, settings: IndexSettings, target: Re
     chosen, without = tuned.chosen, len(release.vocabulary) - release.num_searchable
     found = f"finds {chosen.recall:.4f} of the exact nearest {settings.num_candidates}"
     if not chosen.search.exact:
-        how = f"with hnsw_ef {chosen.search.hnsw_ef} in {chosen.search_ms:.2f} ms (exact: {tuned.exact.search_ms:.2f} ms)"
+        how = f"by {chosen.how} in {chosen.search_ms:.2f} ms (exact: {tuned.exact.search_ms:.2f} ms)"
     elif len(tuned.tried) == 1:
         how = f"by exact search in {chosen.search_ms:.2f} ms, as so few need no graph"
     else:

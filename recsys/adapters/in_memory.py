@@ -162,7 +162,7 @@ class InMemoryVectorIndex:
         candidates = [
             Candidate(item_id, float(np.dot(each.embedding, query)), collection.weights_hash)
             for item_id, each in collection.items.items()
-            if item_id not in exclude
+            if each.embedding is not None and item_id not in exclude
         ]
         return sorted(candidates, key=lambda candidate: -candidate.similarity)[:num_candidates]
 
@@ -170,12 +170,15 @@ class InMemoryVectorIndex:
         collection = self._collection(release_version)
         if item_id not in collection.items:
             raise UnknownItem(f"release {release_version} has no item {item_id!r}")
-        others = [each for other, each in collection.items.items() if other != item_id]
         anchor = collection.items[item_id].embedding
-        rows, cosines = nearest_by_angle(anchor, [each.embedding for each in others], top_k)
+        if anchor is None:
+            return []
+        others = {other: each.embedding for other, each in collection.items.items() if each.embedding is not None}
+        others.pop(item_id)
+        rows, cosines = nearest_by_angle(anchor, list(others.values()), top_k)
+        item_ids = list(others)
         return [
-            Candidate(others[row].item.item_id, cosine, collection.weights_hash)
-            for row, cosine in zip(rows, cosines, strict=True)
+            Candidate(item_ids[row], cosine, collection.weights_hash) for row, cosine in zip(rows, cosines, strict=True)
         ]
 
     async def find_by_title(self, release_version: int, query: str, limit: int) -> list[str]:
@@ -199,6 +202,7 @@ class InMemoryVectorIndex:
         *,
         embedding_dim: int,  # noqa: ARG002
         num_items: int,  # noqa: ARG002
+        num_vectors: int,
         weights_hash: str,
         graph: GraphSettings | None,
         batches: Iterable[Sequence[IndexedItem]],
@@ -206,7 +210,7 @@ class InMemoryVectorIndex:
         timeout_seconds: float | None = None,  # noqa: ARG002
     ) -> None:
         built = InMemoryCollection.of((each for batch in batches for each in batch), weights_hash)
-        built = replace(built, num_indexed=len(built.items) if graph else 0)
+        built = replace(built, num_indexed=num_vectors if graph else 0)
         self._collections[release_version] = built
         progress(built.num_indexed)
 

@@ -176,7 +176,7 @@ class QdrantEdgeIndex:
         progress(num_indexed)
         if graph is not None and num_indexed < layout.least_indexed:
             raise JobError(
-                f"the collection {path.name} is not indexed: {num_indexed:,} of {num_vectors:,} vectors are in its graph"
+                f"the collection {path.name} is not indexed: its graph has {num_indexed:,} of {num_vectors:,} vectors"
             )
         (path / WEIGHTS_FILE).write_text(weights_hash)
 

@@ -1,5 +1,6 @@
 """From recent items to a query embedding, and from there to candidates."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -39,9 +40,22 @@ class SearchSettings(Answer):
         default=None, ge=1, description="Quantised vectors fetched per result and rescored; null uses none."
     )
 
+    query_scale: float = Field(
+        default=1.0, gt=0, description="What brings queries into the range of the quantised vectors."
+    )
+    num_vectors: int | None = Field(default=None, ge=0, description="Items that have a vector; null for all of them.")
+
     @property
     def exact(self) -> bool:
         return self.hnsw_ef is None
+
+    def scaled(self, query_embedding: Sequence[float]) -> list[float]:
+        """The query as the index gets it."""
+        return [component * self.query_scale for component in query_embedding]
+
+    def unscaled(self, similarities: Sequence[float]) -> list[float]:
+        """What the index answers, as dot products with the query that was asked."""
+        return [similarity / self.query_scale for similarity in similarities]
 
 
 class ServingReleases(Answer):
@@ -81,20 +95,21 @@ class IndexedItem(NamedTuple):
     """An item as it is written into a collection."""
 
     item: CatalogueItem
-    embedding: list[float]
-    """[embedding_dim], from the candidate tower; the last dimension is the item's bias part."""
+    embedding: list[float] | None
+    """[embedding_dim], from the candidate tower, with the bias in the last dimension.
+
+    None for an item that the towers cannot place: it is found by id and title only.
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class GraphSettings:
-    """How the graph of a collection is built."""
+    """How the graph of a collection is built. Beside it lie int8 copies of the vectors, which a search may use."""
 
     m: int
     """Edges per node."""
     ef_construct: int
     """Breadth of the search for a new node's neighbours."""
-    quantized: bool = False
-    """Whether int8 copies of the vectors are kept beside the graph."""
 
 
 class CollectionStatus(NamedTuple):
@@ -106,7 +121,7 @@ class CollectionStatus(NamedTuple):
     indexing: bool
     """Whether the engine is still at work on it."""
 
-    @property
-    def is_indexed(self) -> bool:
-        """Whether the graph covers the collection, but for a rest that costs next to nothing to scan."""
-        return self.num_points - self.num_indexed <= max(UNINDEXED_ITEMS, UNINDEXED_SHARE * self.num_points)
+    def is_indexed(self, num_vectors: int | None = None) -> bool:
+        """Whether the graph covers the vectors, by default one per point, but for a rest that is cheap to scan."""
+        expected = self.num_points if num_vectors is None else num_vectors
+        return expected - self.num_indexed <= max(UNINDEXED_ITEMS, UNINDEXED_SHARE * expected)

@@ -13,8 +13,7 @@ def searchable_items(candidate_embeddings: NDArray[np.float32]) -> NDArray[np.bo
 
     Items without one (no event in training, no content) cannot be near anything, so no index holds them.
     """
-    found: NDArray[np.bool_] = candidate_embeddings[:, :-1].any(axis=1)
-    return found
+    return np.asarray(candidate_embeddings[:, :-1].any(axis=1), dtype=np.bool_)
 
 
 def nearest_items(scores: Scores, num_candidates: int) -> Indices:

@@ -1,9 +1,9 @@
 """The two towers: a causal transformer over the recent items, and a table of candidates that shares its item vectors.
 
-One dot product ranks: score = query . item vector + item bias. Item vectors have length 1, because a graph index (HNSW)
-loses its way among vectors of very different lengths. The bias is the last dimension of the candidate embedding, divided
-by `bias_scale`, the usual length of a query, so that it is a small correction there too; the last dimension of the query
-embedding is `bias_scale`, so the score is the same. An index with the plain dot product ranks exactly as the model does.
+One dot product ranks: score = query . item vector + item bias. Item vectors have length 1, because a graph index
+(HNSW) loses its way among vectors of very different lengths. The last dimension of a candidate embedding is the bias
+divided by `bias_scale`, the usual length of a query, so it is a small correction there too. The last dimension of a
+query embedding is `bias_scale`, so an index with the plain dot product ranks exactly as the model does.
 """
 
 import math
@@ -22,10 +22,8 @@ from recsys.model.vocabulary import PADDING_INDEX
 
 SMALLEST_LENGTH = 1e-6
 """Of an item vector before it is brought to length 1; anything shorter counts as no vector."""
-INPUT_SCALE = 0.57
-"""Root mean square of the components that an item enters the query tower with."""
 ROWS_PER_CHUNK = 65_536
-"""Content features are cast to floats this many items at a time, which bounds the memory that a large catalogue takes."""
+"""Content features are cast to floats this many items at a time: it bounds the memory that a large catalogue takes."""
 
 
 class TwoTowerConfig(BaseModel):
@@ -183,12 +181,12 @@ class TwoTower(nn.Module):
     def candidate_tower(self) -> Tensor:
         """-> [num_items, embedding_dim]; row r belongs to item_index r + 1, so padding is never a candidate."""
         rows = torch.arange(1, self.config.num_items + 1, device=self.content.device)
-        return torch.cat([self.candidate_embeddings(chunk) for chunk in rows.split(ROWS_PER_CHUNK)])
+        return torch.cat([self.candidate_embeddings(chunk) for chunk in torch.split(rows, ROWS_PER_CHUNK)])
 
     @torch.no_grad()
-    def set_bias_scale(self, query_embeddings: Tensor) -> None:
-        """Fit `bias_scale` to query_embeddings [queries, embedding_dim]: the median of their lengths without the bias."""
-        self.bias_scale.copy_(query_embeddings[:, :-1].norm(dim=-1).median())
+    def set_bias_scale(self, queries: Tensor) -> None:
+        """Set `bias_scale` to the median length of queries [queries, embedding_dim] without their last dimension."""
+        self.bias_scale.copy_(queries[:, :-1].norm(dim=-1).median())
 
     def query_tower(self, item_indices: Tensor, lengths: Tensor) -> Tensor:
         """[batch, length <= max_history] right-padded, lengths [batch] -> [batch, length, embedding_dim].
@@ -227,8 +225,8 @@ class TwoTower(nn.Module):
         length, dim = item_indices.shape[1], self.config.embedding_dim
         positions = torch.arange(length, device=item_indices.device)
         real = item_indices.masked_fill(positions >= lengths.unsqueeze(1), PADDING_INDEX)
-        # sqrt(dim) lifts the items over the positions (Vaswani et al. 2017, section 3.4); the last dimension stays free.
-        vectors = nn.functional.pad(self.item_vectors(real), (0, 1)) * (INPUT_SCALE * math.sqrt(dim))
+        # sqrt(dim) lifts the items over the positions (Vaswani et al. 2017, section 3.4). The last dimension stays 0.
+        vectors = nn.functional.pad(self.item_vectors(real), (0, 1)) * math.sqrt(dim)
         return cast(Tensor, self.dropout(vectors + self.position_embedding(positions)))
 
     def _query_embeddings(self, hidden: Tensor) -> Tensor:

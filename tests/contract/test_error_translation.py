@@ -308,7 +308,7 @@ JOB_CALLS = {
     "collections": lambda index: index.collections(),
     "drop": lambda index: index.drop(1),
     "build": lambda index: index.build(
-        1, embedding_dim=1, num_items=1, weights_hash="w", graph=None, batches=[[INDEXED]]
+        1, embedding_dim=1, num_items=1, num_vectors=1, weights_hash="w", graph=None, batches=[[INDEXED]]
     ),
 }
 INDEXED = IndexedItem(CatalogueItem("a", "A", {}), [1.0])
@@ -506,7 +506,7 @@ class BrokenShard:
 @asynccontextmanager
 async def edge_in(directory: Path) -> AsyncIterator[QdrantEdgeIndex]:
     index = QdrantEdgeIndex(directory)
-    await index.build(1, embedding_dim=1, num_items=1, weights_hash="w", graph=None, batches=[[INDEXED]])
+    await index.build(1, embedding_dim=1, num_items=1, num_vectors=1, weights_hash="w", graph=None, batches=[[INDEXED]])
     await index.open(1, ["a"], EXACT)
     yield index
     await index.close()
@@ -535,7 +535,7 @@ async def test_a_query_that_qdrant_edge_cannot_take_is_an_error_of_ours(tmp_path
 async def test_a_vector_of_another_kind_is_no_answer(tmp_path):
     class SparseShard(BrokenShard):
         def retrieve(self, *_: object, **__: object) -> list[Any]:
-            return [SimpleNamespace(vector={})]
+            return [SimpleNamespace(vector={"sparse": [1.0]})]
 
     async with edge_in(tmp_path) as index:
         index._shards.pop(1).close()
@@ -570,7 +570,9 @@ async def test_a_batch_that_qdrant_edge_cannot_take_fails_its_build(tmp_path):
     index = QdrantEdgeIndex(tmp_path)
     wrong = INDEXED._replace(embedding=[1.0, 2.0])
     with pytest.raises(UpstreamUnavailable):
-        await index.build(1, embedding_dim=1, num_items=1, weights_hash="w", graph=None, batches=[[wrong]])
+        await index.build(
+            1, embedding_dim=1, num_items=1, num_vectors=1, weights_hash="w", graph=None, batches=[[wrong]]
+        )
     assert not await index.holds(1, "w", 1)
 
 

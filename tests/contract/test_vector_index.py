@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from recsys.adapters import qdrant_server_collections
+from recsys.adapters.graph_layout import GraphLayout
 from recsys.adapters.in_memory import InMemoryVectorIndex
 from recsys.adapters.open_collections import KEPT_OPEN
 from recsys.adapters.open_index import open_index
@@ -95,6 +96,7 @@ async def build(index: VectorIndex, release_version: int, items=ITEMS, *, graph=
         release_version,
         embedding_dim=len(items[0].embedding),
         num_items=len(items),
+        num_vectors=len(items),
         weights_hash=weights_hash,
         graph=graph,
         batches=[items[at : at + 500] for at in range(0, len(items), 500)],
@@ -108,7 +110,7 @@ async def build_all(index: VectorIndex) -> None:
         for item_id, vector in zip(LARGE_IDS, LARGE_VECTORS.tolist(), strict=True)
     ]
     await build(index, RELEASE)
-    await build(index, LARGE, large, graph=GraphSettings(m=16, ef_construct=128, quantized=True))
+    await build(index, LARGE, large, graph=GraphSettings(m=16, ef_construct=128))
 
 
 async def build_once(index: VectorIndex) -> None:
@@ -323,7 +325,9 @@ async def test_a_collection_is_held_once_it_is_published_until_it_is_dropped(ind
 async def test_a_collection_that_is_built_can_be_searched_before_it_is_published(index):
     staging = index.staging()
     batches = [ITEMS[:5]]
-    await staging.build(SCRATCH, embedding_dim=DIM, num_items=5, weights_hash=WEIGHTS, graph=None, batches=batches)
+    await staging.build(
+        SCRATCH, embedding_dim=DIM, num_items=5, num_vectors=5, weights_hash=WEIGHTS, graph=None, batches=batches
+    )
     await staging.open(SCRATCH, IDS[:5], EXACT)
     assert len(await staging.search(SCRATCH, some_query().tolist(), 10)) == 5
     await index.publish(SCRATCH)
@@ -356,7 +360,7 @@ async def test_a_graph_is_complete_when_building_returns_and_exact_by_choice_mea
     indexed = await index.status(LARGE)
     assert indexed.num_points == LARGE_COUNT
     assert indexed.num_indexed >= 0.94 * LARGE_COUNT
-    assert indexed.is_indexed
+    assert indexed.is_indexed()
     assert not indexed.indexing
     assert await index.status(RELEASE) == (COUNT, 0, False)
 
@@ -395,6 +399,7 @@ async def test_building_reports_how_much_of_the_graph_there_is(index):
         SCRATCH,
         embedding_dim=DIM,
         num_items=COUNT,
+        num_vectors=COUNT,
         weights_hash=WEIGHTS,
         graph=GRAPH,
         batches=BATCHES,
@@ -414,6 +419,7 @@ async def test_a_server_that_does_not_index_in_time_fails_the_job(qdrant_url):
             SCRATCH,
             embedding_dim=DIM,
             num_items=COUNT,
+            num_vectors=COUNT,
             weights_hash=WEIGHTS,
             graph=GRAPH,
             batches=BATCHES,
@@ -426,7 +432,7 @@ async def test_a_server_that_has_stopped_indexing_fails_the_job(qdrant_url, monk
     monkeypatch.setattr(qdrant_server_collections, "STALLED_SECONDS", 0.6)
     index = QdrantServerIndex(qdrant_url)
     with pytest.raises(JobError, match=f"{collection_name(RELEASE)} is not indexed after 1 s: 0 of {COUNT} vectors"):
-        await index._collections._wait_until_indexed(RELEASE, COUNT, COUNT, lambda _: None, 60.0)
+        await index._collections._wait_until_indexed(RELEASE, COUNT, GraphLayout(DIM, COUNT), lambda _: None, 60.0)
     await index.close()
 
 

@@ -1,5 +1,6 @@
 """`kill -9` anywhere in `make pipeline`, then the same command again: the end is the same."""
 
+import asyncio
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -8,7 +9,7 @@ import psutil
 import pytest
 from redis import Redis
 
-from recsys.adapters.qdrant_edge_candidate_index import edge_collection_holds
+from recsys.adapters.qdrant_edge_index import QdrantEdgeIndex
 from recsys.errors import UpstreamError
 from recsys.model.registry import CHAMPION, ModelRegistry
 from recsys.model.release import ReleaseManifest
@@ -72,7 +73,7 @@ def state(env: dict[str, str]) -> dict[str, object]:
         "champion": champion,
         "users": users,
         "popular": popular,
-        "collection": edge_collection_holds(home / "qdrant", version or 0, manifest.weights),
+        "collection": asyncio.run(QdrantEdgeIndex(home / "qdrant").holds(version or 0, manifest.weights, 0)),
         "left over": sorted(path.name for path in data.rglob("*") if path.name.endswith((".partial", ".checkpoint"))),
     }
 

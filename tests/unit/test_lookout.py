@@ -58,7 +58,15 @@ def lookout(source: Source, index: InMemoryVectorIndex, catalogue: ReleaseCatalo
 
 async def build(index: InMemoryVectorIndex, release_version: int, graph: GraphSettings | None = None) -> None:
     items = [IndexedItem(CatalogueItem(f"i{number}", "", {}), [1.0, 0.0]) for number in range(COUNT)]
-    await index.build(release_version, embedding_dim=2, num_items=COUNT, weights_hash="w", graph=graph, batches=[items])
+    await index.build(
+        release_version,
+        embedding_dim=2,
+        num_items=COUNT,
+        num_vectors=COUNT,
+        weights_hash="w",
+        graph=graph,
+        batches=[items],
+    )
 
 
 async def look(lookout: Lookout) -> None:

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from recsys.errors import DataError, JobError
-from recsys.model.files import CONFIG_FILE, ITEMS_FILE, TRAINING_FILE, VOCABULARY_FILE, WEIGHTS_FILE
+from recsys.model.files import CONFIG_FILE, HISTORIES_FILE, ITEMS_FILE, TRAINING_FILE, VOCABULARY_FILE, WEIGHTS_FILE
 from recsys.model.release import SECOND_STAGE_FILES
 from recsys.model.two_tower import TwoTower, TwoTowerConfig, load_model
 from recsys.model.vocabulary import Vocabulary
@@ -46,7 +46,7 @@ def test_a_pattern_is_learnt_and_the_model_directory_is_complete(tmp_path: Path)
     line = train(settings, SMALL)
     directory = settings.models_dir / (settings.models_dir / "latest").read_text().strip()
     assert str(directory) in line
-    names = {WEIGHTS_FILE, CONFIG_FILE, VOCABULARY_FILE, ITEMS_FILE, TRAINING_FILE, *SECOND_STAGE_FILES}
+    names = {WEIGHTS_FILE, CONFIG_FILE, VOCABULARY_FILE, ITEMS_FILE, HISTORIES_FILE, TRAINING_FILE, *SECOND_STAGE_FILES}
     assert {path.name for path in directory.iterdir()} == names
     assert not (settings.models_dir / f"{directory.name}.checkpoint").exists()
 
