@@ -16,7 +16,7 @@ def test_the_latest_model_is_tested_beside_its_baselines(tmp_path: Path) -> None
     with pytest.raises(JobError, match="make train"):
         evaluate(settings)
     write_processed(settings, cyclic_sequences(num_users=250, num_items=50, length=12))
-    train(settings, Recipe(embedding_dim=32, max_history=20, steps_per_round=20, max_epochs=25, warmup_steps=10))
+    train(settings, Recipe(embedding_dim=32, max_history=20, steps_per_round=20, max_epochs=2, warmup_steps=10))
     line = evaluate(settings)
     directory = latest_model(settings.models_dir)
     metrics = json.loads((directory / METRICS_FILE).read_text())
