@@ -10,10 +10,11 @@ from recsys.adapters.fastapi_service import create_router
 from recsys.adapters.torch_ranker import TorchRanker
 from recsys.contracts.base import ReleaseNumber
 from recsys.contracts.ranking import RankedScores, RankRequest
+from recsys.contracts.recall import RecallMeasurement, RecallRequest
 from recsys.contracts.retrieval import EncodeRequest, QueryEmbedding, ServingReleases
 
 NDJSON = "application/x-ndjson"
-DOWNLOAD = re.compile(r"/v1/releases/\d+/items")
+OFF_THE_REQUEST_PATH = re.compile(r"/v1/releases/\d+/items|/v1/recall")
 
 router = create_router(prefix="/v1", tags=["ranking"])
 
@@ -36,6 +37,11 @@ async def rank(request: RankRequest, ranker: Ranker) -> RankedScores:
     return await ranker.rank(request.recent_items, request.candidate_items, request.release)
 
 
+@router.post("/recall", summary="How much of what is nearest a retrieval has found")
+async def recall(request: RecallRequest, ranker: Ranker) -> RecallMeasurement:
+    return await ranker.recall(request.retrieval)
+
+
 @router.get("/releases", summary="Which releases serve, and as what")
 async def releases(ranker: Ranker) -> ServingReleases:
     return await ranker.releases()
@@ -51,6 +57,6 @@ async def items(release_version: ReleaseNumber, ranker: Ranker) -> FileResponse:
     return FileResponse(ranker.items_file(release_version), media_type=NDJSON)
 
 
-def is_download(path: str) -> bool:
-    """Whether a path is a file's, which takes longer than a request may and next to nothing of the processor."""
-    return DOWNLOAD.fullmatch(path) is not None
+def is_off_the_request_path(path: str) -> bool:
+    """Whether no recommendation waits for a path: files, and recall, which has a thread and a limit of its own."""
+    return OFF_THE_REQUEST_PATH.fullmatch(path) is not None

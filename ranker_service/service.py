@@ -16,7 +16,7 @@ import bentoml
 from starlette.exceptions import HTTPException
 
 from ranker_service.bootstrap import ReleaseWatch, tune_process
-from ranker_service.endpoints import is_download, router
+from ranker_service.endpoints import is_off_the_request_path, router
 from ranker_service.settings import RankerSettings
 from recsys.adapters.admission import Admission
 from recsys.adapters.fastapi_service import create_api
@@ -29,7 +29,11 @@ TIMEOUT_SECONDS = 2
 
 # One at a time, as nothing in there waits; the others' time runs while they do, and whoever's is over is not computed.
 admission = Admission(
-    max_concurrent=1, max_queued=64, deadline_ms=TIMEOUT_SECONDS * 1000, may_wait=0.75, exempt=is_download
+    max_concurrent=1,
+    max_queued=64,
+    deadline_ms=TIMEOUT_SECONDS * 1000,
+    may_wait=0.75,
+    exempt=is_off_the_request_path,
 )
 api = create_api("Tandem ranker", "Query embeddings and scores from the two-tower model.", admission)
 api.include_router(router)

@@ -10,6 +10,7 @@ from typing import Protocol
 from recsys.contracts.events import Event, EventsRecorded
 from recsys.contracts.features import PopularItem, UserFeatures
 from recsys.contracts.ranking import RankedScores
+from recsys.contracts.recall import RecallMeasurement, Retrieval
 from recsys.contracts.retrieval import (
     Candidate,
     CatalogueItem,
@@ -51,6 +52,11 @@ class Ranker(Protocol):
         self, recent_items: Sequence[str], candidate_items: Sequence[str], release: int | None = None
     ) -> RankedScores:
         """Scores for the candidates, in their order; without recent items by popularity alone."""
+
+
+class RecallReference(Protocol):
+    async def recall(self, retrieval: Retrieval) -> RecallMeasurement:
+        """How much of what exact search finds a retrieval has found. Raises `Overloaded` while it measures another."""
 
 
 class Catalogue(Protocol):

@@ -21,6 +21,7 @@ from recsys.contracts.base import ErrorAnswer
 from recsys.contracts.events import Event, EventsRecorded
 from recsys.contracts.features import PopularItem, PopularItems, UserFeatures
 from recsys.contracts.ranking import RankedScores, RankRequest
+from recsys.contracts.recall import RecallMeasurement, RecallRequest, Retrieval
 from recsys.contracts.retrieval import EncodeRequest, QueryEmbedding, ServingReleases
 from recsys.deadline import DEADLINE_HEADER, RESERVE_SECONDS, current_deadline
 from recsys.errors import (
@@ -107,7 +108,7 @@ class HttpFeatureStore:
 
 
 class HttpRanker:
-    """The ports QueryEncoder, Ranker and ReleaseSource."""
+    """The ports QueryEncoder, Ranker, RecallReference and ReleaseSource."""
 
     def __init__(self, session: aiohttp.ClientSession) -> None:
         self._upstream = _HttpUpstream("ranker", session)
@@ -131,6 +132,10 @@ class HttpRanker:
             raise UpstreamAnswerInvalid(f"ranker: {len(answer.scores)} scores for {len(candidate_items)} candidates")
         return answer
 
+    async def recall(self, retrieval: Retrieval) -> RecallMeasurement:
+        body = RecallRequest.of(retrieval).model_dump_json().encode()
+        return await self._upstream.call_aside("POST", "/v1/recall", RecallMeasurement, body)
+
 
 class _HttpUpstream:
     """Calls to one service, with every foreign error translated."""
@@ -140,17 +145,14 @@ class _HttpUpstream:
         self._session = session
 
     async def call(self, method: str, path: str, answer: type[A], body: bytes | None = None) -> A:
-        name = self._upstream.name
         async with self._upstream.call():
             left = current_deadline().left() - RESERVE_SECONDS
             headers = {} if left == math.inf else {DEADLINE_HEADER: str(max(1, int(left * 1000)))}
-            status, content = await exchange(self._session, name, method, path, body=body, headers=headers)
-            if status != OK:
-                raise self._refusal(status, content)
-            try:
-                return answer.model_validate_json(content)
-            except ValidationError as error:
-                raise UpstreamAnswerInvalid(f"{name}: {path} answered what is no {answer.__name__}") from error
+            return await self._ask(method, path, answer, body, headers)
+
+    async def call_aside(self, method: str, path: str, answer: type[A], body: bytes | None = None) -> A:
+        """Off the request path: without the request's deadline, and of no weight for the breaker."""
+        return await self._ask(method, path, answer, body, {})
 
     async def download(self, path: str) -> bytearray:
         """A file of any size. Off the request path: without a deadline, and of no weight for the breaker."""
@@ -163,6 +165,16 @@ class _HttpUpstream:
                 async for part in response.content.iter_any():
                     content += part
         return content
+
+    async def _ask(self, method: str, path: str, answer: type[A], body: bytes | None, headers: Mapping[str, str]) -> A:
+        name = self._upstream.name
+        status, content = await exchange(self._session, name, method, path, body=body, headers=headers)
+        if status != OK:
+            raise self._refusal(status, content)
+        try:
+            return answer.model_validate_json(content)
+        except ValidationError as error:
+            raise UpstreamAnswerInvalid(f"{name}: {path} answered what is no {answer.__name__}") from error
 
     def _refusal(self, status: int, content: bytes) -> Exception:
         try:

@@ -1,13 +1,16 @@
-"""The ports QueryEncoder, Ranker and ReleaseSource done here, by the releases that are loaded."""
+"""The ports QueryEncoder, Ranker, RecallReference and ReleaseSource done here, by the releases that are loaded."""
 
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from recsys.contracts.ranking import RankedScores
+from recsys.contracts.recall import RecallMeasurement, Retrieval
 from recsys.contracts.retrieval import QueryEmbedding, SearchSettings, ServingReleases
-from recsys.errors import ReleaseNotLoaded
+from recsys.errors import Overloaded, ReleaseNotLoaded
 from recsys.model.release import Release
+from recsys.model.retrieval_recall import measure_recall
 
 KEPT_BESIDE = 1
 """Of the releases that nobody needs any more so many stay, for requests that began with them."""
@@ -22,6 +25,8 @@ class TorchRanker:
         """How collections are searched, by release version, as `releases` tells it."""
         self.problems: list[str] = []
         """What keeps releases from being loaded, as `releases` tells it."""
+        self._recall_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="recall")
+        self._recall_under_way: Future[RecallMeasurement] | None = None
 
     @property
     def champion(self) -> int | None:
@@ -96,6 +101,14 @@ class TorchRanker:
             scores = chosen.score(chosen.encode_nobody(), candidate_items)
         weights = chosen.manifest.weights
         return RankedScores(release=chosen.version, weights=weights, personalized=personalized, scores=scores)
+
+    async def recall(self, retrieval: Retrieval) -> RecallMeasurement:
+        chosen = self._release(retrieval.release_version)
+        # Of the thread and not of its caller, who may have gone while it still computes.
+        if self._recall_under_way is not None and not self._recall_under_way.done():
+            raise Overloaded("another recall is being measured")
+        self._recall_under_way = self._recall_thread.submit(measure_recall, chosen, retrieval)
+        return await asyncio.wrap_future(self._recall_under_way)
 
     def _release(self, version: int | None) -> Release:
         version = self._champion if version is None else version

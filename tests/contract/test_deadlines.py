@@ -9,9 +9,10 @@ import pytest
 
 from local.settings import HOST
 from recsys.adapters.http_clients import HttpFeatureStore, HttpRanker, open_session
-from recsys.breaker import FAILURES
+from recsys.breaker import FAILING_SECONDS, FAILURES
+from recsys.contracts.recall import Retrieval
 from recsys.deadline import RESERVE_SECONDS, Deadline
-from recsys.errors import UpstreamError, UpstreamOverloaded, UpstreamSuspended, UpstreamTimeout
+from recsys.errors import UpstreamError, UpstreamOverloaded, UpstreamSuspended, UpstreamTimeout, UpstreamUnavailable
 from tests.contract.test_error_translation import error_answer, saying, server, silent
 
 SECONDS = 0.2
@@ -72,6 +73,17 @@ async def test_a_service_that_does_not_answer_is_left_alone():
             with Deadline(SECONDS / 2).applies(), pytest.raises(UpstreamTimeout):
                 await ranker.releases()
         with pytest.raises(UpstreamSuspended):
+            await ranker.releases()
+
+
+async def test_what_goes_on_beside_requests_does_not_keep_them_from_a_service():
+    async with server(saying(error_answer("503 Busy", "upstream_unavailable"))) as url, open_session(url) as session:
+        ranker = HttpRanker(session)
+        for _ in range(2 * FAILURES):
+            with pytest.raises(UpstreamUnavailable):
+                await ranker.recall(Retrieval(1, "w", [1.0], 10, (), []))
+            await asyncio.sleep(FAILING_SECONDS / FAILURES)
+        with pytest.raises(UpstreamUnavailable):
             await ranker.releases()
 
 

@@ -25,6 +25,7 @@ from recsys.adapters.qdrant_server_index import QdrantServerIndex
 from recsys.adapters.redis_feature_store import RedisFeatureStore, open_redis
 from recsys.adapters.release_catalogue import ReleaseCatalogue
 from recsys.contracts.events import Event
+from recsys.contracts.recall import Retrieval
 from recsys.contracts.retrieval import CatalogueItem, IndexedItem, SearchSettings
 from recsys.errors import (
     InvalidRequest,
@@ -42,6 +43,7 @@ from tests.contract.stub_server import Connection, hanging_up, response, saying,
 from tests.engines import free_ports, local_settings, running
 
 EVENT = Event(user_id="u", item_id="i", event="view")
+RETRIEVAL = Retrieval(1, "w", [1.0], 10, (), [])
 HttpCall = Callable[[aiohttp.ClientSession], Awaitable[Any]]
 HTTP_CALLS: dict[str, HttpCall] = {
     "user_features": lambda session: HttpFeatureStore(session).user_features("u"),
@@ -50,6 +52,7 @@ HTTP_CALLS: dict[str, HttpCall] = {
     "encode": lambda session: HttpRanker(session).encode(["a"]),
     "rank": lambda session: HttpRanker(session).rank(["a"], ["b", "c"]),
     "releases": lambda session: HttpRanker(session).releases(),
+    "recall": lambda session: HttpRanker(session).recall(RETRIEVAL),
     "catalogue": lambda session: ReleaseCatalogue(HttpRanker(session)).load(1, "w"),
 }
 

@@ -11,7 +11,9 @@ from recsys.adapters.http_clients import HttpRanker, open_session
 from recsys.adapters.in_memory import InMemoryRanker
 from recsys.adapters.torch_ranker import TorchRanker
 from recsys.contracts.base import MAX_CANDIDATES, MAX_HISTORY
-from recsys.errors import ReleaseNotLoaded
+from recsys.contracts.recall import MAX_EXCLUDED_IN_ALL, Retrieval
+from recsys.deadline import Deadline
+from recsys.errors import InvalidRequest, ReleaseMismatch, ReleaseNotLoaded
 from recsys.model.files import ITEMS_FILE
 from recsys.model.release import Release
 from tests import toy
@@ -175,6 +177,57 @@ async def test_the_service_sends_the_items_file_as_it_is(stack):
 async def test_the_service_tells_how_a_verified_release_is_searched(stack):
     async with over_http(stack) as ranker:
         assert RELEASE in (await ranker.releases()).search
+
+
+# --- recall -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=[by_torch, over_http], ids=lambda adapter: adapter.__name__)
+async def reference(request: pytest.FixtureRequest, stack: Stack) -> AsyncIterator[TorchRanker]:
+    async with request.param(stack) as opened:
+        yield opened
+
+
+async def retrieval_by(ranker, embeddings, num_candidates=10, exclude=()) -> Retrieval:
+    """One without losses."""
+    query = await ranker.encode([A])
+    scores = {item: float(embeddings[item] @ query.query_embedding) for item in toy.ITEM_IDS if item not in exclude}
+    nearest = sorted(scores, key=lambda item: -scores[item])[:num_candidates]
+    return Retrieval(RELEASE, query.weights, query.query_embedding, num_candidates, exclude, nearest)
+
+
+async def test_a_retrieval_without_losses_has_found_everything(reference, embeddings):
+    measured = await reference.recall(await retrieval_by(reference, embeddings, 20, [A, toy.ODD_ITEM, "?"]))
+    assert (measured.num_nearest, measured.recall) == (20, 1.0)
+
+
+async def test_a_retrieval_that_lost_half_has_found_half(reference, embeddings):
+    whole = await retrieval_by(reference, embeddings, 20, [A])
+    assert (await reference.recall(whole._replace(retrieved=whole.retrieved[::2]))).recall == 0.5
+    assert (await reference.recall(whole._replace(retrieved=[]))).recall == 0.0
+
+
+async def test_as_much_as_the_contract_allows_is_measured(reference, embeddings):
+    whole = await retrieval_by(reference, embeddings)
+    unknown = [f"unknown-{number}" for number in range(MAX_EXCLUDED_IN_ALL)]
+    most = whole._replace(num_candidates=MAX_CANDIDATES, exclude=unknown, retrieved=unknown[:MAX_CANDIDATES])
+    assert (await reference.recall(most)).num_nearest == len(toy.ITEM_IDS)
+
+
+async def test_recall_is_measured_for_the_release_and_the_weights_of_the_query_only(reference, embeddings):
+    whole = await retrieval_by(reference, embeddings)
+    with pytest.raises(ReleaseNotLoaded, match="999"):
+        await reference.recall(whole._replace(release_version=999))
+    with pytest.raises(ReleaseMismatch, match="others"):
+        await reference.recall(whole._replace(weights_hash="others"))
+    with pytest.raises(InvalidRequest, match="expected 16"):
+        await reference.recall(whole._replace(query_embedding=[1.0]))
+
+
+async def test_a_check_outlives_the_deadline_of_the_request_that_began_it(reference, embeddings):
+    whole = await retrieval_by(reference, embeddings)
+    with Deadline(-1).applies():
+        assert (await reference.recall(whole)).recall == 1.0
 
 
 async def test_the_order_of_recent_items_counts_for_the_towers(stack):

@@ -8,11 +8,12 @@ import httpx
 import pytest
 
 from ranker_service.bootstrap import ReleaseWatch
-from ranker_service.endpoints import is_download, router
+from ranker_service.endpoints import is_off_the_request_path, router
 from ranker_service.settings import RankerSettings
 from recsys.adapters.admission import Admission
 from recsys.adapters.fastapi_service import create_api
 from recsys.adapters.torch_ranker import TorchRanker
+from recsys.contracts.recall import RecallRequest, Retrieval
 from recsys.contracts.retrieval import SearchSettings, ServingReleases
 from recsys.errors import ReleaseDamaged, UpstreamUnavailable
 from recsys.model.local_releases import LocalReleases
@@ -111,10 +112,10 @@ def test_settings_survive_the_wire():
 
 
 def ranker_api(items_file: Path) -> httpx.AsyncClient:
-    """The ranker's API, too busy for anything but downloads."""
+    """The ranker's API, too busy for anything that takes a turn."""
     ranker: Any = TorchRanker()
     ranker._releases = {1: SimpleNamespace(items_file=items_file)}
-    busy = Admission(max_concurrent=0, max_queued=0, deadline_ms=1, may_wait=0, exempt=is_download)
+    busy = Admission(max_concurrent=0, max_queued=0, deadline_ms=1, may_wait=0, exempt=is_off_the_request_path)
     api = create_api("ranker", "", busy)
     api.include_router(router)
     api.state.ranker = ranker
@@ -129,6 +130,13 @@ async def test_a_releases_items_are_sent_as_they_are_however_busy_the_ranker_is(
         assert (answer.status_code, answer.headers["content-type"]) == (200, "application/x-ndjson")
         assert answer.content == lines
         assert (await client.get("/v1/releases")).status_code == 429
+
+
+async def test_recall_takes_no_turn_from_requests(tmp_path):
+    retrieval = Retrieval(2, "w", [1.0], 10, (), [])
+    async with ranker_api(tmp_path) as client:
+        answer = await client.post("/v1/recall", json=RecallRequest.of(retrieval).model_dump())
+        assert (answer.status_code, answer.json()["error"]) == (503, "release_not_loaded")
 
 
 async def test_items_of_a_release_that_is_not_loaded_or_whose_files_are_gone_are_refused(tmp_path):

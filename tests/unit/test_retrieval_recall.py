@@ -1,0 +1,154 @@
+"""Recall as the ranker measures it, beside NumPy brute force."""
+
+import asyncio
+import threading
+
+import numpy as np
+import pytest
+
+import recsys.adapters.torch_ranker
+from ranker_service.endpoints import is_off_the_request_path
+from recsys.adapters.torch_ranker import TorchRanker
+from recsys.contracts.recall import RecallMeasurement, RecallRequest, Retrieval
+from recsys.errors import InvalidRequest, Overloaded, ReleaseMismatch
+from recsys.model.release import Release
+from recsys.model.retrieval_recall import SCORE_TOLERANCE, measure_recall
+from tests import toy
+from training.register import describe_release
+
+HISTORY = np.array([1, 2, 3])
+ITEM_IDS = toy.ITEM_IDS
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory):
+    directory = toy.write_model(toy.job_settings(tmp_path_factory.mktemp("data")), "first", seed=1)
+    describe_release(directory)
+    return directory
+
+
+@pytest.fixture
+def release(directory) -> Release:
+    release = Release.load(1, directory)
+    release.candidate_embeddings = release.candidate_embeddings.copy()  # for the tests to change
+    return release
+
+
+def retrieval(release, retrieved, num_candidates=10, exclude=(), **fields) -> Retrieval:
+    query = release.encode_indices(HISTORY).tolist()
+    asked = Retrieval(release.version, release.manifest.weights, query, num_candidates, exclude, retrieved)
+    return asked._replace(**fields)
+
+
+def best_first(release, exclude=()) -> list[str]:
+    scores = release.candidate_embeddings @ release.encode_indices(HISTORY)
+    return [ITEM_IDS[row] for row in np.argsort(-scores, kind="stable") if ITEM_IDS[row] not in exclude]
+
+
+@pytest.mark.parametrize("num_candidates", [1, 10, 40])
+@pytest.mark.parametrize("kept", [0.0, 0.5, 1.0])
+def test_what_is_missing_and_what_is_wrong_in_its_place_lowers_recall(release, num_candidates, kept):
+    ranked = best_first(release)
+    right = ranked[: int(kept * num_candidates)]
+    wrong = ranked[num_candidates : 2 * num_candidates - len(right)]
+    expected = RecallMeasurement(num_nearest=num_candidates, num_found=len(right))
+    assert measure_recall(release, retrieval(release, right, num_candidates)) == expected
+    assert measure_recall(release, retrieval(release, [*wrong, *right], num_candidates)) == expected
+    assert expected.recall == len(right) / num_candidates
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_any_retrieval_is_measured_as_by_brute_force(release, seed):
+    random = np.random.default_rng(seed)
+    exclude = random.choice(ITEM_IDS, random.integers(0, 30), replace=False).tolist()
+    retrieved = random.choice(ITEM_IDS, random.integers(0, 40), replace=False).tolist()
+    num_candidates = int(random.integers(1, 60))
+    nearest = set(best_first(release, exclude)[:num_candidates])
+    measured = measure_recall(release, retrieval(release, retrieved, num_candidates, [*exclude, "unknown"]))
+    assert measured == RecallMeasurement(num_nearest=len(nearest), num_found=len(nearest & set(retrieved)))
+
+
+def test_items_that_tie_with_the_last_of_the_nearest_are_as_good(release):
+    tenth, eleventh = best_first(release)[9:11]
+    rows = [ITEM_IDS.index(item_id) for item_id in (tenth, eleventh)]
+    release.candidate_embeddings[rows[1]] = release.candidate_embeddings[rows[0]]
+    release.candidate_embeddings[rows[1], -1] -= SCORE_TOLERANCE / 2 / release.encode_indices(HISTORY)[-1]
+    without_tenth = [*best_first(release)[:9], eleventh]
+    assert measure_recall(release, retrieval(release, without_tenth)).recall == 1.0
+    release.candidate_embeddings[rows[1], -1] -= SCORE_TOLERANCE * 2 / release.encode_indices(HISTORY)[-1]
+    assert measure_recall(release, retrieval(release, without_tenth)).recall == 0.9
+
+
+def test_an_excluded_item_is_wrong_however_near_it_is(release):
+    ranked = best_first(release)
+    assert measure_recall(release, retrieval(release, ranked[:10], exclude=ranked[:4])).num_found == 6
+
+
+def test_an_item_that_no_index_holds_is_neither_missed_nor_right(release):
+    first, *others = best_first(release)
+    release.searchable[ITEM_IDS.index(first)] = False
+    assert measure_recall(release, retrieval(release, others[:10])).recall == 1.0
+    assert measure_recall(release, retrieval(release, [first, *others[:9]])).recall == 0.9
+
+
+def test_unknown_and_repeated_items_are_not_found(release):
+    nearest = best_first(release)[:5]
+    assert measure_recall(release, retrieval(release, [*nearest, *nearest, "?"])).num_found == 5
+
+
+def test_where_fewer_are_there_than_were_asked_for_all_of_them_are_the_nearest(release):
+    ranked = best_first(release)
+    measured = measure_recall(release, retrieval(release, ranked[50:], 100, exclude=ranked[:50]))
+    assert measured == RecallMeasurement(num_nearest=10, num_found=10)
+
+
+def test_where_there_is_nothing_to_find_nothing_is_missed(release):
+    measured = measure_recall(release, retrieval(release, [], exclude=ITEM_IDS))
+    assert (measured.num_nearest, measured.recall) == (0, 1.0)
+
+
+def test_a_query_by_other_weights_or_of_another_dimension_is_refused(release):
+    with pytest.raises(ReleaseMismatch, match="other weights"):
+        measure_recall(release, retrieval(release, [], weights_hash="other weights"))
+    with pytest.raises(InvalidRequest, match="expected 16"):
+        measure_recall(release, retrieval(release, [], query_embedding=[1.0] * 7))
+
+
+def test_a_request_carries_the_whole_retrieval(release):
+    asked = retrieval(release, ITEM_IDS[:3], 5, ITEM_IDS[3:6])
+    assert RecallRequest.model_validate_json(RecallRequest.of(asked).model_dump_json()).retrieval == asked
+
+
+def test_only_what_no_recommendation_waits_for_takes_no_turn():
+    asked = ("/v1/recall", "/v1/releases/12/items", "/v1/recall/", "/v1/releases", "/v1/encode", "/v1/rank")
+    assert [is_off_the_request_path(path) for path in asked] == [True, True, False, False, False, False]
+
+
+async def test_one_at_a_time_is_measured_in_a_thread_even_if_its_caller_has_gone(release, monkeypatch):
+    started, may_end = threading.Event(), threading.Event()
+
+    def measure(*_: object) -> RecallMeasurement:
+        started.set()
+        may_end.wait(10)
+        return RecallMeasurement(num_nearest=1, num_found=1)
+
+    monkeypatch.setattr(recsys.adapters.torch_ranker, "measure_recall", measure)
+    ranker = TorchRanker()
+    ranker.add(release)
+    asked = retrieval(release, [])
+    first = asyncio.create_task(ranker.recall(asked))
+    assert await asyncio.to_thread(started.wait, 10), "it was not measured beside the event loop"
+    with pytest.raises(Overloaded):
+        await ranker.recall(asked)
+    first.cancel()
+    await asyncio.gather(first, return_exceptions=True)
+    with pytest.raises(Overloaded):
+        await ranker.recall(asked)
+    may_end.set()
+    async with asyncio.timeout(10):
+        while True:
+            try:
+                assert (await ranker.recall(asked)).recall == 1.0
+                break
+            except Overloaded:
+                await asyncio.sleep(0.01)
