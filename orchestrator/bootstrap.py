@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from orchestrator.lookout import Lookout
+from orchestrator.recall_monitor import RecallMonitor
 from orchestrator.settings import OrchestratorSettings
 from orchestrator.variants import Variants
 from recsys.adapters.http_clients import HttpFeatureStore, HttpRanker, open_session
@@ -46,6 +47,8 @@ async def open_orchestrator(settings: OrchestratorSettings) -> AsyncIterator[Orc
         lookout = Lookout(ranker, index, catalogue, settings.refresh_seconds)
         quality = QualityFactor(target_seconds=settings.deadline_ms / 1000 * SLOW)
         QUALITY.set_function(lambda: quality.factor)
+        recall_monitor = RecallMonitor(ranker, settings.recall_sample)
+        stack.push_async_callback(recall_monitor.close)
         pipeline = RecommendationPipeline(
             features,
             ranker,
@@ -55,6 +58,7 @@ async def open_orchestrator(settings: OrchestratorSettings) -> AsyncIterator[Orc
             serving=lambda: lookout.releases,
             num_candidates=settings.num_candidates,
             quality=quality,
+            on_retrieved=recall_monitor.on_retrieved,
         )
         watching = asyncio.create_task(lookout.run(pipeline.remember_popular))
         stack.callback(watching.cancel)

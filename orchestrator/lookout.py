@@ -1,9 +1,10 @@
 """What the orchestrator learns ahead of requests: which releases serve, and what is popular."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Container
 
 import structlog
+from prometheus_client import Gauge
 
 from recsys.adapters.qdrant_points import collection_name
 from recsys.adapters.release_catalogue import ReleaseCatalogue
@@ -12,6 +13,10 @@ from recsys.errors import ReleaseError, ReleaseNotLoaded, UpstreamError
 from recsys.ports import ReleaseSource, VectorIndex
 
 OK = "ok"
+
+INDEXED = Gauge(
+    "tandem_collection_indexed", "Whether the collection has the graph that it is searched by.", ["release"]
+)
 
 log = structlog.get_logger()
 
@@ -26,6 +31,7 @@ class Lookout:
         self._index = index
         self._catalogue = catalogue
         self._refresh_seconds = refresh_seconds
+        self._watched: set[int] = set()
         self.releases: ServingReleases | None = None
         """What is whole: loaded by the ranker, described here, with its collection open."""
         self.dependencies = dict.fromkeys(("ranker", "index", "feature_service"), "not asked yet")
@@ -59,6 +65,7 @@ class Lookout:
             self.releases = found
             log.info("releases_found", champion=found.champion, challenger=found.challenger)
         self._set("index", "; ".join(problems) or OK, next(iter(problems.values()), None))
+        self._forget_others({found.champion, found.challenger, self.champion, self.challenger})
 
     async def _open(self, found: ServingReleases, version: int, problems: dict[str, Exception | None]) -> bool:
         """Get a release ready to serve, or see that it still is. Adds what is wrong to `problems`."""
@@ -72,10 +79,19 @@ class Lookout:
         except (UpstreamError, ReleaseError) as error:
             problems[str(error)] = error
             return False
-        if not settings.exact and not status.is_indexed(settings.num_vectors):  # right, but slow
+        indexed = settings.exact or status.is_indexed(settings.num_vectors)
+        INDEXED.labels(version).set(indexed)
+        self._watched.add(version)
+        if not indexed:  # right, but slow
             counts = f"{status.num_indexed:,} of {settings.num_vectors or status.num_points:,} vectors"
             problems[f"collection {collection_name(version)} is not indexed: {counts}"] = None
         return True
+
+    def _forget_others(self, serving: Container[int | None]) -> None:
+        """A release that serves no more would be told of as it last was, for ever."""
+        for version in [version for version in self._watched if version not in serving]:
+            INDEXED.remove(str(version))
+            self._watched.remove(version)
 
     async def _look(self, name: str, look: Callable[[], Awaitable[None]]) -> None:
         try:

@@ -31,6 +31,8 @@ class OrchestratorSettings(BaseSettings):
     """How many items are retrieved for the ranker to choose from, as long as there is time for them."""
     refresh_seconds: float = Field(default=1.0, gt=0)
     """How often the serving release and the popular items are looked up ahead of requests."""
+    recall_sample: float = Field(default=0.01, ge=0, le=1)
+    """The share of requests whose retrieval is repeated exactly by the ranker, to measure its recall."""
     experiment: str = "champion:100"
     """Percent of the users per variant, as `champion:90,challenger:10`."""
     shadow: bool = False

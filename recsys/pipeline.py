@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from recsys.contracts.base import MAX_CANDIDATES, MAX_HISTORY
 from recsys.contracts.features import PopularItem, UserFeatures
 from recsys.contracts.ranking import RankedScores
+from recsys.contracts.recall import Retrieval
 from recsys.contracts.recommendation import (
     Provenance,
     RecommendationAnswer,
@@ -50,7 +51,9 @@ class RecommendationPipeline:
         serving: Callable[[], ServingReleases | None],
         num_candidates: int,
         quality: QualityFactor,
+        on_retrieved: Callable[[Retrieval], None] = lambda _: None,
     ) -> None:
+        """`on_retrieved` is told of every search that succeeded; the request waits for it."""
         self._features = features
         self._encoder = encoder
         self._index = index
@@ -59,6 +62,7 @@ class RecommendationPipeline:
         self._serving = serving
         self._num_candidates = num_candidates
         self._quality = quality
+        self._on_retrieved = on_retrieved
         self._last_popular: list[PopularItem] = []
 
     async def recommend(
@@ -151,10 +155,11 @@ class RecommendationPipeline:
         candidates = await trip.attempt(Stage.RETRIEVE, self._search(query, query.query_embedding, breadth, exclude))
         if candidates is None:
             return self._precomputed(trip, user, exclude) or await self._popular(trip, exclude)
+        item_ids = [candidate.item_id for candidate in candidates]
+        self._on_retrieved(Retrieval(query.release, query.weights, query.query_embedding, breadth, exclude, item_ids))
         if not candidates:
             trip.lower(Tier.POPULAR, "no_candidates")
             return await self._popular(trip, exclude)
-        item_ids = [candidate.item_id for candidate in candidates]
         scores = await trip.attempt(Stage.RANK, self._rank_with(query, recent_items, item_ids))
         return Shortlist(
             ranked=best_first(item_ids, scores.scores) if scores else _by_similarity(candidates),

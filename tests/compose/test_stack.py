@@ -57,6 +57,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     settings = {"DATASET": "ml-100k", "DATA_SOURCE": str(sample)} if sample.exists() else {"DATASET": "shop"}
     # The deadline is generous, as builds and trainings of others share this machine and the stand-in searches exactly.
     settings |= {"TRAIN_MINUTES": "0.1", "ORCHESTRATOR_DEADLINE_MS": "3000", "RANKER_POLL_SECONDS": "1"}
+    settings |= {"ORCHESTRATOR_RECALL_SAMPLE": "1"}
     stack = Stack(tmp_path_factory.mktemp("data"), settings)
     images = ensure_images(stack.env)
     for image, is_standin in images.items():
@@ -190,8 +191,11 @@ def test_prometheus_has_what_the_dashboard_shows(stack: Stack) -> None:
                 metrics |= set(re.findall(r"\btandem_\w+", target["expr"]))
     assert len(metrics) >= 5
     url = "http://127.0.0.1:9090/api/v1/label/__name__/values"
-    known = json.loads(stack.compose("exec", "-T", "prometheus", "wget", "-qO-", url))["data"]
-    assert metrics - set(known) == set()
+
+    def missing() -> set[str]:
+        return metrics - set(json.loads(stack.compose("exec", "-T", "prometheus", "wget", "-qO-", url))["data"])
+
+    eventually(lambda: not missing())
 
 
 def test_an_event_is_in_the_next_answer(stack: Stack) -> None:

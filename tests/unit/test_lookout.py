@@ -5,6 +5,7 @@ import json
 from contextlib import suppress
 
 import pytest
+from prometheus_client import REGISTRY
 
 from orchestrator.lookout import OK, Lookout
 from recsys.adapters.in_memory import InMemoryVectorIndex
@@ -157,3 +158,30 @@ async def test_what_was_found_last_holds_while_the_index_is_away(lookout, index)
     await look(lookout)
     assert lookout.champion == 1
     assert "items_v1" in lookout.dependencies["index"]
+
+
+def shown_as_indexed(version: int) -> float | None:
+    return REGISTRY.get_sample_value("tandem_collection_indexed", {"release": str(version)})
+
+
+async def test_whether_a_collection_is_indexed_is_a_metric(lookout, index, source):
+    await build(index, 1)
+    await look(lookout)
+    assert shown_as_indexed(1) == 1, "exact search needs no graph"
+    source.serving = source.serving.model_copy(update={"search": {1: GRAPH}})
+    await look(lookout)
+    assert shown_as_indexed(1) == 0
+    await build(index, 1, GraphSettings(16, 128))
+    await look(lookout)
+    assert shown_as_indexed(1) == 1
+
+
+async def test_a_release_that_serves_no_more_has_no_metric(lookout, index, source):
+    await build(index, 1)
+    await look(lookout)
+    source.serving = ServingReleases(champion=2, loaded=[1, 2], vocabulary_hash="v", search={1: EXACT, 2: EXACT})
+    await look(lookout)
+    assert shown_as_indexed(1) == 1, "it serves until the next one can"
+    await build(index, 2)
+    await look(lookout)
+    assert (shown_as_indexed(1), shown_as_indexed(2)) == (None, 1)

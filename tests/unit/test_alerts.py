@@ -1,0 +1,46 @@
+"""The alert rules: read by Prometheus, about metrics that are there, and of use to whoever is paged."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from prometheus_client import REGISTRY
+
+import orchestrator.lookout
+import orchestrator.recall_monitor  # noqa: F401 - its metrics are looked at
+
+ROOT = Path(__file__).resolve().parents[2]
+RULES = {
+    rule["alert"]: rule
+    for group in yaml.safe_load((ROOT / "observability/alerts.yml").read_text())["groups"]
+    for rule in group["rules"]
+}
+
+
+def exported() -> set[str]:
+    """Every name under which Prometheus gets our metrics."""
+    suffixes = {"histogram": ("_bucket", "_count", "_sum"), "counter": ("_total",), "gauge": ("",)}
+    return {metric.name + suffix for metric in REGISTRY.collect() for suffix in suffixes.get(metric.type, ())}
+
+
+def test_prometheus_is_given_the_rules() -> None:
+    configured = yaml.safe_load((ROOT / "observability/prometheus.yml").read_text())["rule_files"]
+    compose = yaml.safe_load((ROOT / "compose.yml").read_text())["services"]["prometheus"]
+    assert configured == ["alerts.yml"]
+    assert "./observability/alerts.yml:/etc/prometheus/alerts.yml:ro" in compose["volumes"]
+
+
+@pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
+def test_a_rule_is_about_metrics_that_are_exported(rule) -> None:
+    named = set(re.findall(r"\btandem_\w+", rule["expr"]))
+    assert named
+    assert named - exported() == set()
+
+
+@pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
+def test_a_rule_waits_and_says_what_it_means_and_what_to_do(rule) -> None:
+    assert rule["for"]
+    assert rule["labels"]["severity"] in {"page", "ticket"}
+    assert "make " in rule["annotations"]["description"]
+    assert "$labels.release" in rule["annotations"]["summary"]

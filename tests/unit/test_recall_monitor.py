@@ -1,0 +1,242 @@
+"""Which retrievals are checked, what becomes of the checks, and that no request ever notices."""
+
+import asyncio
+
+import pytest
+from prometheus_client import REGISTRY
+
+from orchestrator.recall_monitor import LOG_SECONDS, SECONDS_BETWEEN, RecallMonitor
+from recsys.adapters.in_memory import InMemoryCollection, InMemoryVectorIndex
+from recsys.adapters.torch_ranker import TorchRanker
+from recsys.contracts.recall import RecallMeasurement, Retrieval
+from recsys.contracts.retrieval import CatalogueItem, IndexedItem
+from recsys.errors import Overloaded, UpstreamOverloaded, UpstreamTimeout
+from recsys.model.release import Release
+from tests import toy
+from tests.unit.pipeline_case import ITEMS, Broken, open_pipeline, recommend
+from training.register import describe_release
+
+RELEASE = 4711
+RETRIEVAL = Retrieval(RELEASE, "w", [1.0], 10, {"seen"}, ["found"])
+
+
+class Reference:
+    """Measures what it is told to, once it may."""
+
+    def __init__(self) -> None:
+        self.asked: list[Retrieval] = []
+        self.may_answer = asyncio.Event()
+        self.may_answer.set()
+        self.error: Exception | None = None
+
+    async def recall(self, retrieval: Retrieval) -> RecallMeasurement:
+        self.asked.append(retrieval)
+        await self.may_answer.wait()
+        if self.error is not None:
+            raise self.error
+        return RecallMeasurement(num_nearest=10, num_found=7)
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def reference() -> Reference:
+    return Reference()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def count(outcome: str) -> float:
+    return REGISTRY.get_sample_value("tandem_retrieval_recall_checks_total", {"outcome": outcome}) or 0.0
+
+
+def observed(release: int = RELEASE) -> tuple[float, float]:
+    """How many checks were measured, and the sum of their recalls."""
+    labels = {"release": str(release)}
+    values = [REGISTRY.get_sample_value(f"tandem_retrieval_recall_{part}", labels) for part in ("count", "sum")]
+    return values[0] or 0.0, values[1] or 0.0
+
+
+async def settle() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize(("sample", "checked"), [(0.0, 0), (0.25, 25), (1.0, 100)])
+async def test_the_share_that_is_asked_for_is_checked(reference, clock, sample, checked):
+    draws = iter(number / 100 for number in range(100))
+    monitor = RecallMonitor(reference, sample, draw=lambda: next(draws), clock=clock)
+    skipped = count("skipped")
+    for _ in range(100):
+        clock.now += SECONDS_BETWEEN
+        monitor.on_retrieved(RETRIEVAL)
+        await settle()
+    assert len(reference.asked) == checked
+    assert count("skipped") == skipped
+
+
+async def test_what_was_measured_is_shown_by_release(reference):
+    before, (times, total) = count("measured"), observed()
+    RecallMonitor(reference, 1.0).on_retrieved(RETRIEVAL)
+    await settle()
+    assert reference.asked == [RETRIEVAL]
+    assert count("measured") == before + 1
+    assert observed() == (times + 1, pytest.approx(total + 0.7))
+
+
+async def test_while_a_check_is_under_way_others_are_skipped_and_counted(reference, clock):
+    monitor, skipped = RecallMonitor(reference, 1.0, clock=clock), count("skipped")
+    reference.may_answer.clear()
+    for _ in range(3):
+        monitor.on_retrieved(RETRIEVAL)
+        await settle()
+        clock.now += SECONDS_BETWEEN
+    assert (len(reference.asked), count("skipped")) == (1, skipped + 2)
+    reference.may_answer.set()
+    await settle()
+    monitor.on_retrieved(RETRIEVAL)
+    await settle()
+    assert len(reference.asked) == 2
+
+
+async def test_checks_keep_a_distance(reference, clock):
+    monitor, skipped = RecallMonitor(reference, 1.0, clock=clock), count("skipped")
+    for _ in range(10):
+        monitor.on_retrieved(RETRIEVAL)
+        await settle()
+        clock.now += SECONDS_BETWEEN / 4
+    assert (len(reference.asked), count("skipped")) == (3, skipped + 7)
+
+
+@pytest.mark.parametrize("error", [UpstreamTimeout("late"), ValueError("a mistake of ours")])
+async def test_what_fails_is_counted_and_the_next_check_is_made(reference, clock, error):
+    monitor, failed, (times, _) = RecallMonitor(reference, 1.0, clock=clock), count("failed"), observed()
+    reference.error = error
+    monitor.on_retrieved(RETRIEVAL)
+    await settle()
+    assert count("failed") == failed + 1
+    reference.error, clock.now = None, SECONDS_BETWEEN
+    monitor.on_retrieved(RETRIEVAL)
+    await settle()
+    assert observed()[0] == times + 1
+
+
+@pytest.mark.parametrize("busy", [Overloaded, UpstreamOverloaded])
+async def test_a_check_that_the_reference_has_no_time_for_is_skipped(reference, busy):
+    skipped, failed = count("skipped"), count("failed")
+    reference.error = busy("another is measured")
+    RecallMonitor(reference, 1.0).on_retrieved(RETRIEVAL)
+    await settle()
+    assert (count("skipped"), count("failed")) == (skipped + 1, failed)
+
+
+async def test_a_check_that_hangs_is_given_up(reference, monkeypatch):
+    monkeypatch.setattr("orchestrator.recall_monitor.CHECK_SECONDS", 0.01)
+    failed = count("failed")
+    reference.may_answer.clear()
+    RecallMonitor(reference, 1.0).on_retrieved(RETRIEVAL)
+    await asyncio.sleep(0.1)
+    assert count("failed") == failed + 1
+
+
+async def test_failures_are_logged_now_and_then(reference, clock, capsys):
+    monitor = RecallMonitor(reference, 1.0, clock=clock)
+    reference.error = UpstreamTimeout("late")
+    for now in (0.0, LOG_SECONDS / 2, LOG_SECONDS - 1, LOG_SECONDS):
+        clock.now = now
+        monitor.on_retrieved(RETRIEVAL)
+        await settle()
+    assert capsys.readouterr().out.count("recall_check_failed") == 2
+
+
+async def test_closing_ends_the_check_under_way(reference):
+    monitor = RecallMonitor(reference, 1.0)
+    reference.may_answer.clear()
+    monitor.on_retrieved(RETRIEVAL)
+    await settle()
+    await asyncio.wait_for(monitor.close(), 1)
+    await RecallMonitor(reference, 1.0).close()
+
+
+async def test_a_request_is_answered_while_its_check_hangs(reference):
+    reference.may_answer.clear()
+    monitor = RecallMonitor(reference, 1.0)
+    answer = await recommend(await open_pipeline(on_retrieved=monitor.on_retrieved), top_k=3)
+    assert answer.tier_reason == "complete"
+    await settle()
+    assert len(reference.asked) == 1
+    await monitor.close()
+
+
+async def test_a_retrieval_that_failed_is_not_checked(reference):
+    pipeline = await open_pipeline(
+        index=Broken(UpstreamTimeout("late")), on_retrieved=RecallMonitor(reference, 1.0).on_retrieved
+    )
+    await recommend(pipeline)
+    await settle()
+    assert reference.asked == []
+
+
+async def test_what_was_asked_for_is_what_is_checked(reference):
+    pipeline = await open_pipeline(num_candidates=4, on_retrieved=RecallMonitor(reference, 1.0).on_retrieved)
+    await recommend(pipeline, exclude_items=["i5"], top_k=2)
+    await settle()
+    [asked] = reference.asked
+    assert (asked.num_candidates, set(asked.exclude)) == (4, {"i0", "i5"})
+    assert len(asked.retrieved) == 4
+    assert not set(asked.retrieved) & set(asked.exclude)
+    assert set(asked.retrieved) < set(ITEMS)
+
+
+# --- an index that degrades -------------------------------------------------------------------------------------------
+
+
+class LossyIndex(InMemoryVectorIndex):
+    """Finds a part of the nearest only: fewer items, or others in their place."""
+
+    def __init__(self, collection: InMemoryCollection, kept: int, others_instead: bool) -> None:
+        super().__init__({1: collection})
+        self._kept = kept
+        self._others_instead = others_instead
+
+    async def search(self, release_version, query_embedding, num_candidates, exclude=(), settings=None):
+        everything = await super().search(release_version, query_embedding, len(toy.ITEM_IDS), exclude, settings)
+        found = everything[: self._kept]
+        return found + everything[num_candidates : 2 * num_candidates - self._kept] if self._others_instead else found
+
+
+@pytest.fixture(scope="module")
+def release(tmp_path_factory) -> Release:
+    directory = toy.write_model(toy.job_settings(tmp_path_factory.mktemp("data")), "first", seed=1)
+    describe_release(directory)
+    return Release.load(1, directory)
+
+
+@pytest.mark.parametrize("others_instead", [False, True], ids=["fewer", "others instead"])
+@pytest.mark.parametrize(("kept", "recall"), [(20, 1.0), (10, 0.5), (0, 0.0)])
+async def test_an_index_that_loses_candidates_shows_as_low_recall(release, others_instead, kept, recall):
+    ranker = TorchRanker()
+    ranker.add(release)
+    ranker.appoint(1)
+    items = [
+        IndexedItem(CatalogueItem(item_id, "", {}), embedding.tolist())
+        for item_id, embedding in zip(toy.ITEM_IDS, release.candidate_embeddings, strict=True)
+    ]
+    index = LossyIndex(InMemoryCollection.of(items, release.manifest.weights), kept, others_instead)
+    monitor = RecallMonitor(ranker, 1.0)
+    pipeline = await open_pipeline(
+        encoder=ranker, ranker=ranker, index=index, num_candidates=20, on_retrieved=monitor.on_retrieved
+    )
+    times, total = observed(1)
+    await recommend(pipeline, "newcomer", session_items=toy.ITEM_IDS[:3], exclude_items=toy.ITEM_IDS[30:35], top_k=5)
+    assert monitor._check is not None
+    await monitor._check
+    assert observed(1) == (times + 1, pytest.approx(total + recall))
