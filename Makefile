@@ -60,7 +60,7 @@ register: $(JOB_NEEDS) ## Make the model a version in the MLflow registry
 	@$(WITH_STORES) $(JOB) training.register
 
 .PHONY: index
-index: $(JOB_NEEDS) ## Build and verify that version's Qdrant collection
+index: $(JOB_NEEDS) ## Build, tune and verify that version's Qdrant collection; REBUILD=1 even if it is there
 	@$(WITH_STORES) $(JOB) training.index
 
 .PHONY: seed

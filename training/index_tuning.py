@@ -16,6 +16,7 @@ from recsys.contracts.retrieval import GraphSettings, IndexedItem, SearchSetting
 from recsys.errors import JobError
 from recsys.model.neighbours import Indices
 from recsys.model.release import Embedding, Release
+from recsys.model.retrieval_recall import SCORE_TOLERANCE
 from recsys.ports import VectorIndex
 from training.recall_target import RecallTarget
 
@@ -27,8 +28,6 @@ EF_FACTORS = (1.5, 2, 3, 4, 6, 8)
 """`hnsw_ef` as multiples of the number of candidates."""
 OVERSAMPLING = 2.0
 """Of what the int8 vectors find nearest, so many times the candidates are compared again in full precision."""
-TIE = 1e-3
-"""Scores that differ by less are equal: which of two such items is found makes no difference."""
 EXACT = SearchSettings(hnsw_ef=None)
 LEAST_EXACT_RECALL = 0.99
 """Ties and rounding cost exact search a little. Less than this means that the collection holds other vectors."""
@@ -145,7 +144,7 @@ async def measure(
         seconds[place] = time.perf_counter() - started
         rows = np.array(release.vocabulary.indices(candidate.item_id for candidate in found), dtype=np.int64) - 1
         scores = release.candidate_embeddings[rows] @ query.embedding
-        recalls[place] = np.count_nonzero(scores >= query.least_score - TIE) / max(1, query.num_nearest)
+        recalls[place] = np.count_nonzero(scores >= query.least_score - SCORE_TOLERANCE) / max(1, query.num_nearest)
     worst = np.sort(recalls)[: max(1, round(WORST_SHARE * len(recalls)))]
     return Measured(graph, settings, float(recalls.mean()), float(worst.mean()), float(np.median(seconds) * 1000))
 

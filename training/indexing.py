@@ -49,7 +49,8 @@ async def _index(registry: ModelRegistry, release: Release, directory: Path, set
     try:
         weights_hash, num_items = release.manifest.weights, len(release.vocabulary)
         verified = json.loads(registry.tags_of(release.version).get(SEARCH_TAG, "{}"))
-        if verified.get("engine") == settings.engine and await index.holds(release.version, weights_hash, num_items):
+        is_known = verified.get("engine") == settings.engine and not settings.rebuild
+        if is_known and await index.holds(release.version, weights_hash, num_items):
             return "was there already"
         return await _build_and_publish(registry, index, release, directory, settings)
     finally:

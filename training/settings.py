@@ -70,6 +70,9 @@ class IndexSettings(BaseSettings):
     index_recall: float | None = Field(default=None, gt=0, le=1)
     """Mean recall that the index has to reach; by default 0.98, and 0.95 above 200,000 items."""
 
+    rebuild: bool = False
+    """Build the collection again even if it is there."""
+
     @property
     def engine(self) -> str:
         """Whose settings a version's tag holds; those of one engine say nothing about the other."""
@@ -98,7 +101,7 @@ class ReleaseSettings(BaseSettings):
     model_config = SettingsConfigDict(env_ignore_empty=True)
 
     version: int | None = Field(default=None, ge=1)
-    """Which version to promote; the one of the newest trained model by default."""
+    """Which version to index or promote; that of the newest trained model by default."""
     force: bool = False
     """Promote in spite of worse offline metrics."""
     promote_margin: float = Field(default=0.05, ge=0, lt=1)
