@@ -1,10 +1,11 @@
 """The ranker's HTTP surface: parse, call the ranker, answer."""
 
 import re
+from collections.abc import AsyncIterator
 from typing import Annotated
 
 from fastapi import Depends, Request
-from fastapi.responses import FileResponse
+from fastapi.responses import StreamingResponse
 
 from recsys.adapters.fastapi_service import create_router
 from recsys.adapters.torch_ranker import TorchRanker
@@ -14,6 +15,7 @@ from recsys.contracts.recall import RecallMeasurement, RecallRequest
 from recsys.contracts.retrieval import EncodeRequest, QueryEmbedding, ServingReleases
 
 NDJSON = "application/x-ndjson"
+CHUNK_BYTES = 1 << 18
 OFF_THE_REQUEST_PATH = re.compile(r"/v1/releases/\d+/items|/v1/recall")
 
 router = create_router(prefix="/v1", tags=["ranking"])
@@ -50,11 +52,18 @@ async def releases(ranker: Ranker) -> ServingReleases:
 @router.get(
     "/releases/{release_version}/items",
     summary="A release's items, a JSON object per line",
-    response_class=FileResponse,
+    response_class=StreamingResponse,
     responses={200: {"content": {NDJSON: {}}}},
 )
-async def items(release_version: ReleaseNumber, ranker: Ranker) -> FileResponse:
-    return FileResponse(ranker.items_file(release_version), media_type=NDJSON)
+async def items(release_version: ReleaseNumber, ranker: Ranker) -> StreamingResponse:
+    lines = ranker.mapped_item_lines(release_version)
+    headers = {"content-length": str(len(lines))}
+    return StreamingResponse(_chunks(lines), media_type=NDJSON, headers=headers)
+
+
+async def _chunks(lines: memoryview) -> AsyncIterator[memoryview]:
+    for start in range(0, len(lines), CHUNK_BYTES):
+        yield lines[start : start + CHUNK_BYTES]
 
 
 def is_off_the_request_path(path: str) -> bool:

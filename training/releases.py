@@ -22,7 +22,8 @@ def releases(_: JobSettings) -> str:
 
 def _row(each: RegisteredVersion, aliases: list[str]) -> str:
     tags = [each.tags.get(name, UNKNOWN) for name in ("dataset", "ndcg_at_10", "hr_at_200")]
-    recall = str(json.loads(each.tags.get(SEARCH_TAG, "{}")).get("recall", UNKNOWN))
+    search = json.loads(each.tags.get(SEARCH_TAG, "{}"))
+    recall = f"{search['recall']:.4f}" if "recall" in search else UNKNOWN
     size = f"{int(each.tags[SIZE_TAG]) / 1e6:.1f} MB" if SIZE_TAG in each.tags else UNKNOWN
     return ROW.format(each.version, ", ".join(sorted(aliases)), *tags, recall, _age(time.time() - each.created), size)
 

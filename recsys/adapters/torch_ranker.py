@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 
 from recsys.contracts.ranking import RankedScores
 from recsys.contracts.recall import RecallMeasurement, Retrieval
@@ -82,14 +81,11 @@ class TorchRanker:
         )
 
     async def item_lines(self, release_version: int) -> bytes:
-        return await asyncio.to_thread(self.items_file(release_version).read_bytes)
+        return bytes(self.mapped_item_lines(release_version))
 
-    def items_file(self, release_version: int) -> Path:
-        """Raises `ReleaseNotLoaded`, also if the files of a loaded release were deleted meanwhile."""
-        path = self._release(release_version).items_file
-        if not path.is_file():
-            raise ReleaseNotLoaded(f"the items of release {release_version} are gone")
-        return path
+    def mapped_item_lines(self, release_version: int) -> memoryview:
+        """The items file without a copy. Raises `ReleaseNotLoaded`."""
+        return self._release(release_version).item_lines
 
     async def rank(
         self, recent_items: Sequence[str], candidate_items: Sequence[str], release: int | None = None

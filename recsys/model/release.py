@@ -6,6 +6,7 @@ what this module has verified.
 
 import gc
 import hashlib
+import mmap
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from itertools import groupby
@@ -145,6 +146,11 @@ def verify_release(directory: Path) -> ReleaseManifest:
     return manifest
 
 
+def _mapped(path: Path) -> memoryview:
+    with path.open("rb") as file:
+        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+
+
 class Release:
     """A verified release in memory. Immutable, and safe to share between requests."""
 
@@ -153,6 +159,8 @@ class Release:
         self.manifest = manifest
         self.items_file = directory / ITEMS_FILE
         """Line n describes the item with item_index n."""
+        self.item_lines = _mapped(self.items_file)
+        """The same file in memory: it stays readable after the local copy of the release was deleted."""
         self.vocabulary = Vocabulary.load(directory / VOCABULARY_FILE)
         self._model = load_model(directory)
         with torch.inference_mode():

@@ -1,5 +1,6 @@
 """A release in memory: what it makes of recent items, and the policy that it is served by."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +52,13 @@ def test_scores_are_the_same_from_model_release_and_index_vectors(directory: Pat
     np.testing.assert_allclose(
         release.score(release.encode_nobody(), toy.ITEM_IDS), model.item_bias.weight[1:, 0].detach(), atol=1e-6
     )
+
+
+def test_items_can_be_read_after_the_files_are_deleted(directory: Path) -> None:
+    release = Release.load(1, directory)
+    expected = (directory / "items.jsonl").read_bytes()
+    shutil.rmtree(directory)
+    assert bytes(release.item_lines) == expected
 
 
 def test_the_nearest_are_searchable_and_not_excluded(directory: Path) -> None:

@@ -111,10 +111,10 @@ def test_settings_survive_the_wire():
     assert ServingReleases.model_validate_json('{"champion": 1, "loaded": [1], "vocabulary_hash": "v"}').search == {}
 
 
-def ranker_api(items_file: Path) -> httpx.AsyncClient:
+def ranker_api(lines: bytes = b"") -> httpx.AsyncClient:
     """The ranker's API, too busy for anything that takes a turn."""
     ranker: Any = TorchRanker()
-    ranker._releases = {1: SimpleNamespace(items_file=items_file)}
+    ranker._releases = {1: SimpleNamespace(item_lines=memoryview(lines))}
     busy = Admission(max_concurrent=0, max_queued=0, deadline_ms=1, may_wait=0, exempt=is_off_the_request_path)
     api = create_api("ranker", "", busy)
     api.include_router(router)
@@ -122,26 +122,24 @@ def ranker_api(items_file: Path) -> httpx.AsyncClient:
     return httpx.AsyncClient(transport=httpx.ASGITransport(api), base_url="http://ranker")
 
 
-async def test_a_releases_items_are_sent_as_they_are_however_busy_the_ranker_is(tmp_path):
+async def test_a_releases_items_are_sent_as_they_are_however_busy_the_ranker_is():
     lines = b'{"item_id": "a", "title": "A"}\n' * 100_000
-    (tmp_path / "items.jsonl").write_bytes(lines)
-    async with ranker_api(tmp_path / "items.jsonl") as client:
+    async with ranker_api(lines) as client:
         answer = await client.get("/v1/releases/1/items")
         assert (answer.status_code, answer.headers["content-type"]) == (200, "application/x-ndjson")
         assert answer.content == lines
         assert (await client.get("/v1/releases")).status_code == 429
 
 
-async def test_recall_takes_no_turn_from_requests(tmp_path):
+async def test_recall_takes_no_turn_from_requests():
     retrieval = Retrieval(2, "w", [1.0], 10, (), [])
-    async with ranker_api(tmp_path) as client:
+    async with ranker_api() as client:
         answer = await client.post("/v1/recall", json=RecallRequest.of(retrieval).model_dump())
         assert (answer.status_code, answer.json()["error"]) == (503, "release_not_loaded")
 
 
-async def test_items_of_a_release_that_is_not_loaded_or_whose_files_are_gone_are_refused(tmp_path):
-    async with ranker_api(tmp_path / "gone.jsonl") as client:
-        for version in (1, 2):
-            answer = await client.get(f"/v1/releases/{version}/items")
-            assert (answer.status_code, answer.json()["error"]) == (503, "release_not_loaded")
+async def test_items_of_a_release_that_is_not_loaded_are_refused():
+    async with ranker_api() as client:
+        answer = await client.get("/v1/releases/2/items")
+        assert (answer.status_code, answer.json()["error"]) == (503, "release_not_loaded")
         assert (await client.get("/v1/releases/0/items")).status_code == 422
