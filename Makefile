@@ -45,51 +45,51 @@ pipeline: $(JOB_NEEDS) ## All jobs in their order; what is there already is kept
 
 .PHONY: data
 data: $(JOB_NEEDS) ## Prepare DATASET (shop, ml-latest-small, ..., amazon-<category>, csv) from DATA_SOURCE or the network
-	@$(JOB) training.prepare
+	@$(JOB) training.jobs.prepare
 
 .PHONY: train
 train: $(JOB_NEEDS) ## Train the two towers and the second stage for at most TRAIN_MINUTES
-	@$(JOB) training.train
+	@$(JOB) training.jobs.train
 
 .PHONY: evaluate
 evaluate: $(JOB_NEEDS) ## Test the model beside its baselines; writes data/reports/
-	@$(JOB) training.evaluate
+	@$(JOB) training.jobs.evaluate
 
 .PHONY: register
 register: $(JOB_NEEDS) ## Make the model a version in the MLflow registry
-	@$(WITH_STORES) $(JOB) training.register
+	@$(WITH_STORES) $(JOB) training.jobs.register
 
 .PHONY: index
 index: $(JOB_NEEDS) ## Build, tune and verify that version's Qdrant collection; REBUILD=1 even if it is there
-	@$(WITH_STORES) $(JOB) training.index
+	@$(WITH_STORES) $(JOB) training.jobs.index
 
 .PHONY: seed
 seed: $(JOB_NEEDS) ## Fill Redis with histories, attributes and popular items
-	@$(WITH_STORES) $(JOB) training.seed
+	@$(WITH_STORES) $(JOB) training.jobs.seed
 
 .PHONY: promote
 promote: $(JOB_NEEDS) ## Make VERSION (the newest) the champion, once it is verified and warm; FORCE=1 if it is worse
-	@$(WITH_STORES) $(JOB) training.promote
+	@$(WITH_STORES) $(JOB) training.jobs.promote
 
 .PHONY: rollback
 rollback: $(JOB_NEEDS) ## Make the champion before the champion again
-	@$(WITH_STORES) $(JOB) training.rollback
+	@$(WITH_STORES) $(JOB) training.jobs.rollback
 
 .PHONY: releases
 releases: $(JOB_NEEDS) ## List versions, aliases, metrics, age and size
-	@$(WITH_STORES) $(JOB) training.releases
+	@$(WITH_STORES) $(JOB) training.jobs.releases
 
 .PHONY: prune
 prune: $(JOB_NEEDS) ## Remove all but the newest KEEP (3) collections, and nothing that serves
-	@$(WITH_STORES) $(JOB) training.prune
+	@$(WITH_STORES) $(JOB) training.jobs.prune
 
 .PHONY: precompute
 precompute: $(JOB_NEEDS) ## Write every active user's list by the champion to Redis
-	@$(WITH_STORES) $(JOB) training.precompute
+	@$(WITH_STORES) $(JOB) training.jobs.precompute
 
 .PHONY: evaluate-served
 evaluate-served: $(JOB_NEEDS) ## Replay the test users through the running services and compare with `make evaluate`
-	@$(WITH_STORES) $(JOB) training.evaluate_served
+	@$(WITH_STORES) $(JOB) training.jobs.evaluate_served
 
 # --- development ------------------------------------------------------------------------------------------------------
 

@@ -21,10 +21,10 @@ from recsys.model.histories import load_histories, save_histories
 from recsys.model.release import Release
 from recsys.model.two_tower import TwoTower, TwoTowerConfig, save_model
 from recsys.model.vocabulary import Vocabulary
-from training.index_tuning import build_and_tune, verification_queries
-from training.indexing import indexed_items
-from training.recall_target import RecallTarget
-from training.register import describe_release
+from training.indexing.build import indexed_items
+from training.indexing.recall_target import RecallTarget
+from training.indexing.tuning import build_and_tune, verification_queries
+from training.jobs.register import describe_release
 
 EMBEDDING_DIM = 64
 ITEMS_PER_CLUSTER = 100

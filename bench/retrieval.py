@@ -30,7 +30,7 @@ ITEM_IDS = [f"P{number:06d}" for number in range(NUM_ITEMS)]
 END_OF_HEAD = b"\r\n\r\n"
 
 
-class Answers(asyncio.Protocol):
+class Responses(asyncio.Protocol):
     """Says one of two things to whatever is asked: the first point's weights to a scroll, or the points found."""
 
     def __init__(self, found: bytes, first: bytes) -> None:
@@ -73,7 +73,7 @@ def serve(port: Connection) -> None:
     )
 
     async def listen() -> None:
-        server = await asyncio.get_running_loop().create_server(lambda: Answers(found, first), HOST, 0)
+        server = await asyncio.get_running_loop().create_server(lambda: Responses(found, first), HOST, 0)
         port.send(server.sockets[0].getsockname()[1])
         await server.serve_forever()
 

@@ -9,13 +9,13 @@ from fastapi import FastAPI, Request
 from feature_service.bootstrap import open_feature_store
 from feature_service.endpoints import feature_store, router
 from feature_service.settings import FeatureServiceSettings
-from recsys.adapters.admission import Admission
-from recsys.adapters.fastapi_service import Readiness, create_service
 from recsys.adapters.redis_feature_store import MAX_CONNECTIONS
 from recsys.deadline import LONGEST_MS
 from recsys.errors import UpstreamError
-from recsys.garbage import collect_seldom
+from recsys.gc_tuning import tune_garbage_collection
 from recsys.observability import configure_logging
+from recsys.web.admission import Admission
+from recsys.web.service import Readiness, create_service
 
 ADMISSION = Admission(max_concurrent=MAX_CONNECTIONS, max_queued=MAX_CONNECTIONS, deadline_ms=LONGEST_MS, may_wait=0.75)
 """As many at once as Redis has connections for."""
@@ -28,7 +28,7 @@ def create_app() -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, Any]]:
         async with open_feature_store(settings) as store:
-            collect_seldom()
+            tune_garbage_collection()
             yield {"feature_store": store}
 
     async def readiness(request: Request) -> Readiness:

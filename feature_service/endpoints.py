@@ -4,11 +4,11 @@ from typing import Annotated
 
 from fastapi import Depends, Path, Query, Request
 
-from recsys.adapters.fastapi_service import create_router
 from recsys.contracts.base import MAX_CANDIDATES, MAX_ID_LENGTH
 from recsys.contracts.events import Events, EventsRecorded
 from recsys.contracts.features import PopularItems, UserFeatures
 from recsys.ports import FeatureStore
+from recsys.web.service import create_router
 
 router = create_router(prefix="/v1", tags=["features"])
 

@@ -8,15 +8,15 @@ from fastapi import FastAPI, Request, Security
 from fastapi.security import APIKeyHeader
 from starlette.middleware import Middleware
 
+from orchestrator.auth import KEY_HEADER, ApiKeyMiddleware, ApiKeys, RateLimits, cors_middleware
 from orchestrator.bootstrap import open_orchestrator
 from orchestrator.endpoints import orchestrator, router
-from orchestrator.gate import KEY_HEADER, ApiKeys, Gate, RateLimits, open_to
-from orchestrator.lookout import OK
+from orchestrator.release_monitor import OK
 from orchestrator.settings import OrchestratorSettings
-from recsys.adapters.admission import Admission
-from recsys.adapters.fastapi_service import Readiness, create_service, documented
-from recsys.garbage import collect_seldom
+from recsys.gc_tuning import tune_garbage_collection
 from recsys.observability import configure_logging
+from recsys.web.admission import Admission
+from recsys.web.service import Readiness, create_service, documented
 
 
 def create_app() -> FastAPI:
@@ -26,11 +26,11 @@ def create_app() -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, Any]]:
         async with open_orchestrator(settings) as opened:
-            collect_seldom()
+            tune_garbage_collection()
             yield {"orchestrator": opened}
 
     async def readiness(request: Request) -> Readiness:
-        dependencies = (await orchestrator(request)).lookout.dependencies
+        dependencies = (await orchestrator(request)).release_monitor.dependencies
         return Readiness(ready=set(dependencies.values()) == {OK}, dependencies=dependencies)
 
     # Late is only who waited for this process itself, and the pipeline has an answer for when there is no time.
@@ -39,9 +39,9 @@ def create_app() -> FastAPI:
     )
     keys = ApiKeys.parse(settings.api_keys)
     limits = RateLimits.parse(settings.rate_limit) if settings.rate_limit else None
-    gates = [Middleware(Gate, keys, limits)]
+    gates = [Middleware(ApiKeyMiddleware, keys, limits)]
     if settings.cors_origins:
-        gates.insert(0, open_to(settings.cors_origins.split(",")))
+        gates.insert(0, cors_middleware(settings.cors_origins.split(",")))
     app = create_service("Tandem", "Recommendations in real time.", admission, lifespan, readiness, gates)
     # The gate has looked at the key before; this only makes the pages of the API's description ask for one.
     shown = [Security(APIKeyHeader(name=KEY_HEADER, auto_error=False))] if keys else []

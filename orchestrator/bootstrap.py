@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
-from orchestrator.lookout import Lookout
 from orchestrator.recall_monitor import RecallMonitor
+from orchestrator.release_monitor import ReleaseMonitor
 from orchestrator.settings import OrchestratorSettings
 from orchestrator.variants import Variants
 from recsys.adapters.http_clients import HttpFeatureStore, HttpRanker, open_session
@@ -31,7 +31,7 @@ class Orchestrator:
     features: FeatureStore
     index: VectorIndex
     catalogue: Catalogue
-    lookout: Lookout
+    release_monitor: ReleaseMonitor
     quality: QualityFactor
 
 
@@ -44,7 +44,7 @@ async def open_orchestrator(settings: OrchestratorSettings) -> AsyncIterator[Orc
         stack.push_async_callback(index.close)
         features, ranker = HttpFeatureStore(feature_session), HttpRanker(ranker_session)
         catalogue = ReleaseCatalogue(ranker)
-        lookout = Lookout(ranker, index, catalogue, settings.refresh_seconds)
+        release_monitor = ReleaseMonitor(ranker, index, catalogue, settings.refresh_seconds)
         quality = QualityFactor(target_seconds=settings.deadline_ms / 1000 * SLOW)
         QUALITY.set_function(lambda: quality.factor)
         recall_monitor = RecallMonitor(ranker, settings.recall_sample)
@@ -55,13 +55,13 @@ async def open_orchestrator(settings: OrchestratorSettings) -> AsyncIterator[Orc
             index,
             ranker,
             catalogue,
-            serving=lambda: lookout.releases,
+            serving=lambda: release_monitor.releases,
             num_candidates=settings.num_candidates,
             quality=quality,
             on_retrieved=recall_monitor.on_retrieved,
         )
-        watching = asyncio.create_task(lookout.run(pipeline.remember_popular))
+        watching = asyncio.create_task(release_monitor.run(pipeline.remember_popular))
         stack.callback(watching.cancel)
-        variants = Variants(pipeline, lookout, Experiment.parse(settings.experiment), settings.shadow)
+        variants = Variants(pipeline, release_monitor, Experiment.parse(settings.experiment), settings.shadow)
         stack.push_async_callback(variants.close)
-        yield Orchestrator(pipeline, variants, features, index, catalogue, lookout, quality)
+        yield Orchestrator(pipeline, variants, features, index, catalogue, release_monitor, quality)

@@ -5,21 +5,21 @@ from typing import Annotated
 from fastapi import Depends, Header, Path, Query, Request
 
 from orchestrator.bootstrap import Orchestrator
-from recsys.adapters.fastapi_service import create_router
 from recsys.contracts.base import MAX_ID_LENGTH, MAX_TOP_K
 from recsys.contracts.events import Events, EventsRecorded
 from recsys.contracts.recommendation import (
-    ItemAnswer,
-    ItemsAnswer,
-    RecommendationAnswer,
+    ItemResponse,
+    ItemsResponse,
     RecommendationList,
     RecommendationRequest,
+    RecommendationResponse,
 )
 from recsys.contracts.retrieval import CatalogueItem
 from recsys.deadline import LONGEST_MS, SHORTEST_MS, current_deadline
 from recsys.errors import ReleaseNotLoaded, UnknownItem
-from recsys.observability import ANSWERS, STAGES, note
-from recsys.rules import ScoredItem, describe
+from recsys.observability import ANSWERS, STAGES, annotate_request_log
+from recsys.rules import ScoredItem, to_recommendations
+from recsys.web.service import create_router
 
 MAX_QUERY_LENGTH = 200
 
@@ -34,7 +34,7 @@ async def deadline_header(
         ),
     ] = None,
 ) -> None:
-    """Refuses and documents what `AdmitRequests` has made the request's deadline of."""
+    """Refuses and documents what `AdmissionMiddleware` has made the request's deadline of."""
 
 
 router = create_router(prefix="/v1", dependencies=[Depends(deadline_header)])
@@ -49,10 +49,10 @@ Opened = Annotated[Orchestrator, Depends(orchestrator)]
 
 
 async def serving_release(opened: Opened) -> int:
-    release = opened.lookout.champion
-    if release is None:
+    release_version = opened.release_monitor.champion
+    if release_version is None:
         raise ReleaseNotLoaded("no release serves yet; train, register, index and promote one")
-    return release
+    return release_version
 
 
 Release = Annotated[int, Depends(serving_release)]
@@ -65,18 +65,18 @@ async def recommend(
     request: RecommendationRequest,
     opened: Opened,
     x_variant: Annotated[str | None, Header(description="Asks for a variant in spite of the split, for tests.")] = None,
-) -> RecommendationAnswer:
+) -> RecommendationResponse:
     answer = await opened.variants.recommend(request, x_variant)
     ANSWERS.labels(answer.tier, answer.tier_reason).inc()
     for stage, spent_ms in answer.timings_ms.items():
         STAGES.labels(stage).observe(spent_ms / 1000)
-    note(
+    annotate_request_log(
         "recommendation_served",
         recommendation_id=answer.recommendation_id,
         user_id=answer.user_id,
         tier=answer.tier,
         tier_reason=answer.tier_reason,
-        release=answer.release,
+        release=answer.release_version,
         variant=answer.variant,
         timings_ms=answer.timings_ms,
         quality=round(opened.quality.factor, 3),
@@ -90,18 +90,20 @@ async def popular(opened: Opened, top_k: TopK = 10) -> RecommendationList:
 
 
 @router.get("/items/{item_id:any}/similar", tags=["items"], summary="Items like this one")
-async def similar(item_id: ItemIdInPath, opened: Opened, release: Release, top_k: TopK = 10) -> RecommendationList:
-    candidates = await opened.index.similar(release, item_id, top_k)
+async def similar(
+    item_id: ItemIdInPath, opened: Opened, release_version: Release, top_k: TopK = 10
+) -> RecommendationList:
+    candidates = await opened.index.similar(release_version, item_id, top_k)
     items = [ScoredItem(candidate.item_id, candidate.similarity) for candidate in candidates]
-    described = await opened.catalogue.items(release, [candidate.item_id for candidate in candidates])
-    return RecommendationList(recommendations=describe(items, described), release=release)
+    described = await opened.catalogue.items(release_version, [candidate.item_id for candidate in candidates])
+    return RecommendationList(recommendations=to_recommendations(items, described), release_version=release_version)
 
 
 @router.get("/items/{item_id:any}", tags=["items"], summary="One item")
-async def item(item_id: ItemIdInPath, opened: Opened, release: Release) -> ItemAnswer:
-    found = await opened.catalogue.items(release, [item_id])
+async def item(item_id: ItemIdInPath, opened: Opened, release_version: Release) -> ItemResponse:
+    found = await opened.catalogue.items(release_version, [item_id])
     if item_id not in found:
-        raise UnknownItem(f"release {release} has no item {item_id!r}")
+        raise UnknownItem(f"release {release_version} has no item {item_id!r}")
     return _shown(found[item_id])
 
 
@@ -109,12 +111,12 @@ async def item(item_id: ItemIdInPath, opened: Opened, release: Release) -> ItemA
 async def find_items(
     query: Annotated[str, Query(min_length=1, max_length=MAX_QUERY_LENGTH)],
     opened: Opened,
-    release: Release,
+    release_version: Release,
     limit: TopK = 20,
-) -> ItemsAnswer:
-    item_ids = await opened.index.find_by_title(release, query, limit)
-    described = await opened.catalogue.items(release, item_ids)
-    return ItemsAnswer(items=[_shown(each) for each in described.values()])
+) -> ItemsResponse:
+    item_ids = await opened.index.find_by_title(release_version, query, limit)
+    described = await opened.catalogue.items(release_version, item_ids)
+    return ItemsResponse(items=[_shown(each) for each in described.values()])
 
 
 @router.post("/events", tags=["events"], summary="What users just did; the next recommendation knows it")
@@ -124,5 +126,5 @@ async def record(events: Events, opened: Opened) -> EventsRecorded:
     return recorded
 
 
-def _shown(described: CatalogueItem) -> ItemAnswer:
-    return ItemAnswer(item_id=described.item_id, title=described.title, metadata=described.metadata)
+def _shown(described: CatalogueItem) -> ItemResponse:
+    return ItemResponse(item_id=described.item_id, title=described.title, metadata=described.metadata)

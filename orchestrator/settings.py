@@ -7,7 +7,7 @@ from typing import Self
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from orchestrator.gate import ApiKeys, RateLimits
+from orchestrator.auth import ApiKeys, RateLimits
 from recsys.experiment import Experiment
 
 

@@ -6,9 +6,9 @@ import hashlib
 import structlog
 from prometheus_client import Counter, Gauge
 
-from orchestrator.lookout import Lookout
+from orchestrator.release_monitor import ReleaseMonitor
 from recsys.contracts.events import Event
-from recsys.contracts.recommendation import RecommendationAnswer, RecommendationRequest
+from recsys.contracts.recommendation import RecommendationRequest, RecommendationResponse
 from recsys.deadline import LONGEST_MS, Deadline, current_deadline
 from recsys.errors import InvalidRequest
 from recsys.experiment import CHALLENGER, CHAMPION, VARIANTS, Experiment, sample_ratio_p_value
@@ -19,7 +19,7 @@ MAX_SHADOWS = 4
 MAX_COUNTED_USERS = 200_000
 """Per process, for the sample-ratio check; the first so many tell as much as all."""
 
-EXPOSURES = Counter("tandem_exposures_total", "Answers by variant and tier.", ["variant", "tier"])
+EXPOSURES = Counter("tandem_exposures_total", "Responses by variant and tier.", ["variant", "tier"])
 EVENTS = Counter("tandem_attributed_events_total", "Events that name the recommendation they follow.", ["variant"])
 USERS = Gauge("tandem_experiment_users", "Different users by variant, since this process started.", ["variant"])
 SAMPLE_RATIO = Gauge("tandem_sample_ratio_p_value", "Below 0.0005 the traffic is not split as it was asked for.")
@@ -30,16 +30,16 @@ log = structlog.get_logger()
 
 class Variants:
     def __init__(
-        self, pipeline: RecommendationPipeline, lookout: Lookout, experiment: Experiment, shadow: bool
+        self, pipeline: RecommendationPipeline, release_monitor: ReleaseMonitor, experiment: Experiment, shadow: bool
     ) -> None:
         self._pipeline = pipeline
-        self._lookout = lookout
+        self._lookout = release_monitor
         self._experiment = experiment
         self._shadow = shadow
         self._shadows: set[asyncio.Task[None]] = set()
         self._users: dict[str, set[bytes]] = {variant: set() for variant in VARIANTS}
 
-    async def recommend(self, request: RecommendationRequest, override: str | None) -> RecommendationAnswer:
+    async def recommend(self, request: RecommendationRequest, override: str | None) -> RecommendationResponse:
         """The answer by the release that the user's variant has. Raises InvalidRequest for an override that is none."""
         if override is not None and override not in VARIANTS:
             raise InvalidRequest(f"x-variant: expected {' or '.join(VARIANTS)}; got {override!r}")
@@ -79,7 +79,7 @@ class Variants:
         observed = [len(self._users[CHAMPION]), len(self._users[CHALLENGER])]
         SAMPLE_RATIO.set(sample_ratio_p_value(observed, [1 - share, share]))
 
-    def _start_shadow(self, request: RecommendationRequest, answer: RecommendationAnswer, challenger: int) -> None:
+    def _start_shadow(self, request: RecommendationRequest, answer: RecommendationResponse, challenger: int) -> None:
         if len(self._shadows) >= MAX_SHADOWS:
             SHADOWS.labels("skipped").inc()
             return
@@ -87,7 +87,7 @@ class Variants:
         self._shadows.add(task)
         task.add_done_callback(self._shadows.discard)
 
-    async def _compare(self, request: RecommendationRequest, answer: RecommendationAnswer, challenger: int) -> None:
+    async def _compare(self, request: RecommendationRequest, answer: RecommendationResponse, challenger: int) -> None:
         """Ask the challenger for the same, and log how the lists differ; the answer itself is long on its way."""
         shadow = await self._pipeline.recommend(request, Deadline(LONGEST_MS / 1000), CHALLENGER, challenger)
         ours = [each.item_id for each in answer.recommendations]
@@ -95,8 +95,8 @@ class Variants:
         log.info(
             "shadow_compared",
             recommendation_id=answer.recommendation_id,
-            release=answer.release,
-            shadow_release=shadow.release,
+            release=answer.release_version,
+            shadow_release=shadow.release_version,
             shadow_tier=shadow.tier,
             overlap=round(len(set(ours) & set(theirs)) / max(1, len(ours)), 3),
             same_first=ours[:1] == theirs[:1],

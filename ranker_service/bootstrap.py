@@ -11,10 +11,10 @@ import torch
 from prometheus_client import Counter, Gauge
 
 from ranker_service.settings import RankerSettings
-from recsys.adapters.torch_ranker import TorchRanker
+from recsys.adapters.local_ranker import LocalRanker
 from recsys.contracts.retrieval import SearchSettings
 from recsys.errors import ReleaseError, UpstreamError
-from recsys.garbage import collect_seldom
+from recsys.gc_tuning import tune_garbage_collection
 from recsys.model.local_releases import LocalReleases
 from recsys.model.registry import CHALLENGER, CHAMPION, NEXT, PREVIOUS, ModelRegistry
 
@@ -38,7 +38,7 @@ class ReleaseWatch:
     trouble, without an address or a path, as anybody may ask. The log has the rest.
     """
 
-    def __init__(self, settings: RankerSettings, ranker: TorchRanker) -> None:
+    def __init__(self, settings: RankerSettings, ranker: LocalRanker) -> None:
         self._ranker = ranker
         self._directory = settings.releases_dir
         self._releases = LocalReleases(settings.releases_dir, ModelRegistry(settings.mlflow_tracking_uri))
@@ -83,7 +83,7 @@ class ReleaseWatch:
                 FAILURES.inc()
                 problems[f"release {version}: {self._told(error)}"] = error
         await self._refresh_search(named.values(), problems)
-        await self._appoint(named)
+        await self._set_roles(named)
         return problems
 
     async def _refresh_search(self, versions: Collection[int], problems: dict[str, Exception]) -> None:
@@ -111,7 +111,7 @@ class ReleaseWatch:
             except OSError as error:
                 log.warning("search_settings_not_remembered", problem=str(error))
 
-    async def _appoint(self, named: dict[str, int]) -> None:
+    async def _set_roles(self, named: dict[str, int]) -> None:
         """Give the loaded releases their roles; a role whose release could not be loaded stays with the old one."""
         champion = named.get(CHAMPION)
         if champion not in self._ranker.loaded:
@@ -119,8 +119,8 @@ class ReleaseWatch:
         if champion is None or (named == self._known and champion == self._ranker.champion):
             return
         challenger = named.get(CHALLENGER)
-        self._ranker.appoint(champion, challenger if challenger in self._ranker.loaded else None)
-        self._ranker.retire(named.values())
+        self._ranker.set_roles(champion, challenger if challenger in self._ranker.loaded else None)
+        self._ranker.evict(named.values())
         for role in WATCHED:
             SERVING.labels(role).set(named.get(role, 0))
         SERVING.labels(CHAMPION).set(champion)
@@ -156,4 +156,4 @@ def _disk_error(error: BaseException | None) -> OSError | None:
 def tune_process() -> None:
     """One request's matrices are small: a second thread costs more in waiting than it computes."""
     torch.set_num_threads(1)
-    collect_seldom()
+    tune_garbage_collection()

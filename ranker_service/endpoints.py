@@ -7,12 +7,12 @@ from typing import Annotated
 from fastapi import Depends, Request
 from fastapi.responses import StreamingResponse
 
-from recsys.adapters.fastapi_service import create_router
-from recsys.adapters.torch_ranker import TorchRanker
+from recsys.adapters.local_ranker import LocalRanker
 from recsys.contracts.base import ReleaseNumber
 from recsys.contracts.ranking import RankedScores, RankRequest
 from recsys.contracts.recall import RecallMeasurement, RecallRequest
 from recsys.contracts.retrieval import EncodeRequest, QueryEmbedding, ServingReleases
+from recsys.web.service import create_router
 
 NDJSON = "application/x-ndjson"
 CHUNK_BYTES = 1 << 18
@@ -21,22 +21,22 @@ OFF_THE_REQUEST_PATH = re.compile(r"/v1/releases/\d+/items|/v1/recall")
 router = create_router(prefix="/v1", tags=["ranking"])
 
 
-async def torch_ranker(request: Request) -> TorchRanker:  # async: FastAPI sends plain functions to a thread
-    ranker: TorchRanker = request.app.state.ranker
+async def local_ranker(request: Request) -> LocalRanker:  # async: FastAPI sends plain functions to a thread
+    ranker: LocalRanker = request.app.state.ranker
     return ranker
 
 
-Ranker = Annotated[TorchRanker, Depends(torch_ranker)]
+Ranker = Annotated[LocalRanker, Depends(local_ranker)]
 
 
 @router.post("/encode", summary="Recent items to a query embedding")
 async def encode(request: EncodeRequest, ranker: Ranker) -> QueryEmbedding:
-    return await ranker.encode(request.recent_items, request.release)
+    return await ranker.encode(request.recent_items, request.release_version)
 
 
 @router.post("/rank", summary="Scores for candidates")
 async def rank(request: RankRequest, ranker: Ranker) -> RankedScores:
-    return await ranker.rank(request.recent_items, request.candidate_items, request.release)
+    return await ranker.rank(request.recent_items, request.candidate_items, request.release_version)
 
 
 @router.post("/recall", summary="How much of what is nearest a retrieval has found")

@@ -18,11 +18,11 @@ from starlette.exceptions import HTTPException
 from ranker_service.bootstrap import ReleaseWatch, tune_process
 from ranker_service.endpoints import is_off_the_request_path, router
 from ranker_service.settings import RankerSettings
-from recsys.adapters.admission import Admission
-from recsys.adapters.fastapi_service import create_api
-from recsys.adapters.security_headers import SecurityHeaders
-from recsys.adapters.torch_ranker import TorchRanker
+from recsys.adapters.local_ranker import LocalRanker
 from recsys.observability import Receive, Scope, Send, configure_logging
+from recsys.web.admission import Admission
+from recsys.web.security_headers import SecurityHeadersMiddleware
+from recsys.web.service import create_api
 
 TIMEOUT_SECONDS = 2
 """Short, as BentoML keeps a timer per request for as long as this."""
@@ -57,7 +57,7 @@ class RankerService:
         settings = RankerSettings()
         configure_logging("ranker_service", settings.log_level)
         tune_process()
-        api.state.ranker = TorchRanker()
+        api.state.ranker = LocalRanker()
         self._watch = ReleaseWatch(settings, api.state.ranker)
         self._watching: asyncio.Task[None] | None = None
 
@@ -80,4 +80,4 @@ class RankerService:
         return True
 
 
-cast(Any, RankerService).add_asgi_middleware(SecurityHeaders)  # the decorator made more than a class of it
+cast(Any, RankerService).add_asgi_middleware(SecurityHeadersMiddleware)  # the decorator made more than a class of it

@@ -25,16 +25,16 @@ class Deadline:
     def elapsed(self) -> float:
         return time.perf_counter() - self.started
 
-    def left(self) -> float:
+    def remaining(self) -> float:
         """Seconds until it; negative when it has passed."""
         return self.seconds - self.elapsed()
 
-    def part(self, fraction: float) -> "Deadline":
+    def fraction(self, fraction: float) -> "Deadline":
         """An earlier deadline of the same request."""
         return Deadline(self.seconds * fraction, self.started)
 
     @contextmanager
-    def applies(self) -> Iterator[None]:
+    def activate(self) -> Iterator[None]:
         """Lets everything that is called in this block know of it."""
         token = _current.set(self)
         try:

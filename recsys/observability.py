@@ -52,12 +52,12 @@ def configure_logging(service: str, level: str) -> None:
     structlog.contextvars.bind_contextvars(service=service)
 
 
-def note(event: str, **fields: object) -> None:
+def annotate_request_log(event: str, **fields: object) -> None:
     """Name the log line of the request that is being answered, and add fields to it."""
     structlog.contextvars.bind_contextvars(line=event, **fields)
 
 
-class ObserveRequests:
+class ObservabilityMiddleware:
     """ASGI middleware: gives every request an id, counts and times it, and logs one line when it was answered."""
 
     def __init__(self, app: App, quiet_paths: frozenset[str] = frozenset({"/healthz", "/readyz", "/metrics"})) -> None:

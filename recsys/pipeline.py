@@ -13,9 +13,9 @@ from recsys.contracts.ranking import RankedScores
 from recsys.contracts.recall import Retrieval
 from recsys.contracts.recommendation import (
     Provenance,
-    RecommendationAnswer,
     RecommendationList,
     RecommendationRequest,
+    RecommendationResponse,
     Tier,
 )
 from recsys.contracts.retrieval import Candidate, CatalogueItem, QueryEmbedding, ServingReleases
@@ -24,8 +24,8 @@ from recsys.errors import ReleaseMismatch, ReleaseNotLoaded
 from recsys.experiment import CHAMPION
 from recsys.ports import Catalogue, FeatureStore, QueryEncoder, Ranker, VectorIndex
 from recsys.quality import QualityFactor
-from recsys.rules import ScoredItem, best_first, by_popularity, describe, pick
-from recsys.stages import Stage, Trip
+from recsys.rules import ScoredItem, best_first, by_popularity, take_top_k, to_recommendations
+from recsys.stages import RequestRun, Stage
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Shortlist:
     """Scored items, best first, before the rules."""
 
     ranked: list[ScoredItem]
-    release: int | None
+    release_version: int | None
     exclude: Collection[str] = ()
     """What must not be picked from it."""
     provenance: Provenance = field(default_factory=Provenance)
@@ -70,57 +70,61 @@ class RecommendationPipeline:
         request: RecommendationRequest,
         deadline: Deadline,
         variant: str = CHAMPION,
-        release: int | None = None,
-    ) -> RecommendationAnswer:
+        release_version: int | None = None,
+    ) -> RecommendationResponse:
         """The answer by `release`, which plays the part of `variant`; by the ranker's champion where none is given."""
-        trip = Trip(deadline)
+        run = RequestRun(deadline)
 
-        user = await trip.attempt(Stage.FEATURES, self._features.user_features(request.user_id))
+        user = await run.run_stage(Stage.FEATURES, self._features.user_features(request.user_id))
         user = user or UserFeatures.unknown(request.user_id)
         recent_items = [*user.recent_items, *request.session_items][-MAX_HISTORY:]
         if recent_items:
-            trip.tier = Tier.PERSONALIZED  # a session makes up for features that are away
+            run.tier = Tier.PERSONALIZED  # a session makes up for features that are away
         else:
-            trip.lower(Tier.POPULAR, "unknown_user")
+            run.degrade_to(Tier.POPULAR, "unknown_user")
 
         if request.candidate_items is not None:
-            shortlist = await self._rank_given(trip, recent_items, request.candidate_items, release)
+            shortlist = await self._rank_given(run, recent_items, request.candidate_items, release_version)
             considered = len(request.candidate_items)
-            picked = pick(shortlist.ranked, set(request.exclude_items), request.top_k)
+            picked = take_top_k(shortlist.ranked, set(request.exclude_items), request.top_k)
         else:
             seen = {*user.seen_items, *user.recent_items, *request.session_items}
             unwanted = set(request.exclude_items)
-            breadth = self._quality.part_of(self._num_candidates, at_least=request.top_k)
-            shortlist = await self._retrieve_and_rank(trip, user, recent_items, seen, unwanted, breadth, release)
+            num_candidates = self._quality.part_of(self._num_candidates, at_least=request.top_k)
+            shortlist = await self._retrieve_and_rank(
+                run, user, recent_items, seen, unwanted, num_candidates, release_version
+            )
             if shortlist.provenance.query is not None:
                 self._quality.observe(deadline.elapsed())
             considered = len(shortlist.ranked)
-            picked = pick(shortlist.ranked, shortlist.exclude, request.top_k)
-            if len(picked) < request.top_k and trip.tier in (Tier.PERSONALIZED, Tier.RETRIEVED):
-                picked = await self._backfill(trip, picked, shortlist.exclude, request.top_k)
+            picked = take_top_k(shortlist.ranked, shortlist.exclude, request.top_k)
+            if len(picked) < request.top_k and run.tier in (Tier.PERSONALIZED, Tier.RETRIEVED):
+                picked = await self._backfill(run, picked, shortlist.exclude, request.top_k)
 
-        described = await self._describe(trip, picked, shortlist.release)
-        trip.timings_ms["total"] = round(trip.deadline.elapsed() * 1000, 3)
-        return RecommendationAnswer(
+        described = await self._describe(run, picked, shortlist.release_version)
+        run.timings_ms["total"] = round(run.deadline.elapsed() * 1000, 3)
+        return RecommendationResponse(
             recommendation_id=f"{uuid.uuid4().hex}.{variant}",
             user_id=request.user_id,
-            recommendations=describe(picked, described),
+            recommendations=to_recommendations(picked, described),
             total_candidates=considered,
-            tier=trip.tier,
-            tier_reason=trip.reason,
-            release=shortlist.release,
+            tier=run.tier,
+            tier_reason=run.reason,
+            release_version=shortlist.release_version,
             variant=variant,
-            timings_ms=trip.timings_ms,
+            timings_ms=run.timings_ms,
             debug=shortlist.provenance if request.debug else None,
         )
 
     async def popular(self, top_k: int, deadline: Deadline) -> RecommendationList:
         """What everybody likes, for no one in particular."""
-        trip = Trip(deadline)
-        shortlist = await self._popular(trip, exclude=())
-        picked = pick(shortlist.ranked, (), top_k)
-        described = await self._describe(trip, picked, shortlist.release)
-        return RecommendationList(recommendations=describe(picked, described), release=shortlist.release)
+        run = RequestRun(deadline)
+        shortlist = await self._popular(run, exclude=())
+        picked = take_top_k(shortlist.ranked, (), top_k)
+        described = await self._describe(run, picked, shortlist.release_version)
+        return RecommendationList(
+            recommendations=to_recommendations(picked, described), release_version=shortlist.release_version
+        )
 
     async def remember_popular(self) -> None:
         """Keep the popular items for the time when nothing else can be had; called every now and then."""
@@ -128,70 +132,77 @@ class RecommendationPipeline:
 
     async def _retrieve_and_rank(
         self,
-        trip: Trip,
+        run: RequestRun,
         user: UserFeatures,
         recent_items: Sequence[str],
         seen: set[str],
         unwanted: set[str],
-        breadth: int,
-        release: int | None,
+        num_candidates: int,
+        release_version: int | None,
     ) -> Shortlist:
-        """`breadth` candidates of the whole catalogue, ranked; where one of the steps before cannot be had, what was
-        computed ahead for the user, or else the popular items.
+        """`num_candidates` of the whole catalogue, ranked; after a failure the precomputed list, or else popular items.
 
         Whether seen items may come again is the release's policy; where that is not known they do not.
         """
         exclude = seen | unwanted
         if not recent_items:
-            return await self._popular(trip, exclude)
-        query = await trip.attempt(Stage.ENCODE, self._encoder.encode(recent_items, release))
+            return await self._popular(run, exclude)
+        query = await run.run_stage(Stage.ENCODE, self._encoder.encode(recent_items, release_version))
         if query is None:
-            return self._precomputed(trip, user, exclude) or await self._popular(trip, exclude)
+            return self._precomputed(run, user, exclude) or await self._popular(run, exclude)
         if not query.exclude_seen:
             exclude = unwanted
         if query.query_embedding is None:
-            trip.lower(Tier.POPULAR, "no_known_items")
-            return await self._popular(trip, exclude)
-        candidates = await trip.attempt(Stage.RETRIEVE, self._search(query, query.query_embedding, breadth, exclude))
+            run.degrade_to(Tier.POPULAR, "no_known_items")
+            return await self._popular(run, exclude)
+        candidates = await run.run_stage(
+            Stage.RETRIEVE, self._search(query, query.query_embedding, num_candidates, exclude)
+        )
         if candidates is None:
-            return self._precomputed(trip, user, exclude) or await self._popular(trip, exclude)
+            return self._precomputed(run, user, exclude) or await self._popular(run, exclude)
         item_ids = [candidate.item_id for candidate in candidates]
-        self._on_retrieved(Retrieval(query.release, query.weights, query.query_embedding, breadth, exclude, item_ids))
+        self._on_retrieved(
+            Retrieval(
+                query.release_version, query.weights_hash, query.query_embedding, num_candidates, exclude, item_ids
+            )
+        )
         if not candidates:
-            trip.lower(Tier.POPULAR, "no_candidates")
-            return await self._popular(trip, exclude)
-        scores = await trip.attempt(Stage.RANK, self._rank_with(query, recent_items, item_ids))
+            run.degrade_to(Tier.POPULAR, "no_candidates")
+            return await self._popular(run, exclude)
+        scores = await run.run_stage(Stage.RANK, self._rank_with(query, recent_items, item_ids))
         return Shortlist(
             ranked=best_first(item_ids, scores.scores) if scores else _by_similarity(candidates),
-            release=query.release,
+            release_version=query.release_version,
             exclude=exclude,
             provenance=Provenance(
-                query=query.weights, collection=candidates[0].weights_hash, rank=scores.weights if scores else None
+                query=query.weights_hash,
+                collection=candidates[0].weights_hash,
+                rank=scores.weights_hash if scores else None,
             ),
         )
 
     async def _rank_given(
-        self, trip: Trip, recent_items: Sequence[str], candidate_items: Sequence[str], release: int | None
+        self, run: RequestRun, recent_items: Sequence[str], candidate_items: Sequence[str], release_version: int | None
     ) -> Shortlist:
         """The caller's own candidates, ranked; by popularity where the ranker cannot be had."""
-        scores = await trip.attempt(Stage.RANK, self._ranker.rank(recent_items, candidate_items, release))
+        scores = await run.run_stage(Stage.RANK, self._ranker.rank(recent_items, candidate_items, release_version))
         if scores is None:
-            trip.tier = Tier.POPULAR  # not `retrieved`: nothing was
-            popular = await self._popular_items(trip, Stage.POPULAR, MAX_CANDIDATES)
+            run.tier = Tier.POPULAR  # not `retrieved`: nothing was
+            popular = await self._popular_items(run, Stage.POPULAR, MAX_CANDIDATES)
             return Shortlist(by_popularity(candidate_items, popular), self._champion())
         if not scores.personalized:
-            trip.lower(Tier.POPULAR, "no_known_items")
+            run.degrade_to(Tier.POPULAR, "no_known_items")
         ranked = best_first(candidate_items, scores.scores)
-        return Shortlist(ranked, scores.release, provenance=Provenance(rank=scores.weights))
+        return Shortlist(ranked, scores.release_version, provenance=Provenance(rank=scores.weights_hash))
 
     async def _search(
-        self, query: QueryEmbedding, query_embedding: Sequence[float], breadth: int, exclude: Collection[str]
+        self, query: QueryEmbedding, query_embedding: Sequence[float], num_candidates: int, exclude: Collection[str]
     ) -> list[Candidate]:
         """Candidates from the collection of the query's own weights. Raises `ReleaseMismatch` where it has others."""
-        candidates = await self._index.search(query.release, query_embedding, breadth, exclude)
-        if candidates and candidates[0].weights_hash != query.weights:
+        candidates = await self._index.search(query.release_version, query_embedding, num_candidates, exclude)
+        if candidates and candidates[0].weights_hash != query.weights_hash:
             raise ReleaseMismatch(
-                f"the query of release {query.release} is by the weights {query.weights}, "
+                f"the query of release {query.release_version} is by the weights {query.weights_hash}, "
                 f"its collection by {candidates[0].weights_hash}"
             )
         return candidates
@@ -199,32 +210,32 @@ class RecommendationPipeline:
     async def _rank_with(
         self, query: QueryEmbedding, recent_items: Sequence[str], item_ids: Sequence[str]
     ) -> RankedScores:
-        scores = await self._ranker.rank(recent_items, item_ids, query.release)
-        if scores.weights != query.weights:
+        scores = await self._ranker.rank(recent_items, item_ids, query.release_version)
+        if scores.weights_hash != query.weights_hash:
             raise ReleaseMismatch(
-                f"the query of release {query.release} is by the weights {query.weights}, "
-                f"its scores by {scores.weights}"
+                f"the query of release {query.release_version} is by the weights {query.weights_hash}, "
+                f"its scores by {scores.weights_hash}"
             )
         return scores
 
-    def _precomputed(self, trip: Trip, user: UserFeatures, exclude: Collection[str]) -> Shortlist | None:
+    def _precomputed(self, run: RequestRun, user: UserFeatures, exclude: Collection[str]) -> Shortlist | None:
         """What was computed ahead for the user, unless the serving release knows other items than the list."""
         serving = self._serving()
         ahead = user.precomputed
         if ahead is None or serving is None or ahead.vocabulary_hash != serving.vocabulary_hash:
-            trip.lower(Tier.POPULAR, "no_precomputed_list")
+            run.degrade_to(Tier.POPULAR, "no_precomputed_list")
             return None
-        trip.lower(Tier.PRECOMPUTED, "precomputed")
-        return Shortlist([ScoredItem(item_id, None) for item_id in ahead.item_ids], ahead.release, exclude)
+        run.degrade_to(Tier.PRECOMPUTED, "precomputed")
+        return Shortlist([ScoredItem(item_id, None) for item_id in ahead.item_ids], ahead.release_version, exclude)
 
-    async def _popular(self, trip: Trip, exclude: Collection[str]) -> Shortlist:
-        popular = await self._popular_items(trip, Stage.POPULAR, self._num_candidates + len(exclude))
+    async def _popular(self, run: RequestRun, exclude: Collection[str]) -> Shortlist:
+        popular = await self._popular_items(run, Stage.POPULAR, self._num_candidates + len(exclude))
         ranked = [ScoredItem(item.item_id, item.popularity) for item in popular]
         return Shortlist(ranked, self._champion(), exclude)
 
-    async def _popular_items(self, trip: Trip, stage: Stage, depth: int) -> list[PopularItem]:
+    async def _popular_items(self, run: RequestRun, stage: Stage, depth: int) -> list[PopularItem]:
         """The popular items of now or, where the feature store is away, the last that were seen."""
-        popular = await trip.attempt(stage, self._features.popular(min(MAX_CANDIDATES, depth)))
+        popular = await run.run_stage(stage, self._features.popular(min(MAX_CANDIDATES, depth)))
         return self._last_popular if popular is None else popular
 
     def _champion(self) -> int | None:
@@ -232,20 +243,20 @@ class RecommendationPipeline:
         return serving.champion if serving else None
 
     async def _backfill(
-        self, trip: Trip, picked: list[ScoredItem], exclude: Collection[str], top_k: int
+        self, run: RequestRun, picked: list[ScoredItem], exclude: Collection[str], top_k: int
     ) -> list[ScoredItem]:
         """Popular items below the picked ones, without a score, as theirs would not compare."""
-        popular = await self._popular_items(trip, Stage.BACKFILL, top_k + len(exclude) + len(picked))
-        return pick([*picked, *(ScoredItem(item.item_id, None) for item in popular)], exclude, top_k)
+        popular = await self._popular_items(run, Stage.BACKFILL, top_k + len(exclude) + len(picked))
+        return take_top_k([*picked, *(ScoredItem(item.item_id, None) for item in popular)], exclude, top_k)
 
     async def _describe(
-        self, trip: Trip, picked: Sequence[ScoredItem], release_version: int | None
+        self, run: RequestRun, picked: Sequence[ScoredItem], release_version: int | None
     ) -> dict[str, CatalogueItem]:
         """Titles and metadata of the picked items."""
         if not picked or release_version is None:
             return {}
         item_ids = [item.item_id for item in picked]
-        return await trip.attempt(Stage.DESCRIBE, self._described(release_version, item_ids)) or {}
+        return await run.run_stage(Stage.DESCRIBE, self._described(release_version, item_ids)) or {}
 
     async def _described(self, release_version: int, item_ids: Sequence[str]) -> dict[str, CatalogueItem]:
         """By the champion's catalogue if the release has none here: a list computed ahead outlives its release."""

@@ -35,7 +35,7 @@ class FeatureStore(Protocol):
 
 
 class QueryEncoder(Protocol):
-    async def encode(self, recent_items: Sequence[str], release: int | None = None) -> QueryEmbedding:
+    async def encode(self, recent_items: Sequence[str], release_version: int | None = None) -> QueryEmbedding:
         """The query embedding of recent items (newest last), by the champion or by the release that is asked for."""
 
 
@@ -49,7 +49,7 @@ class ReleaseSource(Protocol):
 
 class Ranker(Protocol):
     async def rank(
-        self, recent_items: Sequence[str], candidate_items: Sequence[str], release: int | None = None
+        self, recent_items: Sequence[str], candidate_items: Sequence[str], release_version: int | None = None
     ) -> RankedScores:
         """Scores for the candidates, in their order; without recent items by popularity alone."""
 

@@ -26,7 +26,7 @@ def by_popularity(item_ids: Sequence[str], popular: Sequence[PopularItem]) -> li
     return best_first(item_ids, [popularity.get(item_id) for item_id in item_ids])
 
 
-def pick(ranked: Iterable[ScoredItem], exclude: Collection[str], top_k: int) -> list[ScoredItem]:
+def take_top_k(ranked: Iterable[ScoredItem], exclude: Collection[str], top_k: int) -> list[ScoredItem]:
     """The first `top_k` that are not excluded, each item once."""
     picked: dict[str, ScoredItem] = {}
     for item in ranked:
@@ -37,7 +37,7 @@ def pick(ranked: Iterable[ScoredItem], exclude: Collection[str], top_k: int) -> 
     return list(picked.values())
 
 
-def describe(items: Sequence[ScoredItem], described: dict[str, CatalogueItem]) -> list[Recommendation]:
+def to_recommendations(items: Sequence[ScoredItem], described: dict[str, CatalogueItem]) -> list[Recommendation]:
     """Recommendations as they are shown; an item that nobody describes has no title."""
     return [
         Recommendation(

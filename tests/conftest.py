@@ -11,9 +11,8 @@ import pytest
 
 from local.settings import HOST, LocalSettings
 from tests import toy
-from tests.cable import Cable
 from tests.engines import (
-    Engine,
+    ServiceProcess,
     answers_with_200,
     environment,
     eventually,
@@ -21,13 +20,14 @@ from tests.engines import (
     qdrant_stand_in_or_skip,
     running,
 )
-from training.index import index
-from training.promote import promote
-from training.register import register
-from training.seed import seed
+from tests.fault_proxy import FaultProxy
+from training.jobs.index import index
+from training.jobs.promote import promote
+from training.jobs.register import register
+from training.jobs.seed import seed
 from training.settings import JobSettings
 
-Answers = dict[str, httpx.Response]
+Responses = dict[str, httpx.Response]
 
 
 @dataclass(frozen=True)
@@ -38,13 +38,13 @@ class Stack:
     jobs: JobSettings
     model_dir: Path
     """The files of release 1."""
-    mlflow_cable: Cable
+    mlflow_cable: FaultProxy
     """What stands between MLflow and everybody else."""
-    redis_cable: Cable
-    engines: dict[str, Engine]
-    before_events: Answers
+    redis_cable: FaultProxy
+    engines: dict[str, ServiceProcess]
+    before_events: Responses
     """What the services said with empty stores."""
-    before_release: Answers
+    before_release: Responses
     """What they said when there had been an event, but no release yet."""
 
 
@@ -59,7 +59,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory, monkeypatch_session: pytest.
     """Starts everything before there is any model, notes what it says, then runs the jobs beside it."""
     folder = tmp_path_factory.mktemp("stack")
     settings = local_settings(folder / "run")
-    mlflow_cable, redis_cable = Cable(settings.mlflow_port), Cable(settings.redis_port)
+    mlflow_cable, redis_cable = FaultProxy(settings.mlflow_port), FaultProxy(settings.redis_port)
     addresses = {
         "mlflow_tracking_uri": f"http://{HOST}:{mlflow_cable.port}",
         "redis_url": f"redis://{HOST}:{redis_cable.port}/0",
@@ -98,7 +98,7 @@ def beside(stack: Stack, folder: Path, **more_environment: str) -> Iterator[Loca
         yield own
 
 
-def ask_everything(client: httpx.Client, settings: LocalSettings) -> Answers:
+def ask_everything(client: httpx.Client, settings: LocalSettings) -> Responses:
     """One answer of each endpoint that a page or an operator looks at, by its name."""
     public, ranker, item = settings.orchestrator_url, settings.ranker_url, toy.ITEM_IDS[1]
     asked: dict[str, Callable[[], httpx.Response]] = {

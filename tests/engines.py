@@ -132,7 +132,7 @@ class Process:
         return self.log_file.read_text(errors="replace")[-SHOWN_LOG:]
 
 
-class Engine(Process):
+class ServiceProcess(Process):
     """A process of `local.commands`."""
 
     def __init__(self, name: str, settings: LocalSettings, **more_environment: str) -> None:
@@ -153,12 +153,12 @@ class Engine(Process):
 
 
 @contextmanager
-def running(settings: LocalSettings, *names: str, **more_environment: str) -> Iterator[dict[str, Engine]]:
+def running(settings: LocalSettings, *names: str, **more_environment: str) -> Iterator[dict[str, ServiceProcess]]:
     """Processes of `local.commands`, started side by side, until the end of the block; up, but not always ready."""
     with ExitStack() as stack:
         engines = {}
         for name in names:
-            engines[name] = Engine(name, settings, **more_environment)
+            engines[name] = ServiceProcess(name, settings, **more_environment)
             engines[name].start()
             stack.callback(engines[name].stop)
         for engine in engines.values():

@@ -15,11 +15,11 @@ from recsys.model.two_tower import TwoTower, TwoTowerConfig, save_model
 from recsys.model.vocabulary import Vocabulary
 from training.datasets.manifest import INTERACTIONS_FILE, Manifest
 from training.datasets.manifest import ITEMS_FILE as PREPARED_ITEMS_FILE
-from training.evaluate import LATEST_FILE
+from training.jobs.evaluate import LATEST_FILE
 from training.settings import JobSettings
 
 ODD_ITEM = 'a/b ..?#%"\n\u00e9'
-"""An item id with what URLs, paths and log lines trip over."""
+"""An item id with what URLs, paths and log lines run over."""
 ITEM_IDS = [*(f"item-{number:02d}" for number in range(59)), ODD_ITEM]
 TITLES = {item_id: f"The {'Red' if number % 2 else 'Blue'} Thing {number}" for number, item_id in enumerate(ITEM_IDS)}
 EMBEDDING_DIM = 16

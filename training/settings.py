@@ -7,8 +7,8 @@ from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from recsys.contracts.base import MAX_CANDIDATES, MAX_HISTORY, NUM_CANDIDATES
-from training.recall_target import RecallTarget
-from training.splits import SplitKind
+from training.datasets.splits import SplitKind
+from training.indexing.recall_target import RecallTarget
 
 
 class JobSettings(BaseSettings):

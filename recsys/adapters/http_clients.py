@@ -17,7 +17,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from yarl import URL
 
 from recsys.adapters.upstream import MAX_SECONDS, Upstream
-from recsys.contracts.base import ErrorAnswer
+from recsys.contracts.base import ErrorResponse
 from recsys.contracts.events import Event, EventsRecorded
 from recsys.contracts.features import PopularItem, PopularItems, UserFeatures
 from recsys.contracts.ranking import RankedScores, RankRequest
@@ -113,8 +113,8 @@ class HttpRanker:
     def __init__(self, session: aiohttp.ClientSession) -> None:
         self._upstream = _HttpUpstream("ranker", session)
 
-    async def encode(self, recent_items: Sequence[str], release: int | None = None) -> QueryEmbedding:
-        request = EncodeRequest(recent_items=list(recent_items), release=release)
+    async def encode(self, recent_items: Sequence[str], release_version: int | None = None) -> QueryEmbedding:
+        request = EncodeRequest(recent_items=list(recent_items), release_version=release_version)
         return await self._upstream.call("POST", "/v1/encode", QueryEmbedding, request.model_dump_json().encode())
 
     async def releases(self) -> ServingReleases:
@@ -124,9 +124,11 @@ class HttpRanker:
         return await self._upstream.download(f"/v1/releases/{release_version}/items")
 
     async def rank(
-        self, recent_items: Sequence[str], candidate_items: Sequence[str], release: int | None = None
+        self, recent_items: Sequence[str], candidate_items: Sequence[str], release_version: int | None = None
     ) -> RankedScores:
-        request = RankRequest(recent_items=list(recent_items), candidate_items=list(candidate_items), release=release)
+        request = RankRequest(
+            recent_items=list(recent_items), candidate_items=list(candidate_items), release_version=release_version
+        )
         answer = await self._upstream.call("POST", "/v1/rank", RankedScores, request.model_dump_json().encode())
         if len(answer.scores) != len(candidate_items):
             raise UpstreamAnswerInvalid(f"ranker: {len(answer.scores)} scores for {len(candidate_items)} candidates")
@@ -146,7 +148,7 @@ class _HttpUpstream:
 
     async def call(self, method: str, path: str, answer: type[A], body: bytes | None = None) -> A:
         async with self._upstream.call():
-            left = current_deadline().left() - RESERVE_SECONDS
+            left = current_deadline().remaining() - RESERVE_SECONDS
             headers = {} if left == math.inf else {DEADLINE_HEADER: str(max(1, int(left * 1000)))}
             return await self._ask(method, path, answer, body, headers)
 
@@ -178,7 +180,7 @@ class _HttpUpstream:
 
     def _refusal(self, status: int, content: bytes) -> Exception:
         try:
-            told = ErrorAnswer.model_validate_json(content)
+            told = ErrorResponse.model_validate_json(content)
         except ValidationError:
             return UpstreamUnavailable(f"{self._upstream.name}: status {status}")
         raised = error_for(told.error) or UpstreamUnavailable

@@ -72,19 +72,24 @@ class InMemoryRanker:
     """
 
     def __init__(
-        self, release: int, vectors: Mapping[str, Sequence[float]], *, exclude_seen: bool = True, weights: str = ""
+        self,
+        release_version: int,
+        vectors: Mapping[str, Sequence[float]],
+        *,
+        exclude_seen: bool = True,
+        weights_hash: str = "",
     ) -> None:
-        self._release = release
-        self._weights = weights
+        self._release = release_version
+        self._weights_hash = weights_hash
         self._exclude_seen = exclude_seen
         self._vectors = {item_id: np.asarray(vector, dtype=np.float64) for item_id, vector in vectors.items()}
 
-    async def encode(self, recent_items: Sequence[str], release: int | None = None) -> QueryEmbedding:
-        self._require(release)
+    async def encode(self, recent_items: Sequence[str], release_version: int | None = None) -> QueryEmbedding:
+        self._require(release_version)
         query = self._query(recent_items)
         return QueryEmbedding(
-            release=self._release,
-            weights=self._weights,
+            release_version=self._release,
+            weights_hash=self._weights_hash,
             query_embedding=None if query is None else query.tolist(),
             exclude_seen=self._exclude_seen,
         )
@@ -93,8 +98,8 @@ class InMemoryRanker:
         return ServingReleases(
             champion=self._release,
             loaded=[self._release],
-            vocabulary_hash=self._weights,
-            weights={self._release: self._weights},
+            vocabulary_hash=self._weights_hash,
+            weights_hashes={self._release: self._weights_hash},
             search={self._release: SearchSettings(hnsw_ef=None)},
         )
 
@@ -105,9 +110,9 @@ class InMemoryRanker:
         )
 
     async def rank(
-        self, recent_items: Sequence[str], candidate_items: Sequence[str], release: int | None = None
+        self, recent_items: Sequence[str], candidate_items: Sequence[str], release_version: int | None = None
     ) -> RankedScores:
-        self._require(release)
+        self._require(release_version)
         query = self._query(recent_items)
         scores: list[float | None] = []
         for item_id in candidate_items:
@@ -117,11 +122,13 @@ class InMemoryRanker:
             else:
                 scores.append(float(vector[-1] if query is None else vector @ query))
         personalized = query is not None
-        return RankedScores(release=self._release, weights=self._weights, personalized=personalized, scores=scores)
+        return RankedScores(
+            release_version=self._release, weights_hash=self._weights_hash, personalized=personalized, scores=scores
+        )
 
-    def _require(self, release: int | None) -> None:
-        if release not in (None, self._release):
-            raise ReleaseNotLoaded(f"release {release} is not loaded; loaded is {self._release}")
+    def _require(self, release_version: int | None) -> None:
+        if release_version not in (None, self._release):
+            raise ReleaseNotLoaded(f"release {release_version} is not loaded; loaded is {self._release}")
 
     def _query(self, recent_items: Sequence[str]) -> NDArray[np.float64] | None:
         """[embedding_dim], ending in 1 so that the dot product adds the candidate's bias."""

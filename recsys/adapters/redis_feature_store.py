@@ -1,4 +1,4 @@
-"""Users' histories, attributes and the trending items in Redis. One round trip per call.
+"""Users' histories, attributes and the trending items in Redis. One round run per call.
 
 Per user: `recent` (a sorted set by time of `<position><item_id>`, the newest 200), `seen` (every item by the time it
 was last touched), `event_ids` (which events were recorded already), `attributes` (a hash) and `precomputed` (a list

@@ -43,7 +43,7 @@ class Upstream:
             structlog.contextvars.bind_contextvars(**{f"breaker_{self.name.lower()}": self.state})
             raise UpstreamSuspended(f"{self.name} failed again and again, and is left alone for a moment")
         deadline = current_deadline()
-        allowed = min(deadline.left(), MAX_SECONDS)
+        allowed = min(deadline.remaining(), MAX_SECONDS)
         try:
             async with asyncio.timeout(max(0.0, allowed)):
                 yield
@@ -63,7 +63,7 @@ class Upstream:
             self._breaker.succeeded()  # it answered, if only that it will not
             raise
         except BaseException:
-            if deadline.left() <= 0:  # cancelled by whoever keeps the deadline
+            if deadline.remaining() <= 0:  # cancelled by whoever keeps the deadline
                 self._was_late(allowed)
             else:
                 self._breaker.abandoned()

@@ -20,15 +20,37 @@ ItemId = Annotated[str, StringConstraints(min_length=1, max_length=MAX_ID_LENGTH
 ReleaseNumber = Annotated[int, Field(ge=1, le=2**31 - 1)]
 
 
-class Request(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+WIRE_NAMES = {"release_version": "release", "weights_hash": "weights", "weights_hashes": "weights"}
+"""Fields whose name in JSON is older and less precise than the one in Python."""
 
 
-class Answer(BaseModel):
-    model_config = ConfigDict(extra="ignore", frozen=True)
+def _wire_name(field: str) -> str:
+    return WIRE_NAMES.get(field, field)
 
 
-class ErrorAnswer(Answer):
+class _WireModel(BaseModel):
+    model_config = ConfigDict(
+        frozen=True,
+        alias_generator=_wire_name,
+        validate_by_name=True,
+        validate_by_alias=True,
+        serialize_by_alias=True,
+    )
+
+
+class RequestModel(_WireModel):
+    """A request refuses fields that it does not know."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class ResponseModel(_WireModel):
+    """A response may have more fields than its reader knows, so services can be upgraded one at a time."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
+class ErrorResponse(ResponseModel):
     """The body of every 4xx and 5xx."""
 
     error: str

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
-from recsys.contracts.base import Answer, ItemId, Request, UserId
+from recsys.contracts.base import ItemId, RequestModel, ResponseModel, UserId
 
 MAX_EVENTS = 1000
 LATEST_TIMESTAMP = 10_000_000_000.0
@@ -15,7 +15,7 @@ LATEST_TIMESTAMP = 10_000_000_000.0
 EventKind = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
 
 
-class Event(Request):
+class Event(RequestModel):
     """One sign of interest of a user in an item. Posting it twice under one `event_id` counts once."""
 
     event_id: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.:-]{1,64}$")] = Field(
@@ -33,6 +33,6 @@ class Event(Request):
 Events = Annotated[list[Event], Field(min_length=1, max_length=MAX_EVENTS)]
 
 
-class EventsRecorded(Answer):
+class EventsRecorded(ResponseModel):
     recorded: int = Field(description="Events that are new.")
     duplicates: int = Field(description="Events whose event_id was known already.")

@@ -2,18 +2,18 @@
 
 from pydantic import Field
 
-from recsys.contracts.base import Answer
+from recsys.contracts.base import ResponseModel
 
 
-class PrecomputedList(Answer):
+class PrecomputedList(ResponseModel):
     """What a batch job would show the user; for when nothing better can be had in time."""
 
-    release: int
+    release_version: int
     vocabulary_hash: str
     item_ids: list[str] = Field(description="Best first.")
 
 
-class UserFeatures(Answer):
+class UserFeatures(ResponseModel):
     user_id: str
     known: bool = Field(description="False for a user of whom nothing was ever recorded.")
     recent_items: list[str] = Field(description="At most 200, newest last, with repeats.")
@@ -26,10 +26,10 @@ class UserFeatures(Answer):
         return cls(user_id=user_id, known=False, recent_items=[], seen_items=[], attributes={})
 
 
-class PopularItem(Answer):
+class PopularItem(ResponseModel):
     item_id: str
     popularity: float = Field(description="Decayed count of events; only its order means something.")
 
 
-class PopularItems(Answer):
+class PopularItems(ResponseModel):
     items: list[PopularItem]

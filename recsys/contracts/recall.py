@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from pydantic import Field, FiniteFloat
 
-from recsys.contracts.base import MAX_CANDIDATES, Answer, ItemId, ReleaseNumber, Request
+from recsys.contracts.base import MAX_CANDIDATES, ItemId, ReleaseNumber, RequestModel, ResponseModel
 
 MAX_EMBEDDING_DIM = 4096
 MAX_EXCLUDED_IN_ALL = 20_000
@@ -24,9 +24,9 @@ class Retrieval(NamedTuple):
     retrieved: Sequence[str]
 
 
-class RecallRequest(Request):
-    release: ReleaseNumber
-    weights: str = Field(description="Of the query embedding; a release of others is refused.")
+class RecallRequest(RequestModel):
+    release_version: ReleaseNumber
+    weights_hash: str = Field(description="Of the query embedding; a release of others is refused.")
     query_embedding: list[FiniteFloat] = Field(min_length=1, max_length=MAX_EMBEDDING_DIM)
     num_candidates: int = Field(ge=1, le=MAX_CANDIDATES, description="How many were asked for.")
     exclude_items: list[ItemId] = Field(max_length=MAX_EXCLUDED_IN_ALL)
@@ -35,8 +35,8 @@ class RecallRequest(Request):
     @classmethod
     def of(cls, retrieval: Retrieval) -> "RecallRequest":
         return cls(
-            release=retrieval.release_version,
-            weights=retrieval.weights_hash,
+            release_version=retrieval.release_version,
+            weights_hash=retrieval.weights_hash,
             query_embedding=list(retrieval.query_embedding),
             num_candidates=retrieval.num_candidates,
             exclude_items=list(retrieval.exclude),
@@ -46,8 +46,8 @@ class RecallRequest(Request):
     @property
     def retrieval(self) -> Retrieval:
         return Retrieval(
-            release_version=self.release,
-            weights_hash=self.weights,
+            release_version=self.release_version,
+            weights_hash=self.weights_hash,
             query_embedding=self.query_embedding,
             num_candidates=self.num_candidates,
             exclude=self.exclude_items,
@@ -55,7 +55,7 @@ class RecallRequest(Request):
         )
 
 
-class RecallMeasurement(Answer):
+class RecallMeasurement(ResponseModel):
     num_nearest: int = Field(description="How many items exact search finds.")
     num_found: int = Field(description="How many of the retrieved items score as high as those.")
 

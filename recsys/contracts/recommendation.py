@@ -5,7 +5,16 @@ from typing import Any
 
 from pydantic import Field
 
-from recsys.contracts.base import MAX_CANDIDATES, MAX_EXCLUDED, MAX_HISTORY, MAX_TOP_K, Answer, ItemId, Request, UserId
+from recsys.contracts.base import (
+    MAX_CANDIDATES,
+    MAX_EXCLUDED,
+    MAX_HISTORY,
+    MAX_TOP_K,
+    ItemId,
+    RequestModel,
+    ResponseModel,
+    UserId,
+)
 
 
 class Tier(StrEnum):
@@ -18,7 +27,7 @@ class Tier(StrEnum):
     STATIC = "static"
 
 
-class Provenance(Answer):
+class Provenance(ResponseModel):
     """Which weights made each part of an answer; all that are there agree, or the answer was not given."""
 
     query: str | None = None
@@ -26,7 +35,7 @@ class Provenance(Answer):
     rank: str | None = None
 
 
-class RecommendationRequest(Request):
+class RecommendationRequest(RequestModel):
     user_id: UserId
     session_items: list[ItemId] = Field(
         default=[],
@@ -41,7 +50,7 @@ class RecommendationRequest(Request):
     exclude_items: list[ItemId] = Field(default=[], max_length=MAX_EXCLUDED, description="Never recommend these.")
 
 
-class Recommendation(Answer):
+class Recommendation(ResponseModel):
     item_id: str
     score: float | None = Field(description="Comparable within one answer only; null for an item nobody can score.")
     rank: int = Field(description="1 is best.")
@@ -49,14 +58,14 @@ class Recommendation(Answer):
     metadata: dict[str, Any]
 
 
-class RecommendationList(Answer):
+class RecommendationList(ResponseModel):
     """What every endpoint that recommends answers with."""
 
     recommendations: list[Recommendation]
-    release: int | None = Field(description="The release that described or scored the items.")
+    release_version: int | None = Field(description="The release that described or scored the items.")
 
 
-class RecommendationAnswer(RecommendationList):
+class RecommendationResponse(RecommendationList):
     recommendation_id: str
     user_id: str
     total_candidates: int = Field(description="How many items were considered.")
@@ -67,11 +76,11 @@ class RecommendationAnswer(RecommendationList):
     debug: Provenance | None = None
 
 
-class ItemAnswer(Answer):
+class ItemResponse(ResponseModel):
     item_id: str
     title: str
     metadata: dict[str, Any]
 
 
-class ItemsAnswer(Answer):
-    items: list[ItemAnswer]
+class ItemsResponse(ResponseModel):
+    items: list[ItemResponse]

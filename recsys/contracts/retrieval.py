@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from pydantic import Field
 
-from recsys.contracts.base import MAX_HISTORY, Answer, ItemId, ReleaseNumber, Request
+from recsys.contracts.base import MAX_HISTORY, ItemId, ReleaseNumber, RequestModel, ResponseModel
 
 UNINDEXED_SHARE = 0.1
 """Of a collection with a graph, at most this part may be outside it ..."""
@@ -14,16 +14,18 @@ UNINDEXED_ITEMS = 256
 """... or this many items, which is all of a tiny collection."""
 
 
-class EncodeRequest(Request):
+class EncodeRequest(RequestModel):
     recent_items: list[ItemId] = Field(min_length=1, max_length=MAX_HISTORY, description="Newest last.")
-    release: ReleaseNumber | None = Field(default=None, description="Any loaded release; the champion by default.")
+    release_version: ReleaseNumber | None = Field(
+        default=None, description="Any loaded release; the champion by default."
+    )
 
 
-class QueryEmbedding(Answer):
+class QueryEmbedding(ResponseModel):
     """The query tower's answer. It may be searched in the collection of `release` only."""
 
-    release: int
-    weights: str = Field(description="Names the weights; a collection that names others is refused.")
+    release_version: int
+    weights_hash: str = Field(description="Names the weights; a collection that names others is refused.")
     query_embedding: list[float] | None = Field(
         description="[embedding_dim]; null where the release knows none of the recent items."
     )
@@ -32,7 +34,7 @@ class QueryEmbedding(Answer):
     )
 
 
-class SearchSettings(Answer):
+class SearchSettings(ResponseModel):
     """How a release's collection is searched: measured by `make index`, stored as a tag of the registered version."""
 
     hnsw_ef: int | None = Field(ge=1, description="Breadth of the graph search; null compares every vector.")
@@ -58,14 +60,14 @@ class SearchSettings(Answer):
         return [similarity / self.query_scale for similarity in similarities]
 
 
-class ServingReleases(Answer):
+class ServingReleases(ResponseModel):
     """Which releases a ranker has, and what they are to it."""
 
     champion: int
     challenger: int | None = None
     loaded: list[int] = Field(description="Every version that it serves when it is asked for by number.")
     vocabulary_hash: str = Field(description="Of the champion; lists that were computed ahead are good for it only.")
-    weights: dict[int, str] = Field(default={}, description="Names the weights of each loaded release.")
+    weights_hashes: dict[int, str] = Field(default={}, description="Names the weights of each loaded release.")
     search: dict[int, SearchSettings] = Field(
         default={}, description="How each loaded release's collection is searched; missing where it was never verified."
     )

@@ -86,7 +86,7 @@ class LocalReleases:
 
     def _require_same_weights(self, version: int, directory: Path) -> None:
         """A registry that was made anew numbers its versions anew too."""
-        here = ReleaseManifest.read(directory).weights
+        here = ReleaseManifest.read(directory).weights_hash
         try:
             there = self._registry.tags_of(version).get(WEIGHTS_TAG)
         except UpstreamError:

@@ -17,7 +17,7 @@ class Neighbours:
     weights: NDArray[np.float32]
     """[num_items + 1, neighbours]"""
 
-    def between(self, rows: Indices, column_of: NDArray[np.int32], num_columns: int) -> NDArray[np.float32]:
+    def lookup(self, rows: Indices, column_of: NDArray[np.int32], num_columns: int) -> NDArray[np.float32]:
         """rows [rows] as item indices -> [rows, num_columns], 0 where there is no entry.
 
         column_of [num_items + 1] says in which column an item's entries belong, -1 where they are not asked for, as

@@ -91,7 +91,7 @@ class RankingFeatures:
         features: dict[str, Features] = {}
         for name, depth in LATEST_ITEMS.items():
             neighbours: Neighbours = getattr(tables, name)
-            found = neighbours.between(latest[:depth], column_of, len(candidates))
+            found = neighbours.lookup(latest[:depth], column_of, len(candidates))
             for age in range(3 if name in ("next_items", "followers") else 1):
                 features[f"{name}_{age}"] = found[age] if age < len(found) else np.zeros_like(found[0])
             features |= _decayed(name, found, DECAYS)
@@ -99,7 +99,7 @@ class RankingFeatures:
             features[f"{name}_strongest"] = strongest
             features[f"{name}_strongest_age"] = np.where(strongest > 0, found.argmax(axis=0), NEVER).astype(np.float32)
             features[f"{name}_count"] = (found > 0).sum(axis=0, dtype=np.float32)
-        found = tables.ease.between(latest, column_of, len(candidates))
+        found = tables.ease.lookup(latest, column_of, len(candidates))
         return features | _decayed("ease", found, EASE_DECAYS)
 
     def _of_similarity(self, latest: Indices, candidates: Indices) -> dict[str, Features]:

@@ -107,7 +107,7 @@ class ModelRegistry:
                 run_id=run_id,
                 tags={
                     FINGERPRINT_TAG: manifest.fingerprint,
-                    WEIGHTS_TAG: manifest.weights,
+                    WEIGHTS_TAG: manifest.weights_hash,
                     SIZE_TAG: str(sum((directory / name).stat().st_size for name in manifest.file_hashes)),
                     "dataset": manifest.dataset,
                     **{name: f"{manifest.metrics[name]:.4f}" for name in SHOWN_METRICS if name in manifest.metrics},
@@ -124,11 +124,11 @@ class ModelRegistry:
             return {}
         return {alias: int(version) for alias, version in named.items()}
 
-    def point(self, alias: str, version: int) -> None:
+    def set_alias(self, alias: str, version: int) -> None:
         with self._translated_errors():
             self._client.set_registered_model_alias(MODEL_NAME, alias, str(version))
 
-    def unpoint(self, alias: str) -> None:
+    def delete_alias(self, alias: str) -> None:
         with self._translated_errors():
             self._client.delete_registered_model_alias(MODEL_NAME, alias)
 
@@ -146,7 +146,7 @@ class ModelRegistry:
         with self._translated_errors():
             return dict(self._client.get_model_version(MODEL_NAME, str(version)).tags)
 
-    def note(self, version: int, key: str, value: str) -> None:
+    def set_tag(self, version: int, key: str, value: str) -> None:
         """Tag a version with a fact that was measured after it was registered."""
         with self._translated_errors():
             self._client.set_model_version_tag(MODEL_NAME, str(version), key, value)

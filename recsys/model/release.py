@@ -96,7 +96,7 @@ class ReleaseManifest(BaseModel):
         return SECOND_STAGE_FILE in self.file_hashes
 
     @property
-    def weights(self) -> str:
+    def weights_hash(self) -> str:
         """Names the weights, wherever what came of them must be told from what came of others."""
         return _name_of_weights(self.file_hashes[WEIGHTS_FILE])
 

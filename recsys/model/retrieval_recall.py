@@ -18,7 +18,7 @@ def measure_recall(release: Release, retrieval: Retrieval) -> RecallMeasurement:
 
     Raises `ReleaseMismatch` for a query by other weights, `InvalidRequest` for one of another dimension.
     """
-    weights_hash, embedding_dim = release.manifest.weights, release.manifest.embedding_dim
+    weights_hash, embedding_dim = release.manifest.weights_hash, release.manifest.embedding_dim
     if retrieval.weights_hash != weights_hash:
         raise ReleaseMismatch(
             f"the query is by the weights {retrieval.weights_hash}, release {release.version} by {weights_hash}"

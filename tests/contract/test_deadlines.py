@@ -42,7 +42,7 @@ class Listener:
 async def test_a_hop_is_told_what_is_left_less_what_its_answer_takes():
     listener = Listener()
     async with listener.opened() as url, open_session(url) as session:
-        with Deadline(10.0).applies(), pytest.raises(UpstreamError):
+        with Deadline(10.0).activate(), pytest.raises(UpstreamError):
             await HttpRanker(session).encode(["a"])
     assert len(listener.told_ms) == 2  # the call is repeated, with less time
     most = (10.0 - RESERVE_SECONDS) * 1000
@@ -61,7 +61,7 @@ async def test_where_nobody_waits_a_hop_is_told_nothing():
 async def test_a_call_ends_at_the_deadline_and_not_at_its_own_timeout():
     async with server(silent) as url, open_session(url) as session:
         deadline = Deadline(SECONDS)
-        with deadline.applies(), pytest.raises(UpstreamTimeout):
+        with deadline.activate(), pytest.raises(UpstreamTimeout):
             await HttpFeatureStore(session).user_features("u")
     assert deadline.elapsed() < SECONDS * 5
 
@@ -70,7 +70,7 @@ async def test_a_service_that_does_not_answer_is_left_alone():
     async with server(silent) as url, open_session(url) as session:
         ranker = HttpRanker(session)
         for _ in range(FAILURES):
-            with Deadline(SECONDS / 2).applies(), pytest.raises(UpstreamTimeout):
+            with Deadline(SECONDS / 2).activate(), pytest.raises(UpstreamTimeout):
                 await ranker.releases()
         with pytest.raises(UpstreamSuspended):
             await ranker.releases()

@@ -588,8 +588,8 @@ def test_an_mlflow_whose_port_is_closed_is_away(tmp_path, monkeypatch):
     for ask in (
         lambda: registry.version_of("x"),
         registry.aliases,
-        lambda: registry.point("champion", 1),
-        lambda: registry.note(1, "key", "value"),
+        lambda: registry.set_alias("champion", 1),
+        lambda: registry.set_tag(1, "key", "value"),
         lambda: registry.fetch(1, tmp_path),
     ):
         with pytest.raises(UpstreamUnavailable, match="MLflow"):

@@ -9,7 +9,7 @@ import pytest
 
 from recsys.adapters.http_clients import HttpRanker, open_session
 from recsys.adapters.in_memory import InMemoryRanker
-from recsys.adapters.torch_ranker import TorchRanker
+from recsys.adapters.local_ranker import LocalRanker
 from recsys.contracts.base import MAX_CANDIDATES, MAX_HISTORY
 from recsys.contracts.recall import MAX_EXCLUDED_IN_ALL, Retrieval
 from recsys.deadline import Deadline
@@ -30,10 +30,10 @@ async def in_memory(stack: Stack) -> AsyncIterator[InMemoryRanker]:
 
 
 @asynccontextmanager
-async def by_torch(stack: Stack) -> AsyncIterator[TorchRanker]:
-    ranker = TorchRanker()
+async def by_torch(stack: Stack) -> AsyncIterator[LocalRanker]:
+    ranker = LocalRanker()
     ranker.add(Release.load(RELEASE, stack.model_dir))
-    ranker.appoint(RELEASE)
+    ranker.set_roles(RELEASE)
     yield ranker
 
 
@@ -44,7 +44,7 @@ async def over_http(stack: Stack) -> AsyncIterator[HttpRanker]:
 
 
 @pytest.fixture(params=[in_memory, by_torch, over_http], ids=lambda adapter: adapter.__name__)
-async def ranker(request: pytest.FixtureRequest, stack: Stack) -> AsyncIterator[TorchRanker]:
+async def ranker(request: pytest.FixtureRequest, stack: Stack) -> AsyncIterator[LocalRanker]:
     async with request.param(stack) as opened:
         yield opened
 
@@ -136,7 +136,7 @@ async def test_unknown_recent_items_are_passed_over(ranker):
 
 async def test_where_nothing_is_known_there_is_no_query_embedding(ranker):
     answer = await ranker.encode(["?"])
-    assert (answer.release, answer.query_embedding) == (RELEASE, None)
+    assert (answer.release_version, answer.query_embedding) == (RELEASE, None)
 
 
 async def test_every_query_embedding_ends_in_the_same_factor_of_the_candidates_bias(ranker):
@@ -183,7 +183,7 @@ async def test_the_service_tells_how_a_verified_release_is_searched(stack):
 
 
 @pytest.fixture(params=[by_torch, over_http], ids=lambda adapter: adapter.__name__)
-async def reference(request: pytest.FixtureRequest, stack: Stack) -> AsyncIterator[TorchRanker]:
+async def reference(request: pytest.FixtureRequest, stack: Stack) -> AsyncIterator[LocalRanker]:
     async with request.param(stack) as opened:
         yield opened
 
@@ -193,7 +193,7 @@ async def retrieval_by(ranker, embeddings, num_candidates=10, exclude=()) -> Ret
     query = await ranker.encode([A])
     scores = {item: float(embeddings[item] @ query.query_embedding) for item in toy.ITEM_IDS if item not in exclude}
     nearest = sorted(scores, key=lambda item: -scores[item])[:num_candidates]
-    return Retrieval(RELEASE, query.weights, query.query_embedding, num_candidates, exclude, nearest)
+    return Retrieval(RELEASE, query.weights_hash, query.query_embedding, num_candidates, exclude, nearest)
 
 
 async def test_a_retrieval_without_losses_has_found_everything(reference, embeddings):
@@ -226,7 +226,7 @@ async def test_recall_is_measured_for_the_release_and_the_weights_of_the_query_o
 
 async def test_a_check_outlives_the_deadline_of_the_request_that_began_it(reference, embeddings):
     whole = await retrieval_by(reference, embeddings)
-    with Deadline(-1).applies():
+    with Deadline(-1).activate():
         assert (await reference.recall(whole)).recall == 1.0
 
 
@@ -242,14 +242,14 @@ async def test_torch_and_the_service_score_alike(stack):
 
 
 async def test_before_a_release_is_loaded_nothing_is_ranked():
-    ranker = TorchRanker()
+    ranker = LocalRanker()
     for asked in (ranker.encode([A]), ranker.rank([A], [B]), ranker.releases()):
         with pytest.raises(ReleaseNotLoaded):
             await asked
 
 
-def with_releases(stack: Stack, *versions: int) -> TorchRanker:
-    ranker = TorchRanker()
+def with_releases(stack: Stack, *versions: int) -> LocalRanker:
+    ranker = LocalRanker()
     for version in versions:
         ranker.add(Release.load(version, stack.model_dir))
     return ranker
@@ -264,35 +264,35 @@ async def test_releases_serve_by_number_as_soon_as_they_are_added(stack):
 
 async def test_an_appointed_champion_serves_whoever_asks_for_no_other(stack):
     ranker = with_releases(stack, 1, 2)
-    ranker.appoint(2, challenger=1)
+    ranker.set_roles(2, challenger=1)
     assert (await ranker.encode([A])).release == 2
     serving = await ranker.releases()
     assert (serving.champion, serving.challenger, serving.loaded) == (2, 1, [1, 2])
-    ranker.appoint(1)
+    ranker.set_roles(1)
     assert (await ranker.rank([A], [B])).release == 1
     assert (await ranker.releases()).challenger is None
 
 
 async def test_the_outgoing_champion_is_the_last_to_be_retired(stack):
     ranker = with_releases(stack, 1, 2, 3)
-    ranker.appoint(1)
-    ranker.appoint(3)
-    ranker.retire([])
+    ranker.set_roles(1)
+    ranker.set_roles(3)
+    ranker.evict([])
     assert (await ranker.releases()).loaded == [1, 3]
 
 
 async def test_only_a_loaded_release_is_appointed(stack):
     ranker = with_releases(stack, 1)
-    ranker.appoint(1)
+    ranker.set_roles(1)
     with pytest.raises(ReleaseNotLoaded, match="2"):
-        ranker.appoint(2)
+        ranker.set_roles(2)
     assert (await ranker.rank([A], [B])).release == 1
 
 
 async def test_retiring_keeps_the_needed_ones_those_in_office_and_the_last_of_the_others(stack):
     ranker = with_releases(stack, 1, 2, 3, 4, 5)
-    ranker.appoint(4, challenger=1)
-    ranker.retire([5])
+    ranker.set_roles(4, challenger=1)
+    ranker.evict([5])
     assert (await ranker.releases()).loaded == [1, 3, 4, 5]
     with pytest.raises(ReleaseNotLoaded):
         await ranker.rank([A], [B], 2)

@@ -73,7 +73,7 @@ def state(env: dict[str, str]) -> dict[str, object]:
         "champion": champion,
         "users": users,
         "popular": popular,
-        "collection": asyncio.run(QdrantEdgeIndex(home / "qdrant").holds(version or 0, manifest.weights, 0)),
+        "collection": asyncio.run(QdrantEdgeIndex(home / "qdrant").holds(version or 0, manifest.weights_hash, 0)),
         "left over": sorted(path.name for path in data.rglob("*") if path.name.endswith((".partial", ".checkpoint"))),
     }
 
@@ -93,13 +93,13 @@ def _redis_counts(env: dict[str, str]) -> tuple[int, int]:
 
 
 VICTIMS = {
-    "training.prepare": 0.8,
-    "training.train": 4.0,
-    "training.evaluate": 3.0,
-    "training.register": 4.0,
-    "training.index": 4.0,
-    "training.seed": 1.2,
-    "training.promote": 3.0,
+    "training.jobs.prepare": 0.8,
+    "training.jobs.train": 4.0,
+    "training.jobs.evaluate": 3.0,
+    "training.jobs.register": 4.0,
+    "training.jobs.index": 4.0,
+    "training.jobs.seed": 1.2,
+    "training.jobs.promote": 3.0,
     "mlflow server": 0.0,
     "valkey-server": 0.0,
     "-m local.stores make": 0.5,

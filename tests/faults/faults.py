@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from recsys.contracts.recommendation import Tier
 from recsys.errors import UpstreamOverloaded
 from recsys.stages import FAILURE_POLICY, Stage
-from tests.cable import PASSING, Behaviour, Cable
 from tests.engines import Process
-from tests.faults.asking import Answered, Kind
+from tests.fault_proxy import PASSING, Behaviour, FaultProxy
+from tests.faults.expected import Answered, Kind
 
 # --- the faults -------------------------------------------------------------------------------------------------------
 
@@ -16,13 +16,13 @@ from tests.faults.asking import Answered, Kind
 @dataclass(frozen=True)
 class Fault:
     name: str
-    begin: Callable[[Process, Cable], None]
-    end: Callable[[Process, Cable], None]
+    begin: Callable[[Process, FaultProxy], None]
+    end: Callable[[Process, FaultProxy], None]
     endurable: bool = False
     """Whether it can be lived with: full service all the while."""
 
 
-def _start_again(process: Process, _: Cable) -> None:
+def _start_again(process: Process, _: FaultProxy) -> None:
     process.start()
     process.wait_until_up()
 

@@ -9,7 +9,7 @@ from typing import Self
 
 import aiohttp
 
-from tests.faults.asking import Answered, Asked, questions
+from tests.faults.expected import Answered, Asked, questions
 
 PER_SECOND = 50
 LONGEST_SECONDS = 10

@@ -10,13 +10,13 @@ import pytest
 
 from local.settings import HOST, LocalSettings
 from tests import toy
-from tests.cable import Cable
-from tests.engines import Engine, Process, eventually, local_settings, qdrant_stand_in_or_skip
-from training.index import index
-from training.precompute import precompute
-from training.promote import promote
-from training.register import register
-from training.seed import seed
+from tests.engines import Process, ServiceProcess, eventually, local_settings, qdrant_stand_in_or_skip
+from tests.fault_proxy import FaultProxy
+from training.jobs.index import index
+from training.jobs.precompute import precompute
+from training.jobs.promote import promote
+from training.jobs.register import register
+from training.jobs.seed import seed
 
 SERVICES = ("feature_service", "ranker_service", "orchestrator")
 PARTS = ("redis", "qdrant", "mlflow", *SERVICES)
@@ -30,7 +30,7 @@ SMALL = {"ORCHESTRATOR_NUM_CANDIDATES": "30"}
 class Rig:
     settings: LocalSettings
     """Where the processes themselves listen."""
-    cables: dict[str, Cable]
+    cables: dict[str, FaultProxy]
     """What everybody calls in their place, by the part behind it."""
     processes: dict[str, Process]
     addresses: dict[str, str]
@@ -43,7 +43,9 @@ class Rig:
     def replica(self, name: str, port_setting: str, folder: Path) -> tuple[Process, int]:
         """One more process of a service, beside the one that is there, and its port; nobody calls it yet."""
         settings = local_settings(folder)
-        return Engine(name, settings, **AS_DELIVERED, **SMALL, **self.addresses), getattr(settings, port_setting)
+        return ServiceProcess(name, settings, **AS_DELIVERED, **SMALL, **self.addresses), getattr(
+            settings, port_setting
+        )
 
     def wait_until_well(self) -> None:
         """Until every part is ready and has nothing to complain of."""
@@ -80,7 +82,7 @@ def wired(folder: Path) -> Iterator[Rig]:
             "ranker_service": settings.ranker_port,
             "orchestrator": settings.orchestrator_port,
         }
-        cables = {name: Cable(port) for name, port in ports.items()}
+        cables = {name: FaultProxy(port) for name, port in ports.items()}
         for cable in cables.values():
             stack.callback(cable.cut)
         here = {name: f"http://{HOST}:{cable.port}" for name, cable in cables.items()}
@@ -94,7 +96,7 @@ def wired(folder: Path) -> Iterator[Rig]:
         processes: dict[str, Process] = {"qdrant": qdrant}
         for name in PARTS:
             if name != "qdrant":
-                processes[name] = Engine(name, settings, **AS_DELIVERED, **SMALL, **addresses)
+                processes[name] = ServiceProcess(name, settings, **AS_DELIVERED, **SMALL, **addresses)
             stack.callback(processes[name].stop)
         yield Rig(settings, cables, processes, addresses)
 

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from local.settings import HOST
 from recsys.adapters.redis_feature_store import POSITION_LENGTH, event_ids_key, recent_key, seen_key
-from recsys.contracts.base import ErrorAnswer
+from recsys.contracts.base import ErrorResponse
 from recsys.contracts.events import EventsRecorded
 from tests.faults.rig import Rig
 
@@ -41,7 +41,7 @@ class Written:
     given_up: set[str] = field(default_factory=set)
     refusals: Counter[str] = field(default_factory=Counter)
     problems: list[str] = field(default_factory=list)
-    """Answers that a caller could not make anything of."""
+    """Responses that a caller could not make anything of."""
     recorded: int = 0
 
 
@@ -88,7 +88,7 @@ def note(answer: httpx.Response, ids: set[str], written: Written, lock: threadin
                 if told.recorded + told.duplicates != len(ids):
                     written.problems.append(f"{told} for {len(ids)} events")
                 return True
-            error = ErrorAnswer.model_validate_json(answer.content)
+            error = ErrorResponse.model_validate_json(answer.content)
             written.refusals[f"{answer.status_code} {error.error}"] += 1
             if answer.status_code not in MAY_BE_TRIED_AGAIN:
                 written.problems.append(f"{answer.status_code}: {error}")

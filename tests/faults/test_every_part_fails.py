@@ -16,7 +16,7 @@ import pytest
 from orchestrator.settings import OrchestratorSettings
 from tests.engines import eventually
 from tests.faults import table
-from tests.faults.asking import Answered, Kind
+from tests.faults.expected import Answered, Kind
 from tests.faults.faults import (
     FULL,
     STAGES,

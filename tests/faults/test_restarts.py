@@ -14,9 +14,9 @@ import pytest
 
 from local.settings import HOST
 from tests import toy
-from tests.cable import PASSING, Behaviour
 from tests.engines import Process, answers_with_200, eventually
-from tests.faults.asking import Answered
+from tests.fault_proxy import PASSING, Behaviour
+from tests.faults.expected import Answered
 from tests.faults.faults import FULL, STAGES, is_right, was_crowded_out
 from tests.faults.load import Load
 from tests.faults.rig import SERVICES, Rig

@@ -12,7 +12,7 @@ import pytest
 from local.settings import HOST, LocalSettings
 from tests import toy
 from tests.conftest import beside
-from tests.engines import Engine, eventually, free_ports, local_settings, running
+from tests.engines import ServiceProcess, eventually, free_ports, local_settings, running
 
 PAGE, APP = "the-key-of-the-page", "the-key-of-the-app!"
 ORIGIN = "https://shop.example"
@@ -31,7 +31,7 @@ BODIES = ("/v1/recommendations", "/v1/events")
 
 
 @pytest.fixture(scope="module")
-def guarded(stack, tmp_path_factory) -> Iterator[tuple[httpx.Client, Engine]]:
+def guarded(stack, tmp_path_factory) -> Iterator[tuple[httpx.Client, ServiceProcess]]:
     """An orchestrator that asks for keys, beside the stack's other services."""
     own = local_settings(tmp_path_factory.mktemp("guarded"))
     environment = {
@@ -376,7 +376,7 @@ def connection(client: httpx.Client) -> socket.socket:
     return socket.create_connection((client.base_url.host, client.base_url.port), timeout=10)
 
 
-def eventually_logged(engine: Engine, request_id: str) -> dict[str, object]:
+def eventually_logged(engine: ServiceProcess, request_id: str) -> dict[str, object]:
     found: list[dict[str, object]] = []
 
     def look() -> bool:

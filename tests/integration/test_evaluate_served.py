@@ -9,7 +9,7 @@ from recsys.errors import JobError
 from recsys.model.release import weights_of
 from tests import toy
 from tests.conftest import Stack
-from training.evaluate_served import SERVED_FILE, SERVED_PAGE, evaluate_served
+from training.jobs.evaluate_served import SERVED_FILE, SERVED_PAGE, evaluate_served
 
 
 def test_every_test_user_is_replayed_and_the_stores_stay_as_they_are(

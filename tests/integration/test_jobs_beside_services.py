@@ -13,8 +13,8 @@ from recsys.model.registry import CHAMPION, ModelRegistry
 from recsys.model.release import RELEASE_FILE, RELEASE_FILES
 from tests import toy
 from tests.engines import eventually, free_ports, running
-from training.index import index
-from training.seed import seed
+from training.jobs.index import index
+from training.jobs.seed import seed
 
 SEEDED_USER = list(toy.USERS)[-1]
 

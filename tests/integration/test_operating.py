@@ -11,10 +11,10 @@ from recsys.contracts.recommendation import Tier
 from recsys.model.registry import CHAMPION, ModelRegistry
 from tests import toy
 from tests.engines import eventually, free_ports, local_settings, running
-from training.index import index
-from training.promote import promote
-from training.register import register
-from training.rollback import rollback
+from training.jobs.index import index
+from training.jobs.promote import promote
+from training.jobs.register import register
+from training.jobs.rollback import rollback
 
 SERVICES = ("orchestrator_url", "feature_service_url", "ranker_url")
 USER = next(iter(toy.USERS))

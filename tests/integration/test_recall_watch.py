@@ -12,7 +12,7 @@ from recsys.model.release import Release
 from tests import toy
 from tests.conftest import Stack
 from tests.engines import answers_with_200, eventually, local_settings, running
-from training.indexing import indexed_items
+from training.indexing.build import indexed_items
 
 USER = next(iter(toy.USERS))
 
@@ -29,7 +29,7 @@ async def lose_half(folder, release: Release) -> None:
         embedding_dim=toy.EMBEDDING_DIM,
         num_items=len(toy.ITEM_IDS),
         num_vectors=len(toy.ITEM_IDS) // 2,
-        weights_hash=release.manifest.weights,
+        weights_hash=release.manifest.weights_hash,
         graph=None,
         batches=batches,
     )

@@ -21,13 +21,13 @@ from recsys.model.registry import CHALLENGER, CHAMPION, NEXT, PREVIOUS, ModelReg
 from tests import toy
 from tests.conftest import Stack
 from tests.engines import environment, eventually, local_settings, running
-from training.index import index
-from training.precompute import precompute
-from training.promote import promote
-from training.prune import prune
-from training.register import register
-from training.releases import releases
-from training.rollback import rollback
+from training.jobs.index import index
+from training.jobs.precompute import precompute
+from training.jobs.promote import promote
+from training.jobs.prune import prune
+from training.jobs.register import register
+from training.jobs.releases import releases
+from training.jobs.rollback import rollback
 
 ROOT = Path(__file__).parents[2]
 REQUESTS_PER_SECOND = 60
@@ -57,9 +57,9 @@ def second(stack: Stack) -> int:
 def first_again(stack: Stack, registry: ModelRegistry) -> Iterator[None]:
     """Every test starts and ends with release 1 as the only one in office."""
     yield
-    registry.point(CHAMPION, 1)
+    registry.set_alias(CHAMPION, 1)
     for alias in set(registry.aliases()) - {CHAMPION}:
-        registry.unpoint(alias)
+        registry.delete_alias(alias)
     (stack.jobs.models_dir / "latest").write_text("first")
     with httpx.Client(base_url=stack.settings.orchestrator_url, timeout=30) as api:
         eventually(lambda: recommend(api)["release"] == 1 and api.get("/readyz").status_code == 200)
@@ -102,8 +102,8 @@ def test_without_a_release_before_there_is_no_way_back(stack):
 
 
 def test_a_worse_version_is_promoted_by_force_only(stack, registry, second, monkeypatch):
-    registry.note(second, "ndcg_at_10", "0.0100")
-    registry.note(1, "ndcg_at_10", "0.2000")
+    registry.set_tag(second, "ndcg_at_10", "0.0100")
+    registry.set_tag(1, "ndcg_at_10", "0.2000")
     monkeypatch.setenv("VERSION", str(second))
     with pytest.raises(JobError, match=r"0\.0100 and the champion, version 1, 0\.2000.*FORCE=1"):
         promote(stack.jobs)
@@ -111,7 +111,7 @@ def test_a_worse_version_is_promoted_by_force_only(stack, registry, second, monk
     monkeypatch.setenv("FORCE", "1")
     promote(stack.jobs)
     assert champion(registry) == second
-    registry.note(second, "ndcg_at_10", "0.2000")
+    registry.set_tag(second, "ndcg_at_10", "0.2000")
 
 
 def test_a_version_that_nobody_registered_is_refused(stack, monkeypatch):
@@ -224,7 +224,7 @@ async def test_ten_swaps_under_load_lose_nothing_and_mix_nothing(stack, registry
 @pytest.mark.timeout(300)
 def test_a_killed_promotion_leaves_a_whole_champion(api, stack, registry, monkeypatch):
     version = new_version(stack, "killed", seed=9)
-    command = [sys.executable, "-m", "training.promote"]
+    command = [sys.executable, "-m", "training.jobs.promote"]
     env = {
         **environment(stack.settings),
         "DATASET": "toy",
@@ -275,7 +275,7 @@ def test_one_wrong_byte_in_the_weights_leaves_the_old_release_serving(api, stack
         promote(stack.jobs)
     assert registry.aliases() == {CHAMPION: 1}
     before = failures(stack)
-    registry.point(CHAMPION, version)  # by hand, past every check
+    registry.set_alias(CHAMPION, version)  # by hand, past every check
     eventually(lambda: WEIGHTS_FILE in ranker_says(stack), "the ranker did not complain")
     assert httpx.get(f"{stack.settings.ranker_url}/readyz", timeout=30).status_code == 200
     assert failures(stack) > before
@@ -286,7 +286,7 @@ def test_one_wrong_byte_in_the_weights_leaves_the_old_release_serving(api, stack
 def test_a_missing_collection_leaves_the_old_release_serving(api, stack, registry, second):
     index_folder = stack.settings.home / "qdrant"
     version = new_version(stack, "unindexed", seed=6)
-    registry.point(CHAMPION, version)  # by hand, without a collection
+    registry.set_alias(CHAMPION, version)  # by hand, without a collection
     eventually(lambda: f"items_v{version}" in api.get("/readyz").json()["dependencies"]["index"])
     assert not (index_folder / f"items_v{version}").exists()
     answer = recommend(api)
@@ -303,7 +303,7 @@ def test_a_full_disk_leaves_the_old_release_serving(stack, registry, tmp_path):
         too_little = artifact_of(stack, registry, version, WEIGHTS_FILE).stat().st_size - 1
         for pid in processes_of(settings.ranker_port):
             resource.prlimit(pid, resource.RLIMIT_FSIZE, (too_little, resource.RLIM_INFINITY))
-        registry.point(NEXT, version)
+        registry.set_alias(NEXT, version)
         eventually(lambda: "weights.safetensors" in ranker.get("/readyz").text, "nothing was said of the disk")
         assert ranker.get("/v1/releases").json()["champion"] == 1
         assert ranker.post("/v1/rank", json=body).json()["release"] == 1
@@ -339,7 +339,7 @@ def test_users_are_split_between_champion_and_challenger_and_stay_there(stack, r
     monkeypatch.setenv("VERSION", str(second))
     (stack.jobs.models_dir / "latest").write_text("another")
     index(stack.jobs)
-    registry.point(CHALLENGER, second)
+    registry.set_alias(CHALLENGER, second)
     own = {"orchestrator_port": local_settings(tmp_path).orchestrator_port, "state_dir": tmp_path}
     settings = stack.settings.model_copy(update=own)
     shutil.copytree(stack.settings.home / "qdrant", settings.home / "qdrant")  # one process opens a collection

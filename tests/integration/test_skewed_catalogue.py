@@ -14,10 +14,10 @@ from recsys.model.histories import load_histories
 from recsys.model.release import Release
 from recsys.model.two_tower import TwoTower, TwoTowerConfig
 from tests import toy
-from training.index_tuning import GRAPHS, VerificationQuery, build_and_tune, measure, verification_queries
-from training.indexing import indexed_items
-from training.recall_target import RecallTarget
-from training.register import describe_release
+from training.indexing.build import indexed_items
+from training.indexing.recall_target import RecallTarget
+from training.indexing.tuning import GRAPHS, VerificationQuery, build_and_tune, measure, verification_queries
+from training.jobs.register import describe_release
 
 NUM_ITEMS, NUM_UNSEEN, DIM, NUM_CLUSTERS = 30_000, 3_000, 32, 300
 NUM_CANDIDATES = 200

@@ -12,7 +12,7 @@ from recsys.adapters.in_memory import (
     InMemoryVectorIndex,
 )
 from recsys.contracts.events import Event
-from recsys.contracts.recommendation import RecommendationAnswer, RecommendationRequest
+from recsys.contracts.recommendation import RecommendationRequest, RecommendationResponse
 from recsys.contracts.retrieval import CatalogueItem, IndexedItem, ServingReleases
 from recsys.deadline import Deadline
 from recsys.pipeline import RecommendationPipeline
@@ -116,7 +116,7 @@ async def open_pipeline(
     )
 
 
-async def recommend(pipeline: RecommendationPipeline, user_id: str = READER, **fields: Any) -> RecommendationAnswer:
+async def recommend(pipeline: RecommendationPipeline, user_id: str = READER, **fields: Any) -> RecommendationResponse:
     return await pipeline.recommend(RecommendationRequest(user_id=user_id, **fields), Deadline(DEADLINE_SECONDS))
 
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import polars as pl
 
 from training.datasets.manifest import INTERACTIONS_FILE, ITEMS_FILE, Manifest
-from training.prepare import prepare
+from training.jobs.prepare import prepare
 from training.settings import JobSettings
 
 

@@ -9,12 +9,12 @@ import httpx
 import pytest
 from fastapi import FastAPI, Request
 
-from recsys.adapters import limit_body
-from recsys.adapters.admission import Admission
-from recsys.adapters.fastapi_service import create_api
-from recsys.adapters.limit_body import MAX_BODY_BYTES, LimitBody
-from recsys.adapters.pulse import BEHIND_SECONDS, LATE_BEATS, SAME_TURN_SECONDS
 from recsys.deadline import DEADLINE_HEADER, current_deadline
+from recsys.web import body_limit
+from recsys.web.admission import Admission
+from recsys.web.body_limit import MAX_BODY_BYTES, BodyLimitMiddleware
+from recsys.web.event_loop_lag import BEHIND_SECONDS, LATE_BEATS, SAME_TURN_SECONDS
+from recsys.web.service import create_api
 
 DEADLINE_MS = 10_000.0
 
@@ -31,7 +31,7 @@ class Held:
         async def work(name: str, request: Request) -> dict[str, Any]:
             self.begun.append(name)
             await self.let_go.wait()
-            return {"left": current_deadline().left(), "body": len(await request.body())}
+            return {"left": current_deadline().remaining(), "body": len(await request.body())}
 
         @self.app.get("/healthz")
         async def healthz() -> str:
@@ -176,7 +176,7 @@ class Sender:
         async def app(scope: Any, receive: Any, send: Any) -> None:
             self.taken.append((await receive())["body"])
 
-        await LimitBody(app)(self.scope, self.receive, self.send)
+        await BodyLimitMiddleware(app)(self.scope, self.receive, self.send)
         return self.told[0]["status"] if self.told else None
 
 
@@ -200,7 +200,7 @@ async def test_a_body_that_is_announced_as_too_large_is_not_even_read():
 
 
 async def test_a_body_that_stops_coming_is_refused(monkeypatch):
-    monkeypatch.setattr(limit_body, "BODY_SECONDS", 0.01)
+    monkeypatch.setattr(body_limit, "BODY_SECONDS", 0.01)
     sender = Sender(b"half of", stalls=True)
     assert await sender.meet() == 408
 

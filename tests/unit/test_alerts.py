@@ -7,9 +7,6 @@ import pytest
 import yaml
 from prometheus_client import REGISTRY
 
-import orchestrator.lookout
-import orchestrator.recall_monitor  # noqa: F401 - its metrics are looked at
-
 ROOT = Path(__file__).resolve().parents[2]
 RULES = {
     rule["alert"]: rule

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from tests.unit.sequence_fixtures import job_settings, write_processed
-from training.baselines import CovisitationScorer, PopularityScorer
-from training.cooccurrence import directed_cooccurrence, ppmi_vectors
-from training.ranking import rank_held_out
-from training.sequences import load_sequences
+from training.datasets.sequences import load_sequences
+from training.evaluation.baselines import CovisitationScorer, PopularityScorer
+from training.evaluation.ranking import rank_held_out
+from training.models.cooccurrence import directed_cooccurrence, ppmi_vectors
 
 
 def history(*items: int) -> np.ndarray:

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import polars as pl
 
-from training.content_features import MAX_WORDS, content_features
+from training.models.content_features import MAX_WORDS, content_features
 
 
 def test_features_are_bounded_and_in_the_order_asked_for(tmp_path: Path) -> None:

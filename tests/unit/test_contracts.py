@@ -18,21 +18,21 @@ from recsys.contracts.base import (
     MAX_HISTORY,
     MAX_ID_LENGTH,
     MAX_TOP_K,
-    Answer,
-    ErrorAnswer,
-    Request,
+    ErrorResponse,
+    RequestModel,
+    ResponseModel,
 )
 from recsys.contracts.events import LATEST_TIMESTAMP, MAX_EVENTS, Event, Events, EventsRecorded
 from recsys.contracts.features import PopularItem, PopularItems, PrecomputedList, UserFeatures
 from recsys.contracts.ranking import RankedScores, RankRequest
 from recsys.contracts.recommendation import (
-    ItemAnswer,
-    ItemsAnswer,
+    ItemResponse,
+    ItemsResponse,
     Provenance,
     Recommendation,
-    RecommendationAnswer,
     RecommendationList,
     RecommendationRequest,
+    RecommendationResponse,
     Tier,
 )
 from recsys.contracts.retrieval import EncodeRequest, QueryEmbedding, SearchSettings, ServingReleases
@@ -45,12 +45,12 @@ numbers = st.floats(allow_nan=False, allow_infinity=False)
 releases = st.integers(1, 10_000)
 metadata = st.dictionaries(words, st.none() | st.booleans() | st.integers(-(2**53), 2**53) | words | st.lists(words))
 
-precomputed = st.builds(PrecomputedList, release=releases, vocabulary_hash=words, item_ids=id_lists)
+precomputed = st.builds(PrecomputedList, release_version=releases, vocabulary_hash=words, item_ids=id_lists)
 search_settings = st.builds(
     SearchSettings, hnsw_ef=st.none() | st.integers(1, 10_000), oversampling=st.none() | st.floats(1, 100)
 )
 popular_items = st.builds(PopularItem, item_id=ids, popularity=numbers)
-items = st.builds(ItemAnswer, item_id=ids, title=words, metadata=metadata)
+items = st.builds(ItemResponse, item_id=ids, title=words, metadata=metadata)
 recommendations = st.builds(
     Recommendation,
     item_id=ids,
@@ -66,8 +66,8 @@ def long_lists(most: int) -> st.SearchStrategy[list[str]]:
     return st.tuples(ids, st.integers(most + 1, most + 10)).map(lambda parts: [parts[0]] * parts[1])
 
 
-MODELS: dict[type[Request | Answer], st.SearchStrategy[Any]] = {
-    ErrorAnswer: st.builds(ErrorAnswer, error=words, detail=words),
+MODELS: dict[type[RequestModel | ResponseModel], st.SearchStrategy[Any]] = {
+    ErrorResponse: st.builds(ErrorResponse, error=words, detail=words),
     Event: st.builds(
         Event,
         event_id=st.from_regex(r"[A-Za-z0-9_.:-]{1,64}", fullmatch=True),
@@ -90,15 +90,21 @@ MODELS: dict[type[Request | Answer], st.SearchStrategy[Any]] = {
     PrecomputedList: precomputed,
     PopularItem: popular_items,
     PopularItems: st.builds(PopularItems, items=st.lists(popular_items, max_size=5)),
-    RankRequest: st.builds(RankRequest, recent_items=id_lists, candidate_items=some_ids, release=st.none() | releases),
-    RankedScores: st.builds(
-        RankedScores, release=releases, weights=words, personalized=st.booleans(), scores=st.lists(st.none() | numbers)
+    RankRequest: st.builds(
+        RankRequest, recent_items=id_lists, candidate_items=some_ids, release_version=st.none() | releases
     ),
-    EncodeRequest: st.builds(EncodeRequest, recent_items=some_ids, release=st.none() | releases),
+    RankedScores: st.builds(
+        RankedScores,
+        release_version=releases,
+        weights_hash=words,
+        personalized=st.booleans(),
+        scores=st.lists(st.none() | numbers),
+    ),
+    EncodeRequest: st.builds(EncodeRequest, recent_items=some_ids, release_version=st.none() | releases),
     QueryEmbedding: st.builds(
         QueryEmbedding,
-        release=releases,
-        weights=words,
+        release_version=releases,
+        weights_hash=words,
         query_embedding=st.none() | st.lists(numbers),
         exclude_seen=st.booleans(),
     ),
@@ -108,7 +114,7 @@ MODELS: dict[type[Request | Answer], st.SearchStrategy[Any]] = {
         challenger=st.none() | releases,
         loaded=st.lists(releases),
         vocabulary_hash=words,
-        weights=st.dictionaries(releases, words),
+        weights_hashes=st.dictionaries(releases, words),
         search=st.dictionaries(releases, search_settings),
         problems=st.lists(words),
     ),
@@ -124,12 +130,12 @@ MODELS: dict[type[Request | Answer], st.SearchStrategy[Any]] = {
     ),
     Recommendation: recommendations,
     RecommendationList: st.builds(
-        RecommendationList, recommendations=st.lists(recommendations, max_size=3), release=st.none() | releases
+        RecommendationList, recommendations=st.lists(recommendations, max_size=3), release_version=st.none() | releases
     ),
-    RecommendationAnswer: st.builds(
-        RecommendationAnswer,
+    RecommendationResponse: st.builds(
+        RecommendationResponse,
         recommendations=st.lists(recommendations, max_size=3),
-        release=st.none() | releases,
+        release_version=st.none() | releases,
         recommendation_id=words,
         user_id=ids,
         total_candidates=st.integers(0),
@@ -140,21 +146,21 @@ MODELS: dict[type[Request | Answer], st.SearchStrategy[Any]] = {
         debug=st.none() | st.builds(Provenance, query=st.none() | words),
     ),
     Provenance: st.builds(Provenance, query=st.none() | words, collection=st.none() | words, rank=st.none() | words),
-    ItemAnswer: items,
-    ItemsAnswer: st.builds(ItemsAnswer, items=st.lists(items, max_size=3)),
+    ItemResponse: items,
+    ItemsResponse: st.builds(ItemsResponse, items=st.lists(items, max_size=3)),
 }
-REQUESTS = [model for model in MODELS if issubclass(model, Request)]
-ANSWERS = [model for model in MODELS if issubclass(model, Answer)]
+REQUESTS = [model for model in MODELS if issubclass(model, RequestModel)]
+ANSWERS = [model for model in MODELS if issubclass(model, ResponseModel)]
 
 
-def declared() -> set[type[Request | Answer]]:
+def declared() -> set[type[RequestModel | ResponseModel]]:
     classes = [
         value
         for module in (base, events, features, ranking, recommendation, retrieval)
         for value in vars(module).values()
         if inspect.isclass(value)
     ]
-    return {cls for cls in classes if issubclass(cls, Request | Answer)} - {Request, Answer}
+    return {cls for cls in classes if issubclass(cls, RequestModel | ResponseModel)} - {RequestModel, ResponseModel}
 
 
 def by_name(model: type) -> str:
@@ -211,7 +217,7 @@ too_long = st.integers(MAX_ID_LENGTH + 1, 1000).map("x".__mul__)
 no_id = too_long | st.just("") | st.sampled_from(["\ud800", "a\udfff"]) | st.integers() | st.none()
 ids_with_one_that_is_none = st.tuples(id_lists, no_id, id_lists).map(lambda parts: [*parts[0], parts[1], *parts[2]])
 no_release = st.integers(max_value=0) | st.integers(min_value=2**31) | any_text.filter(lambda text: not text.isdigit())
-OUT_OF_BOUNDS: list[tuple[type[Request], str, st.SearchStrategy[Any]]] = [
+OUT_OF_BOUNDS: list[tuple[type[RequestModel], str, st.SearchStrategy[Any]]] = [
     (RecommendationRequest, "user_id", no_id),
     (RecommendationRequest, "top_k", st.integers(max_value=0) | st.integers(min_value=MAX_TOP_K + 1)),
     (RecommendationRequest, "session_items", ids_with_one_that_is_none | long_lists(MAX_HISTORY)),

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from tests.unit.sequence_fixtures import job_settings, write_processed
-from training.baselines import EaseScorer
-from training.ease import REGULARISATION_PER_USER, ease_weights
-from training.sequences import load_sequences
+from training.datasets.sequences import load_sequences
+from training.evaluation.baselines import EaseScorer
+from training.models.ease import REGULARISATION_PER_USER, ease_weights
 
 
 def test_weights_are_those_of_the_closed_form(tmp_path: Path) -> None:

@@ -6,9 +6,9 @@ import pytest
 from recsys.errors import JobError
 from recsys.model.files import METRICS_FILE
 from tests.unit.sequence_fixtures import cyclic_sequences, job_settings, write_processed
-from training.evaluate import evaluate, latest_model
-from training.recipe import Recipe
-from training.train import train
+from training.jobs.evaluate import evaluate, latest_model
+from training.jobs.train import train
+from training.models.recipe import Recipe
 
 
 def test_the_latest_model_is_tested_beside_its_baselines(tmp_path: Path) -> None:

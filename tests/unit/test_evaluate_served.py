@@ -10,7 +10,7 @@ from recsys.contracts.base import MAX_EXCLUDED, MAX_HISTORY, MAX_TOP_K
 from recsys.contracts.recommendation import RecommendationRequest
 from recsys.errors import UpstreamUnavailable
 from tests import toy
-from training.evaluate_served import Replay, _compare, evaluate_served, headers_for, request_for
+from training.jobs.evaluate_served import Replay, _compare, evaluate_served, headers_for, request_for
 from training.settings import ServedSettings
 
 

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from training import losses
-from training.losses import full_softmax_loss, sampled_softmax_loss
-from training.trainer import clip_gradients
+from training.models import losses
+from training.models.losses import full_softmax_loss, sampled_softmax_loss
+from training.models.trainer import clip_gradients
 
 
 def test_full_softmax_is_cross_entropy_with_its_gradients(monkeypatch: pytest.MonkeyPatch) -> None:

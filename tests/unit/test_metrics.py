@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from training.metrics import (
+from training.evaluation.metrics import (
     bootstrap_interval,
     coverage,
     hr_at_k,

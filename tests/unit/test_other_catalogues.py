@@ -14,12 +14,12 @@ from recsys.model.files import METRICS_FILE
 from recsys.model.ranking_features import RankingFeatures
 from recsys.model.release import Release
 from tests.unit.sequence_fixtures import job_settings, write_processed
-from training.evaluate import evaluate, latest_model
-from training.ranking_tables import ranking_tables
-from training.recipe import Recipe
-from training.register import describe_release
-from training.sequences import load_sequences
-from training.train import train
+from training.datasets.sequences import load_sequences
+from training.jobs.evaluate import evaluate, latest_model
+from training.jobs.register import describe_release
+from training.jobs.train import train
+from training.models.ranking_tables import ranking_tables
+from training.models.recipe import Recipe
 
 SMALL = Recipe(embedding_dim=32, max_history=50, steps_per_round=20, max_epochs=8, warmup_steps=10)
 

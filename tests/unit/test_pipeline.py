@@ -67,7 +67,7 @@ async def test_a_known_user_gets_what_the_model_ranks_best():
     assert item_ids(answer) == ["i1", "i2", "i9"]
     assert [each.rank for each in answer.recommendations] == [1, 2, 3]
     assert (answer.tier, answer.tier_reason) == (Tier.PERSONALIZED, "complete")
-    assert (answer.release, answer.user_id) == (RELEASE, READER)
+    assert (answer.release_version, answer.user_id) == (RELEASE, READER)
 
 
 async def test_scores_are_the_rankers_and_fall():
@@ -176,7 +176,7 @@ async def test_an_unknown_user_gets_what_is_popular():
     answer = await recommend(await open_pipeline(), "newcomer", top_k=3)
     assert item_ids(answer) == POPULAR[:3]
     assert (answer.tier, answer.tier_reason) == (Tier.POPULAR, "unknown_user")
-    assert (answer.release, answer.recommendations[0].title) == (RELEASE, "Thing i9")
+    assert (answer.release_version, answer.recommendations[0].title) == (RELEASE, "Thing i9")
 
 
 async def test_a_user_of_whose_items_the_model_knows_none_gets_what_is_popular():
@@ -196,7 +196,7 @@ async def test_without_any_release_what_is_popular_is_served_without_titles():
     answer = await recommend(await open_pipeline(serving=None, encoder=away, ranker=away, index=away, catalogue=away))
     assert item_ids(answer) == POPULAR[:-1]  # i0 was seen
     assert (answer.tier, answer.tier_reason) == (Tier.POPULAR, "encode:release_not_loaded")
-    assert answer.release is None
+    assert answer.release_version is None
     assert answer.recommendations[0].title is None
 
 
@@ -213,7 +213,7 @@ async def test_without_the_rankers_scores_the_order_of_the_index_is_served(broke
     answer = await recommend(await open_pipeline(ranker=broken), top_k=3)
     assert item_ids(answer) == ["i1", "i2", "i9"]
     assert (answer.tier, answer.tier_reason) == (Tier.RETRIEVED, f"rank:{code(failure)}")
-    assert answer.release == RELEASE
+    assert answer.release_version == RELEASE
     near = await working_ports()["index"].search(RELEASE, [1.0, 0.0, 1.0], 3, {"i0"})
     assert [each.score for each in answer.recommendations] == [each.similarity for each in near]
 
@@ -339,7 +339,9 @@ async def test_scores_by_other_weights_are_refused():
     class WrongRelease(InMemoryRanker):
         async def rank(self, recent_items, candidate_items, release=None):
             scores = await super().rank(recent_items, candidate_items)
-            return RankedScores(release=RELEASE, weights="others", personalized=True, scores=scores.scores[::-1])
+            return RankedScores(
+                release_version=RELEASE, weights_hash="others", personalized=True, scores=scores.scores[::-1]
+            )
 
     answer = await recommend(await open_pipeline(ranker=WrongRelease(RELEASE, VECTORS)), top_k=3)
     assert item_ids(answer) == ["i1", "i2", "i9"]
@@ -352,11 +354,11 @@ async def test_the_collection_of_the_encoders_release_is_searched_and_scored():
 
         async def encode(self, recent_items, release=None):
             encoded = await super().encode(recent_items)
-            return QueryEmbedding(release=RELEASE + 1, weights="", query_embedding=encoded.query_embedding)
+            return QueryEmbedding(release_version=RELEASE + 1, weights_hash="", query_embedding=encoded.query_embedding)
 
     answer = await recommend(await open_pipeline(encoder=NewRelease(RELEASE, VECTORS)))
     assert (answer.tier, answer.tier_reason) == (Tier.POPULAR, "retrieve:release_not_loaded")
-    assert answer.release == RELEASE
+    assert answer.release_version == RELEASE
 
 
 async def test_a_collection_by_other_weights_is_refused_though_its_number_is_right():
@@ -385,7 +387,9 @@ class ComputedAhead(InMemoryFeatureStore):
 
     def __init__(self, vocabulary_hash: str) -> None:
         super().__init__()
-        self._ahead = PrecomputedList(release=RELEASE - 1, vocabulary_hash=vocabulary_hash, item_ids=["i0", "i5", "i4"])
+        self._ahead = PrecomputedList(
+            release_version=RELEASE - 1, vocabulary_hash=vocabulary_hash, item_ids=["i0", "i5", "i4"]
+        )
 
     async def user_features(self, user_id):
         return (await super().user_features(user_id)).model_copy(update={"precomputed": self._ahead})
@@ -396,7 +400,7 @@ async def test_without_encode_or_retrieval_the_list_computed_ahead_is_served_wit
     pipeline = await open_pipeline(features=ComputedAhead(VOCABULARY), **{port: Broken(UpstreamUnavailable("away"))})
     answer = await recommend(pipeline)
     assert item_ids(answer) == ["i5", "i4"]
-    assert (answer.tier, answer.release) == (Tier.PRECOMPUTED, RELEASE - 1)
+    assert (answer.tier, answer.release_version) == (Tier.PRECOMPUTED, RELEASE - 1)
     assert answer.tier_reason.endswith("upstream_unavailable")
 
 
@@ -472,7 +476,7 @@ async def test_popular_items_come_best_first_and_described():
     answer = await (await open_pipeline()).popular(3, Deadline(DEADLINE_SECONDS))
     assert item_ids(answer) == POPULAR[:3]
     assert answer.recommendations[0].title == "Thing i9"
-    assert answer.release == RELEASE
+    assert answer.release_version == RELEASE
 
 
 async def test_popular_items_are_remembered_for_the_time_when_they_cannot_be_had():

@@ -10,7 +10,7 @@ import pytest
 from recsys.errors import DataError
 from tests.unit.prepare_case import folder_of, run, settings
 from training.datasets.manifest import INTERACTIONS_FILE, ITEMS_FILE, MANIFEST_FILE, Manifest
-from training.prepare import prepare
+from training.jobs.prepare import prepare
 
 LOG = "user_id,item_id,timestamp\na,x,1600000000\na,y,1600090000\n"
 

@@ -10,7 +10,7 @@ import pytest
 
 from tests.unit.prepare_case import Prepared, run, settings
 from training.datasets.shop import Shop
-from training.prepare import prepare
+from training.jobs.prepare import prepare
 
 
 @pytest.fixture(scope="module")

@@ -15,11 +15,11 @@ from recsys.model.release import Release
 from recsys.model.second_stage import SecondStage
 from recsys.model.two_tower import load_model
 from tests import toy
-from training.candidates import ExactRetrieval
-from training.ranking_tables import ranking_tables, strongest
-from training.register import describe_release
-from training.second_stage import label, train_second_stage
-from training.sequences import load_sequences
+from training.datasets.sequences import load_sequences
+from training.jobs.register import describe_release
+from training.models.exact_retrieval import ExactRetrieval
+from training.models.ranking_tables import ranking_tables, strongest
+from training.models.second_stage import label, train_second_stage
 
 MATRIX = np.array([[0, 0, 0, 0], [0, 0, 5, -7], [0, 1, 0, 2], [0, 3, 0, 0]], dtype=np.float32)
 
@@ -27,13 +27,13 @@ MATRIX = np.array([[0, 0, 0, 0], [0, 0, 5, -7], [0, 1, 0, 2], [0, 3, 0, 0]], dty
 def test_neighbours_are_the_strongest_of_a_row_and_looked_up_by_column() -> None:
     neighbours = strongest(MATRIX)
     column_of = np.array([-1, 1, -1, 0], dtype=np.int32)
-    found = neighbours.between(np.array([1, 2, 2]), column_of, 2)
+    found = neighbours.lookup(np.array([1, 2, 2]), column_of, 2)
     assert found.tolist() == [[-7, 0], [2, 1], [2, 1]]
-    assert neighbours.between(np.array([], dtype=np.int64), column_of, 2).shape == (0, 2)
+    assert neighbours.lookup(np.array([], dtype=np.int64), column_of, 2).shape == (0, 2)
 
 
 def test_of_large_catalogues_few_neighbours_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("training.ranking_tables.MAX_ENTRIES", 3)
+    monkeypatch.setattr("training.models.ranking_tables.MAX_ENTRIES", 3)
     neighbours = strongest(MATRIX)
     assert neighbours.items.tolist() == [[0], [3], [3], [1]]
     assert neighbours.weights.tolist() == [[0], [-7], [2], [3]]
@@ -107,8 +107,8 @@ def test_an_item_table_without_content_has_the_same_features() -> None:
 @pytest.fixture
 def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The toy shop with a second stage, whether it helps or not."""
-    monkeypatch.setattr("training.second_stage.MIN_USERS", 1)
-    monkeypatch.setattr("training.second_stage._helps", lambda *_: True)
+    monkeypatch.setattr("training.models.second_stage.MIN_USERS", 1)
+    monkeypatch.setattr("training.models.second_stage._helps", lambda *_: True)
     settings = toy.job_settings(tmp_path)
     toy.write_prepared(settings)
     directory = toy.write_model(settings, "first", seed=1)

@@ -7,14 +7,14 @@ from prometheus_client import REGISTRY
 
 from orchestrator.recall_monitor import LOG_SECONDS, SECONDS_BETWEEN, RecallMonitor
 from recsys.adapters.in_memory import InMemoryCollection, InMemoryVectorIndex
-from recsys.adapters.torch_ranker import TorchRanker
+from recsys.adapters.local_ranker import LocalRanker
 from recsys.contracts.recall import RecallMeasurement, Retrieval
 from recsys.contracts.retrieval import CatalogueItem, IndexedItem
 from recsys.errors import Overloaded, UpstreamOverloaded, UpstreamTimeout
 from recsys.model.release import Release
 from tests import toy
 from tests.unit.pipeline_case import ITEMS, Broken, open_pipeline, recommend
-from training.register import describe_release
+from training.jobs.register import describe_release
 
 RELEASE = 4711
 RETRIEVAL = Retrieval(RELEASE, "w", [1.0], 10, {"seen"}, ["found"])
@@ -223,14 +223,14 @@ def release(tmp_path_factory) -> Release:
 @pytest.mark.parametrize("others_instead", [False, True], ids=["fewer", "others instead"])
 @pytest.mark.parametrize(("kept", "recall"), [(20, 1.0), (10, 0.5), (0, 0.0)])
 async def test_an_index_that_loses_candidates_shows_as_low_recall(release, others_instead, kept, recall):
-    ranker = TorchRanker()
+    ranker = LocalRanker()
     ranker.add(release)
-    ranker.appoint(1)
+    ranker.set_roles(1)
     items = [
         IndexedItem(CatalogueItem(item_id, "", {}), embedding.tolist())
         for item_id, embedding in zip(toy.ITEM_IDS, release.candidate_embeddings, strict=True)
     ]
-    index = LossyIndex(InMemoryCollection.of(items, release.manifest.weights), kept, others_instead)
+    index = LossyIndex(InMemoryCollection.of(items, release.manifest.weights_hash), kept, others_instead)
     monitor = RecallMonitor(ranker, 1.0)
     pipeline = await open_pipeline(
         encoder=ranker, ranker=ranker, index=index, num_candidates=20, on_retrieved=monitor.on_retrieved

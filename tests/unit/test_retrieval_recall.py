@@ -6,15 +6,15 @@ import threading
 import numpy as np
 import pytest
 
-import recsys.adapters.torch_ranker
+import recsys.adapters.local_ranker
 from ranker_service.endpoints import is_off_the_request_path
-from recsys.adapters.torch_ranker import TorchRanker
+from recsys.adapters.local_ranker import LocalRanker
 from recsys.contracts.recall import RecallMeasurement, RecallRequest, Retrieval
 from recsys.errors import InvalidRequest, Overloaded, ReleaseMismatch
 from recsys.model.release import Release
 from recsys.model.retrieval_recall import SCORE_TOLERANCE, measure_recall
 from tests import toy
-from training.register import describe_release
+from training.jobs.register import describe_release
 
 HISTORY = np.array([1, 2, 3])
 ITEM_IDS = toy.ITEM_IDS
@@ -36,7 +36,7 @@ def release(directory) -> Release:
 
 def retrieval(release, retrieved, num_candidates=10, exclude=(), **fields) -> Retrieval:
     query = release.encode_indices(HISTORY).tolist()
-    asked = Retrieval(release.version, release.manifest.weights, query, num_candidates, exclude, retrieved)
+    asked = Retrieval(release.version, release.manifest.weights_hash, query, num_candidates, exclude, retrieved)
     return asked._replace(**fields)
 
 
@@ -132,8 +132,8 @@ async def test_one_at_a_time_is_measured_in_a_thread_even_if_its_caller_has_gone
         may_end.wait(10)
         return RecallMeasurement(num_nearest=1, num_found=1)
 
-    monkeypatch.setattr(recsys.adapters.torch_ranker, "measure_recall", measure)
-    ranker = TorchRanker()
+    monkeypatch.setattr(recsys.adapters.local_ranker, "measure_recall", measure)
+    ranker = LocalRanker()
     ranker.add(release)
     asked = retrieval(release, [])
     first = asyncio.create_task(ranker.recall(asked))

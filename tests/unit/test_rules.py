@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from recsys.contracts.features import PopularItem
 from recsys.contracts.retrieval import CatalogueItem
-from recsys.rules import ScoredItem, best_first, by_popularity, describe, pick
+from recsys.rules import ScoredItem, best_first, by_popularity, take_top_k, to_recommendations
 
 item_ids = st.sampled_from([f"i{number}" for number in range(8)])
 scored_items = st.lists(st.tuples(item_ids, st.none() | st.integers(-3, 3).map(float)), max_size=20)
@@ -60,11 +60,11 @@ def test_popular_items_come_first_and_the_others_follow_in_their_order():
 def test_picking_takes_the_first_that_are_not_excluded_each_once(pairs, exclude, top_k):
     ranked = [ScoredItem(item_id, score) for item_id, score in pairs]
     allowed = list(dict.fromkeys(item_id for item_id, _ in pairs if item_id not in exclude))
-    assert names(pick(ranked, exclude, top_k)) == allowed[:top_k]
+    assert names(take_top_k(ranked, exclude, top_k)) == allowed[:top_k]
 
 
 def test_of_an_item_that_comes_twice_the_first_is_picked():
-    assert pick([ScoredItem("a", 2.0), ScoredItem("a", 1.0)], (), 5) == [ScoredItem("a", 2.0)]
+    assert take_top_k([ScoredItem("a", 2.0), ScoredItem("a", 1.0)], (), 5) == [ScoredItem("a", 2.0)]
 
 
 def test_picking_stops_reading_when_it_has_enough():
@@ -74,11 +74,11 @@ def test_picking_stops_reading_when_it_has_enough():
             yield ScoredItem(str(number), 0.0)
             number += 1
 
-    assert names(pick(endless(), {"0"}, 2)) == ["1", "2"]
+    assert names(take_top_k(endless(), {"0"}, 2)) == ["1", "2"]
 
 
 def test_items_are_numbered_from_one_and_described_where_they_can_be():
     known = CatalogueItem("a", "Title", {"year": 1999})
-    first, second = describe([ScoredItem("a", 1.0), ScoredItem("b", None)], {"a": known})
+    first, second = to_recommendations([ScoredItem("a", 1.0), ScoredItem("b", None)], {"a": known})
     assert (first.rank, first.title, first.metadata) == (1, "Title", {"year": 1999})
     assert (second.rank, second.title, second.metadata, second.score) == (2, None, {}, None)

@@ -10,14 +10,14 @@ import pytest
 from ranker_service.bootstrap import ReleaseWatch
 from ranker_service.endpoints import is_off_the_request_path, router
 from ranker_service.settings import RankerSettings
-from recsys.adapters.admission import Admission
-from recsys.adapters.fastapi_service import create_api
-from recsys.adapters.torch_ranker import TorchRanker
+from recsys.adapters.local_ranker import LocalRanker
 from recsys.contracts.recall import RecallRequest, Retrieval
 from recsys.contracts.retrieval import SearchSettings, ServingReleases
 from recsys.errors import ReleaseDamaged, UpstreamUnavailable
 from recsys.model.local_releases import LocalReleases
 from recsys.model.registry import SEARCH_TAG
+from recsys.web.admission import Admission
+from recsys.web.service import create_api
 
 GRAPH = SearchSettings(hnsw_ef=256, oversampling=1.5)
 EXACT = SearchSettings(hnsw_ef=None)
@@ -65,8 +65,8 @@ def test_settings_are_remembered_for_a_start_without_the_registry(tmp_path):
     assert releases.last_search() == {}
 
 
-def watch(directory: Path, tags: dict[int, dict[str, str]]) -> tuple[ReleaseWatch, TorchRanker, Registry]:
-    ranker = TorchRanker()
+def watch(directory: Path, tags: dict[int, dict[str, str]]) -> tuple[ReleaseWatch, LocalRanker, Registry]:
+    ranker = LocalRanker()
     settings = RankerSettings.model_validate(
         {"MLFLOW_TRACKING_URI": f"sqlite:///{directory}/m.db", "releases_dir": directory}
     )
@@ -106,14 +106,14 @@ async def test_a_damaged_tag_is_named_and_hides_no_other(tmp_path):
 
 
 def test_settings_survive_the_wire():
-    serving = ServingReleases(champion=1, loaded=[1], vocabulary_hash="v", search={1: GRAPH}, weights={1: "w"})
+    serving = ServingReleases(champion=1, loaded=[1], vocabulary_hash="v", search={1: GRAPH}, weights_hashes={1: "w"})
     assert ServingReleases.model_validate_json(serving.model_dump_json()) == serving
     assert ServingReleases.model_validate_json('{"champion": 1, "loaded": [1], "vocabulary_hash": "v"}').search == {}
 
 
 def ranker_api(lines: bytes = b"") -> httpx.AsyncClient:
     """The ranker's API, too busy for anything that takes a turn."""
-    ranker: Any = TorchRanker()
+    ranker: Any = LocalRanker()
     ranker._releases = {1: SimpleNamespace(item_lines=memoryview(lines))}
     busy = Admission(max_concurrent=0, max_queued=0, deadline_ms=1, may_wait=0, exempt=is_off_the_request_path)
     api = create_api("ranker", "", busy)

@@ -8,10 +8,10 @@ import pytest
 
 from recsys.model.release import SECOND_STAGE_FILES
 from tests.unit.sequence_fixtures import cyclic_sequences, job_settings, write_processed
-from training import second_stage
-from training.recipe import Recipe
-from training.second_stage import Labelled, cross_validate
-from training.train import train
+from training.jobs.train import train
+from training.models import second_stage
+from training.models.recipe import Recipe
+from training.models.second_stage import Labelled, cross_validate
 
 SMALL = Recipe(embedding_dim=32, max_history=20, steps_per_round=20, max_epochs=2, warmup_steps=10)
 

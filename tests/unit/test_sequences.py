@@ -6,7 +6,7 @@ import pytest
 
 from recsys.errors import DataError, JobError
 from tests.unit.sequence_fixtures import cyclic_sequences, job_settings, write_processed
-from training.sequences import Sequences, TrainBatches, load_sequences, pad
+from training.datasets.sequences import Sequences, TrainBatches, load_sequences, pad
 
 
 def load(tmp_path: Path, table: dict[str, list[str]], **catalogue: list[str]) -> Sequences:

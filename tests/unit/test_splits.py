@@ -10,18 +10,18 @@ from safetensors.numpy import load_file
 from recsys.errors import DataError, JobError
 from recsys.model.files import ITEMS_FILE, METRICS_FILE, TRAINING_FILE, WEIGHTS_FILE
 from tests.unit.sequence_fixtures import cyclic_sequences, job_settings, write_log, write_processed
-from training.cooccurrence import directed_cooccurrence
-from training.ease import ease_weights
-from training.evaluate import evaluate, latest_model
-from training.evaluate_served import evaluate_served
-from training.index import newest_version
-from training.ranking_tables import ranking_tables
-from training.recipe import Recipe
-from training.register import register
-from training.sequences import Sequences, TrainBatches, load_sequences
+from training.datasets.sequences import Sequences, TrainBatches, load_sequences
+from training.evaluation.slices import slices_of
+from training.jobs.evaluate import evaluate, latest_model
+from training.jobs.evaluate_served import evaluate_served
+from training.jobs.index import newest_version
+from training.jobs.register import register
+from training.jobs.train import train, training_fingerprint
+from training.models.cooccurrence import directed_cooccurrence
+from training.models.ease import ease_weights
+from training.models.ranking_tables import ranking_tables
+from training.models.recipe import Recipe
 from training.settings import JobSettings
-from training.slices import slices_of
-from training.train import train, training_fingerprint
 
 SMALL = Recipe(embedding_dim=16, max_history=20, steps_per_round=10, max_epochs=4, warmup_steps=5)
 

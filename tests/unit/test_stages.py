@@ -1,4 +1,4 @@
-"""The failure policy, and the trip that a request makes."""
+"""The failure policy, and the run that a request makes."""
 
 import asyncio
 
@@ -7,7 +7,7 @@ import pytest
 from recsys.contracts.recommendation import Tier
 from recsys.deadline import Deadline
 from recsys.errors import ReleaseNotLoaded, UnknownItem, UpstreamUnavailable
-from recsys.stages import COMPLETE, FAILURE_POLICY, Stage, Trip
+from recsys.stages import COMPLETE, FAILURE_POLICY, RequestRun, Stage
 
 FOREVER = 3600.0
 
@@ -33,23 +33,23 @@ def test_stages_that_run_later_may_finish_later_and_all_before_the_deadline():
 
 def test_what_serves_instead_of_a_stage_has_time_left_for_it():
     popular = FAILURE_POLICY[Stage.POPULAR].finish_by
-    assert all(policy.finish_by < popular for policy in FAILURE_POLICY.values() if policy.instead == Tier.POPULAR)
+    assert all(policy.finish_by < popular for policy in FAILURE_POLICY.values() if policy.fallback_tier == Tier.POPULAR)
 
 
 async def test_a_stage_that_succeeds_gives_its_result_and_leaves_the_tier():
-    trip = Trip(Deadline(FOREVER))
-    assert await trip.attempt(Stage.RANK, giving("scores")) == "scores"
-    assert (trip.tier, trip.reason) == (Tier.PERSONALIZED, COMPLETE)
-    assert trip.timings_ms[Stage.RANK] >= 0
+    run = RequestRun(Deadline(FOREVER))
+    assert await run.run_stage(Stage.RANK, giving("scores")) == "scores"
+    assert (run.tier, run.reason) == (Tier.PERSONALIZED, COMPLETE)
+    assert run.timings_ms[Stage.RANK] >= 0
 
 
 @pytest.mark.parametrize("stage", Stage)
 async def test_a_stage_that_fails_lowers_the_tier_as_its_policy_says(stage):
-    trip = Trip(Deadline(FOREVER))
-    assert await trip.attempt(stage, raising(UpstreamUnavailable("away"))) is None
-    assert trip.tier == (FAILURE_POLICY[stage].instead or Tier.PERSONALIZED)
-    assert trip.reason == f"{stage}:upstream_unavailable"
-    assert stage in trip.timings_ms
+    run = RequestRun(Deadline(FOREVER))
+    assert await run.run_stage(stage, raising(UpstreamUnavailable("away"))) is None
+    assert run.tier == (FAILURE_POLICY[stage].fallback_tier or Tier.PERSONALIZED)
+    assert run.reason == f"{stage}:upstream_unavailable"
+    assert stage in run.timings_ms
 
 
 async def test_a_stage_that_hangs_is_cancelled():
@@ -61,47 +61,47 @@ async def test_a_stage_that_hangs_is_cancelled():
         finally:
             cancelled.set()
 
-    trip = Trip(Deadline(0.05))
-    assert await trip.attempt(Stage.RANK, hang()) is None
+    run = RequestRun(Deadline(0.05))
+    assert await run.run_stage(Stage.RANK, hang()) is None
     assert cancelled.is_set()
-    assert trip.reason == "rank:upstream_timeout"
+    assert run.reason == "rank:upstream_timeout"
 
 
 async def test_when_the_deadline_has_passed_a_stage_gets_no_time_at_all():
-    trip = Trip(Deadline(0.0))
-    assert await trip.attempt(Stage.RANK, asyncio.sleep(FOREVER)) is None
-    assert trip.reason == "rank:upstream_timeout"
+    run = RequestRun(Deadline(0.0))
+    assert await run.run_stage(Stage.RANK, asyncio.sleep(FOREVER)) is None
+    assert run.reason == "rank:upstream_timeout"
 
 
 @pytest.mark.parametrize("error", [TypeError("a bug"), UnknownItem("the caller's")])
 async def test_what_is_no_upstreams_fault_raises_and_is_timed(error):
-    trip = Trip(Deadline(FOREVER))
+    run = RequestRun(Deadline(FOREVER))
     with pytest.raises(type(error)):
-        await trip.attempt(Stage.RANK, raising(error))
-    assert Stage.RANK in trip.timings_ms
+        await run.run_stage(Stage.RANK, raising(error))
+    assert Stage.RANK in run.timings_ms
 
 
 async def test_the_request_being_cancelled_is_not_taken_for_a_failing_stage():
-    trip = Trip(Deadline(FOREVER))
-    task = asyncio.create_task(trip.attempt(Stage.RANK, asyncio.sleep(FOREVER)))
+    run = RequestRun(Deadline(FOREVER))
+    task = asyncio.create_task(run.run_stage(Stage.RANK, asyncio.sleep(FOREVER)))
     await asyncio.sleep(0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert trip.tier == Tier.PERSONALIZED
+    assert run.tier == Tier.PERSONALIZED
 
 
 async def test_a_stage_that_runs_twice_is_timed_as_one():
-    trip = Trip(Deadline(FOREVER), timings_ms={Stage.POPULAR: 1000.0})
-    await trip.attempt(Stage.POPULAR, giving([]))
-    assert trip.timings_ms[Stage.POPULAR] >= 1000.0
+    run = RequestRun(Deadline(FOREVER), timings_ms={Stage.POPULAR: 1000.0})
+    await run.run_stage(Stage.POPULAR, giving([]))
+    assert run.timings_ms[Stage.POPULAR] >= 1000.0
 
 
 async def test_a_tier_never_rises_again_and_the_first_reason_stays():
-    trip = Trip(Deadline(FOREVER))
-    await trip.attempt(Stage.POPULAR, raising(UpstreamUnavailable("away")))
-    await trip.attempt(Stage.RANK, raising(ReleaseNotLoaded("gone")))
-    assert (trip.tier, trip.reason) == (Tier.STATIC, "popular:upstream_unavailable")
+    run = RequestRun(Deadline(FOREVER))
+    await run.run_stage(Stage.POPULAR, raising(UpstreamUnavailable("away")))
+    await run.run_stage(Stage.RANK, raising(ReleaseNotLoaded("gone")))
+    assert (run.tier, run.reason) == (Tier.STATIC, "popular:upstream_unavailable")
 
 
 def test_tiers_are_declared_best_first():

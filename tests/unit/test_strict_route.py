@@ -9,9 +9,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from starlette.routing import Match
 
-from recsys.adapters.fastapi_service import create_router
-from recsys.adapters.strict_route import MAX_FIELDS, StrictRequest
 from recsys.errors import InvalidRequest
+from recsys.web.service import create_router
+from recsys.web.strict_route import MAX_FIELDS, StrictRequest
 
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 values = st.recursive(

@@ -16,12 +16,12 @@ from recsys.model.release import SECOND_STAGE_FILES
 from recsys.model.two_tower import TwoTower, TwoTowerConfig, load_model
 from recsys.model.vocabulary import Vocabulary
 from tests.unit.sequence_fixtures import cyclic_sequences, job_settings, write_processed
-from training.content_features import content_features
-from training.item_table import initialise_item_table
-from training.recipe import Recipe
-from training.sequences import load_sequences
-from training.train import train, training_fingerprint
-from training.trainer import Trainer
+from training.datasets.sequences import load_sequences
+from training.jobs.train import train, training_fingerprint
+from training.models.content_features import content_features
+from training.models.item_table import initialise_item_table
+from training.models.recipe import Recipe
+from training.models.trainer import Trainer
 
 SMALL = Recipe(embedding_dim=32, max_history=20, steps_per_round=20, max_epochs=25, warmup_steps=10)
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -81,8 +81,8 @@ def test_killed_and_run_again_it_ends_as_if_never_killed(tmp_path: Path) -> None
     fingerprint = training_fingerprint("c0ffee", killed, recipe)
     code = (
         "import sys, torch; torch.set_num_threads(1); "
-        "from training.recipe import Recipe; from training.settings import JobSettings; "
-        "from training.train import train; "
+        "from training.models.recipe import Recipe; from training.settings import JobSettings; "
+        "from training.jobs.train import train; "
         "train(JobSettings.model_validate_json(sys.argv[1]), Recipe.model_validate_json(sys.argv[2]))"
     )
     process = subprocess.Popen(

@@ -33,7 +33,7 @@ async def call(upstream: Upstream, error: BaseException | None = None) -> None:
 
 
 async def hang(upstream: Upstream, seconds: float) -> None:
-    with Deadline(seconds).applies():
+    with Deadline(seconds).activate():
         async with upstream.call():
             await asyncio.Event().wait()
 

@@ -76,7 +76,7 @@ KITS = (
     ),
     Kit(
         "Electronics",
-        ("Pulse", "Aria", "Quiet", "Tempo"),
+        ("EventLoopLag", "Aria", "Quiet", "Tempo"),
         (
             Part("Headphones", "Wireless Headphones", 220),
             Part("Headphones", "Replacement Ear Pads", 24),

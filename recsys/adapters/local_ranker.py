@@ -1,0 +1,119 @@
+"""The ports QueryEncoder, Ranker, RecallReference and ReleaseSource done here, by the releases that are loaded."""
+
+import asyncio
+from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from recsys.contracts.ranking import RankedScores
+from recsys.contracts.recall import RecallMeasurement, Retrieval
+from recsys.contracts.retrieval import QueryEmbedding, SearchSettings, ServingReleases
+from recsys.errors import Overloaded, ReleaseNotLoaded
+from recsys.model.release import Release
+from recsys.model.retrieval_recall import measure_recall
+
+KEPT_BESIDE = 1
+"""Of the releases that nobody needs any more so many stay, for requests that began with them."""
+
+
+class LocalRanker:
+    def __init__(self) -> None:
+        self._releases: dict[int, Release] = {}
+        self._champion: int | None = None
+        self._challenger: int | None = None
+        self.search: Mapping[int, SearchSettings] = {}
+        """How collections are searched, by release version, as `releases` tells it."""
+        self.problems: list[str] = []
+        """What keeps releases from being loaded, as `releases` tells it."""
+        self._recall_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="recall")
+        self._recall_under_way: Future[RecallMeasurement] | None = None
+
+    @property
+    def champion(self) -> int | None:
+        return self._champion
+
+    @property
+    def loaded(self) -> list[int]:
+        return list(self._releases)
+
+    def add(self, release: Release) -> None:
+        """Warm a release up, then serve it to whoever asks for it by number."""
+        release.score(release.encode_nobody(), release.vocabulary.item_ids[:1])
+        release.rank(release.vocabulary.item_ids[:1], release.vocabulary.item_ids[:1])
+        before = {version: kept for version, kept in self._releases.items() if version != release.version}
+        self._releases = {**before, release.version: release}
+
+    def set_roles(self, champion: int, challenger: int | None = None) -> None:
+        """Let loaded releases have the roles from now on; requests under way end on the one they began with."""
+        appointed = self._release(champion).version
+        if self._champion not in (None, appointed):
+            outgoing = self._releases.pop(self._champion)
+            self._releases = {**self._releases, outgoing.version: outgoing}  # the last to be retired
+        self._champion = appointed
+        self._challenger = None if challenger is None else self._release(challenger).version
+
+    def evict(self, needed: Collection[int]) -> None:
+        """Forget all but the needed releases, the champion, and the last that was needed before."""
+        roles = (self._champion, self._challenger)
+        others = [version for version in self._releases if version not in needed and version not in roles]
+        for version in others[:-KEPT_BESIDE]:
+            del self._releases[version]
+
+    async def encode(self, recent_items: Sequence[str], release_version: int | None = None) -> QueryEmbedding:
+        chosen = self._release(release_version)
+        embedding = chosen.encode(recent_items)
+        return QueryEmbedding(
+            release_version=chosen.version,
+            weights_hash=chosen.manifest.weights_hash,
+            query_embedding=None if embedding is None else embedding.tolist(),
+            exclude_seen=chosen.manifest.policy.exclude_seen,
+        )
+
+    async def releases(self) -> ServingReleases:
+        champion = self._release(None)
+        return ServingReleases(
+            champion=champion.version,
+            challenger=self._challenger,
+            loaded=sorted(self._releases),
+            vocabulary_hash=champion.manifest.vocabulary_hash,
+            weights_hashes={version: release.manifest.weights_hash for version, release in self._releases.items()},
+            search={version: settings for version, settings in self.search.items() if version in self._releases},
+            problems=self.problems,
+        )
+
+    async def item_lines(self, release_version: int) -> bytes:
+        return bytes(self.mapped_item_lines(release_version))
+
+    def mapped_item_lines(self, release_version: int) -> memoryview:
+        """The items file without a copy. Raises `ReleaseNotLoaded`."""
+        return self._release(release_version).item_lines
+
+    async def rank(
+        self, recent_items: Sequence[str], candidate_items: Sequence[str], release_version: int | None = None
+    ) -> RankedScores:
+        chosen = self._release(release_version)
+        scores = chosen.rank(recent_items, candidate_items)
+        personalized = scores is not None
+        if scores is None:
+            scores = chosen.score(chosen.encode_nobody(), candidate_items)
+        return RankedScores(
+            release_version=chosen.version,
+            weights_hash=chosen.manifest.weights_hash,
+            personalized=personalized,
+            scores=scores,
+        )
+
+    async def recall(self, retrieval: Retrieval) -> RecallMeasurement:
+        chosen = self._release(retrieval.release_version)
+        # Of the thread and not of its caller, who may have gone while it still computes.
+        if self._recall_under_way is not None and not self._recall_under_way.done():
+            raise Overloaded("another recall is being measured")
+        self._recall_under_way = self._recall_thread.submit(measure_recall, chosen, retrieval)
+        return await asyncio.wrap_future(self._recall_under_way)
+
+    def _release(self, version: int | None) -> Release:
+        version = self._champion if version is None else version
+        if version is None:
+            raise ReleaseNotLoaded("no release is loaded yet; train, register, index and promote one")
+        if version not in self._releases:
+            raise ReleaseNotLoaded(f"release {version} is not loaded; loaded are {sorted(self._releases)}")
+        return self._releases[version]

@@ -1,0 +1,233 @@
+"""Prepared interactions -> memory-mapped sequences of item indices, their split, and batches of them."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from recsys.errors import DataError, JobError
+from recsys.model.files import VOCABULARY_FILE
+from recsys.model.vocabulary import Vocabulary
+from training.atomic import atomic_directory, exclusive_lock
+from training.datasets.splits import NOWHERE, Split, SplitKind, leave_one_out, temporal
+
+SEQUENCES_VERSION = 2
+INTERACTIONS_FILE = "interactions.parquet"
+ITEM_METADATA_FILE = "items.parquet"
+MANIFEST_FILE = "manifest.json"
+ITEMS_ARRAY = "items.npy"
+OFFSETS_ARRAY = "offsets.npy"
+TIMES_ARRAY = "times.npy"
+
+SAMPLED_HISTORIES = 500
+MAX_SAMPLED_ITEMS = 1000
+"""Of one history."""
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """User u's items are items[offsets[u]:offsets[u + 1]], oldest first, as item indices of `vocabulary`."""
+
+    items: NDArray[np.int32]
+    offsets: NDArray[np.int64]
+    vocabulary: Vocabulary
+    times: NDArray[np.int64]
+    """When each of `items` was touched; of several times in a row the first."""
+    split: Split
+
+    @property
+    def num_users(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def num_items(self) -> int:
+        return len(self.vocabulary)
+
+    @property
+    def train_lengths(self) -> NDArray[np.int64]:
+        """[num_users]: how many of each user's items are for training."""
+        return self.split.train_lengths
+
+    @property
+    def validated_users(self) -> NDArray[np.int64]:
+        return np.flatnonzero(self.split.validation_places != NOWHERE)
+
+    @property
+    def tested_users(self) -> NDArray[np.int64]:
+        return np.flatnonzero(self.split.test_places != NOWHERE)
+
+    def train(self, user: int) -> NDArray[np.int32]:
+        start = self.offsets[user]
+        return self.items[start : start + self.train_lengths[user]]
+
+    def validation(self, user: int) -> tuple[NDArray[np.int32], int]:
+        """History and target; the user must be one of `validated_users`."""
+        return self._example(user, self.split.validation_places[user])
+
+    def test(self, user: int) -> tuple[NDArray[np.int32], int]:
+        """History and target; the user must be one of `tested_users`."""
+        return self._example(user, self.split.test_places[user])
+
+    @property
+    def newcomers(self) -> NDArray[np.int64]:
+        return np.flatnonzero(self.split.newcomer_places != NOWHERE)
+
+    def newcomer_test(self, user: int) -> tuple[NDArray[np.int32], int]:
+        """History and target; the user must be one of `newcomers`."""
+        return self._example(user, self.split.newcomer_places[user])
+
+    def _example(self, user: int, place: np.int64) -> tuple[NDArray[np.int32], int]:
+        start = self.offsets[user]
+        return self.items[start : start + place], int(self.items[start + place])
+
+    def train_events(self) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        """Items [events] and users [events] of the training part, in order."""
+        users = np.repeat(np.arange(self.num_users), np.diff(self.offsets))
+        position = np.arange(len(self.items)) - self.offsets[users]
+        kept = position < self.train_lengths[users]
+        return np.asarray(self.items)[kept], users[kept]
+
+    def train_counts(self) -> NDArray[np.int64]:
+        """[num_items + 1]: how often training saw each item; index 0, the padding, stays 0."""
+        return np.bincount(self.train_events()[0], minlength=self.num_items + 1)
+
+
+def data_content_hash(processed_dir: Path) -> str:
+    """The hash of the prepared data. Raises JobError where nothing is prepared."""
+    for name in (INTERACTIONS_FILE, ITEM_METADATA_FILE, MANIFEST_FILE):
+        if not (processed_dir / name).exists():
+            raise JobError(f"no prepared data in {processed_dir} ({name} is missing); run `make data` first")
+    manifest = processed_dir / MANIFEST_FILE
+    try:
+        return str(json.loads(manifest.read_text(encoding="utf-8"))["content_hash"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError("it has no content_hash; run `make data` again", file=manifest) from error
+
+
+def load_sequences(processed_dir: Path, cache_root: Path, kind: SplitKind = SplitKind.LEAVE_ONE_OUT) -> Sequences:
+    """The sequences of the prepared data, memory-mapped; converted once per content and split into `cache_root`."""
+    cache = cache_root / f"sequences-{data_content_hash(processed_dir)[:12]}-{kind}-v{SEQUENCES_VERSION}"
+    with exclusive_lock(cache):
+        if not cache.exists():
+            with atomic_directory(cache) as directory:
+                _convert(processed_dir, directory, kind)
+    offsets, times = np.load(cache / OFFSETS_ARRAY), np.load(cache / TIMES_ARRAY, mmap_mode="r")
+    return Sequences(
+        items=np.load(cache / ITEMS_ARRAY, mmap_mode="r"),
+        offsets=offsets,
+        vocabulary=Vocabulary.load(cache / VOCABULARY_FILE),
+        times=times,
+        split=_split(kind, np.diff(offsets), times, processed_dir / INTERACTIONS_FILE),
+    )
+
+
+def _split(kind: SplitKind, lengths: NDArray[np.int64], times: NDArray[np.int64], file: Path) -> Split:
+    return leave_one_out(lengths) if kind == SplitKind.LEAVE_ONE_OUT else temporal(lengths, np.asarray(times), file)
+
+
+def _convert(processed_dir: Path, directory: Path, kind: SplitKind) -> None:
+    file = processed_dir / INTERACTIONS_FILE
+    catalogue = pl.read_parquet(processed_dir / ITEM_METADATA_FILE, columns=["item_id"]).with_row_index("row")
+    events = pl.read_parquet(file, columns=["user_id", "item_id", "timestamp"])
+    if events.height == 0:
+        raise DataError("it holds no interactions; run `make data` again", file=file)
+    new_user = (events["user_id"] != events["user_id"].shift(1)).fill_null(True)
+    if int(new_user.sum()) != events["user_id"].n_unique():
+        raise DataError("it is not sorted by user; run `make data` again", file=file, column="user_id")
+    joined = events.join(catalogue, on="item_id", how="left", maintain_order="left")["row"]
+    if joined.null_count():
+        raise DataError(f"{joined.null_count()} interactions are with items that {ITEM_METADATA_FILE} lacks", file=file)
+
+    rows = joined.to_numpy().astype(np.int64)
+    starts = new_user.to_numpy()
+    # A view, then a click, then a purchase of one item is one step of a sequence, not three: predicting the item that
+    # has just been touched teaches nothing and would be filtered as seen.
+    kept = starts | (rows != np.roll(rows, 1))
+    rows, users = rows[kept], (np.cumsum(starts) - 1)[kept]
+    lengths = np.bincount(users)
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    times = events["timestamp"].to_numpy().astype(np.int64)[kept]
+    split = _split(kind, lengths, times, file)
+    trained = np.arange(len(rows)) - offsets[users] < split.train_lengths[users]
+
+    # Items by falling training count: those that training saw are then the first rows of the item table.
+    counts = np.bincount(rows[trained], minlength=catalogue.height)
+    order = np.lexsort((np.arange(catalogue.height), -counts))
+    index_of_row = np.empty(catalogue.height, dtype=np.int32)
+    index_of_row[order] = np.arange(1, catalogue.height + 1, dtype=np.int32)
+    np.save(directory / ITEMS_ARRAY, index_of_row[rows])
+    np.save(directory / OFFSETS_ARRAY, offsets)
+    np.save(directory / TIMES_ARRAY, times)
+    Vocabulary(catalogue["item_id"][order].to_list()).save(directory / VOCABULARY_FILE)
+
+
+def sample_histories(sequences: Sequences, seed: int) -> list[NDArray[np.int64]]:
+    """Item indices of SAMPLED_HISTORIES users at most, oldest first: half as they stand, half as they began.
+
+    Serving meets histories of every length, and most of them are shorter than those that a log ends with.
+    """
+    random = np.random.default_rng(seed)
+    users = random.permutation(sequences.num_users)[:SAMPLED_HISTORIES]
+    sampled = []
+    for place, user in enumerate(users):
+        start, end = int(sequences.offsets[user]), int(sequences.offsets[user + 1])
+        length = end - start if place % 2 == 0 else int((end - start) ** random.random())
+        history = sequences.items[start : start + max(1, length)]
+        sampled.append(np.asarray(history[-MAX_SAMPLED_ITEMS:], dtype=np.int64))
+    return sampled
+
+
+def pad(histories: list[NDArray[np.int32]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Right-padded item indices [batch, longest] and lengths [batch]."""
+    lengths = np.array([len(history) for history in histories], dtype=np.int64)
+    padded = np.zeros((len(histories), int(lengths.max())), dtype=np.int64)
+    padded[np.arange(padded.shape[1]) < lengths[:, None]] = np.concatenate(histories)
+    return padded, lengths
+
+
+Spans = NDArray[np.int64]
+"""[batch, 2]: where the window of each sequence of a batch starts and ends in `Sequences.items`."""
+
+
+@dataclass(frozen=True)
+class TrainBatches:
+    """Batches of training sequences of similar length, in an order that depends on seed and epoch alone."""
+
+    sequences: Sequences
+    max_history: int
+    sequences_per_batch: int
+    min_items_per_batch: int
+    earlier_windows: float
+    seed: int
+
+    def of_epoch(self, epoch: int) -> list[Spans]:
+        random = np.random.default_rng((self.seed, epoch))
+        lengths = self.sequences.train_lengths
+        users = np.flatnonzero(lengths >= 2)
+        starts, lengths = self.sequences.offsets[users], lengths[users]
+        ends = starts + lengths
+        # Half of the time a long sequence shows its latest items, which are most like what comes next; the other half
+        # a window from anywhere, so that its earlier items are learnt from as well.
+        longest = self.max_history + 1
+        earlier = np.maximum(starts + longest, ends - random.integers(0, lengths))
+        ends = np.where((lengths > longest) & (random.random(len(users)) < self.earlier_windows), earlier, ends)
+        spans = np.stack([np.maximum(starts, ends - longest), ends], axis=1)
+        # Sorting by length with noise makes batches that waste little on padding and still differ from epoch to epoch.
+        window = spans[:, 1] - spans[:, 0]
+        order = np.argsort(window * random.uniform(0.9, 1.1, len(users)), kind="stable")
+        spans, window = spans[order], window[order]
+        batches: list[Spans] = []
+        start = 0
+        while start < len(spans):
+            size = max(self.sequences_per_batch, self.min_items_per_batch // int(window[start]))
+            batches.append(spans[start : start + size])
+            start += size
+        return [batches[i] for i in random.permutation(len(batches))]
+
+    def load(self, spans: Spans) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """Item indices [batch, length], lengths [batch], and the next item at every position [batch, length]."""
+        items, lengths = pad([self.sequences.items[start:end] for start, end in spans])
+        return items[:, :-1], lengths - 1, items[:, 1:]

@@ -1,0 +1,65 @@
+"""What the model has to beat: popularity, EASE, and directed co-visitation, the honest baseline."""
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from numpy.typing import NDArray
+
+from training.evaluation.ranking import History
+
+LATEST_ITEMS = 10
+DECAY = 0.8
+EASE_DECAY = 0.9
+
+
+class PopularityScorer:
+    """Everybody gets the items that training saw most often; counts [num_items + 1] as of `Sequences.train_counts`."""
+
+    def __init__(self, counts: NDArray[np.int64]) -> None:
+        self._scores = counts[1:].astype(np.float32)
+        self.num_items = len(self._scores)
+
+    def scores(self, histories: list[History]) -> NDArray[np.float32]:
+        return np.tile(self._scores, (len(histories), 1))
+
+
+class EaseScorer:
+    """EASE with an input that fades with age: sum over age a of 0.9^a * weight[item, candidate]; weights of `ease`."""
+
+    def __init__(self, weights: NDArray[np.float32]) -> None:
+        self._weights = torch.from_numpy(weights)
+        self.num_items = len(weights) - 1
+
+    def scores(self, histories: list[History]) -> NDArray[np.float32]:
+        fading = torch.zeros(len(histories), self.num_items + 1)
+        for row, history in enumerate(histories):
+            ages = torch.arange(len(history) - 1, -1, -1, dtype=torch.float32)
+            fading[row].index_put_((torch.from_numpy(history.astype(np.int64)),), EASE_DECAY**ages, accumulate=True)
+        scores: NDArray[np.float32] = (fading @ self._weights)[:, 1:].contiguous().numpy()
+        return scores
+
+
+class CovisitationScorer:
+    """What followed the latest items, the latest counting most: sum over age a of 0.8^a * P(next | item).
+
+    cooccurrence [num_items + 1, num_items + 1] as of `directed_cooccurrence`; its rows are scaled to sum to 1, without
+    which the most popular of the latest items would drown the others. Items that never followed any of them share the
+    score 0, and so the rank of the middle of them.
+    """
+
+    def __init__(self, cooccurrence: sp.csr_matrix) -> None:
+        followers = np.asarray(cooccurrence.sum(axis=1)).ravel()
+        scale = np.divide(1.0, followers, out=np.zeros_like(followers), where=followers > 0)
+        self._next_item = sp.csr_matrix(sp.diags(scale) @ cooccurrence)
+        self.num_items = cooccurrence.shape[0] - 1
+
+    def scores(self, histories: list[History]) -> NDArray[np.float32]:
+        latest = [history[::-1][:LATEST_ITEMS] for history in histories]
+        rows = np.repeat(np.arange(len(latest)), [len(items) for items in latest])
+        ages = np.concatenate([np.arange(len(items)) for items in latest])
+        weights = sp.csr_matrix(
+            ((DECAY**ages).astype(np.float32), (rows, np.concatenate(latest))),
+            shape=(len(latest), self.num_items + 1),
+        )
+        scores: NDArray[np.float32] = (weights @ self._next_item).toarray()[:, 1:]
+        return np.ascontiguousarray(scores)

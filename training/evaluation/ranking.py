@@ -1,0 +1,98 @@
+"""Ranks of held-out items among all items, for any model that scores the catalogue given histories."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from recsys.model.exact_search import searchable_items
+from recsys.model.two_tower import TwoTower
+from training.datasets.sequences import pad
+from training.evaluation.metrics import Ranks, target_ranks
+
+History = NDArray[np.int32]
+Example = tuple[History, int]
+"""What the user touched, oldest first, and the item index that came next."""
+
+TOP_K = 10
+MAX_USERS_PER_CHUNK = 256
+MAX_SCORES_PER_CHUNK = 8_000_000
+
+
+class Scorer(Protocol):
+    """Scores every item, higher is better, for each of some histories."""
+
+    num_items: int
+
+    def scores(self, histories: list[History]) -> NDArray[np.float32]:
+        """-> [histories, num_items]; column c belongs to item_index c + 1."""
+
+
+@dataclass(frozen=True)
+class Ranking:
+    ranks: Ranks
+    """[examples]: rank of each target among the unseen items, from 1."""
+    recommended: NDArray[np.int64]
+    """[examples, TOP_K]: columns of the best unseen items, best first."""
+
+
+class TwoTowerScorer:
+    """The dot product of query embedding and candidate embeddings, exactly as the index computes it.
+
+    Items that the index does not hold are out of reach.
+
+    With `encode_in` the query tower runs in that precision, as it does in training: quicker, and close enough to choose
+    between rounds, but not what is served.
+    """
+
+    @torch.inference_mode()
+    def __init__(self, model: TwoTower, encode_in: torch.dtype | None = None) -> None:
+        self.num_items = model.config.num_items
+        self.model = model.eval()
+        self._encode_in = encode_in
+        candidates = model.candidate_tower()
+        self._candidates = candidates.T.contiguous()
+        self._unsearchable = ~searchable_items(candidates.cpu().numpy())
+        self.num_unsearchable = int(self._unsearchable.sum())
+        """Items that the index does not hold."""
+
+    @torch.inference_mode()
+    def scores(self, histories: list[History]) -> NDArray[np.float32]:
+        items, lengths = pad([history[-self.model.config.max_history :] for history in histories])
+        device = self._candidates.device
+        with torch.autocast(device.type, dtype=self._encode_in or torch.bfloat16, enabled=self._encode_in is not None):
+            queries = self.model.encode(torch.from_numpy(items).to(device), torch.from_numpy(lengths).to(device))
+        scores: NDArray[np.float32] = (queries @ self._candidates).float().cpu().numpy()
+        scores[:, self._unsearchable] = -np.inf
+        return scores
+
+
+def rank_held_out(scorer: Scorer, examples: list[Example], exclude_seen: bool = True) -> Ranking:
+    """Rank each example's target among all items, without those that the user has touched where `exclude_seen`.
+
+    A target that was touched before is then out of reach: its rank is infinite.
+
+    Memory is bounded by MAX_SCORES_PER_CHUNK whatever the number of users and items.
+    """
+    users_per_chunk = max(1, min(MAX_USERS_PER_CHUNK, MAX_SCORES_PER_CHUNK // scorer.num_items))
+    top_k = min(TOP_K, scorer.num_items)
+    ranks = np.empty(len(examples))
+    recommended = np.empty((len(examples), top_k), dtype=np.int64)
+    # Histories of similar length share a chunk, so that little of it is padding.
+    by_length = np.argsort([len(history) for history, _ in examples], kind="stable")
+    for start in range(0, len(examples), users_per_chunk):
+        chunk = by_length[start : start + users_per_chunk]
+        histories = [examples[i][0] for i in chunk]
+        targets = np.array([examples[i][1] for i in chunk], dtype=np.int64) - 1
+        scores = scorer.scores(histories)
+        if exclude_seen:
+            for row, history in enumerate(histories):
+                scores[row, history - 1] = -np.inf
+        out_of_reach = np.isneginf(scores[np.arange(len(chunk)), targets])
+        ranks[chunk] = np.where(out_of_reach, np.inf, target_ranks(scores, targets))
+        best = np.argpartition(-scores, top_k - 1, axis=1)[:, :top_k]
+        order = np.argsort(-np.take_along_axis(scores, best, axis=1), axis=1, kind="stable")
+        recommended[chunk] = np.take_along_axis(best, order, axis=1)
+    return Ranking(ranks, recommended)

@@ -1,0 +1,28 @@
+"""Which of the tested users a metric is broken down by: where little is known of the user, or of the item."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.evaluation.ranking import Example
+
+FEW = 5
+
+
+@dataclass(frozen=True)
+class Slice:
+    title: str
+    users: NDArray[np.bool_]
+    """[examples]"""
+
+
+def slices_of(examples: list[Example], counts: NDArray[np.int64]) -> dict[str, Slice]:
+    """counts [num_items + 1] as of `train_counts`."""
+    lengths = np.array([len(history) for history, _ in examples])
+    touched = counts[np.array([target for _, target in examples])]
+    return {
+        "short_histories": Slice(f"users with fewer than {FEW} items before the test item", lengths < FEW),
+        "cold_items": Slice(f"test items with fewer than {FEW} training interactions", touched < FEW),
+        "untouched_items": Slice("test items without any training interaction", touched == 0),
+    }

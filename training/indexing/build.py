@@ -1,0 +1,118 @@
+"""A version's collection: built, verified, served, and noted in the registry. For the jobs `index` and `promote`."""
+
+import asyncio
+import json
+import tempfile
+from collections.abc import Iterator
+from functools import partial
+from itertools import islice
+from pathlib import Path
+
+from tqdm import tqdm
+
+from recsys.adapters.open_index import open_index
+from recsys.contracts.retrieval import CatalogueItem, IndexedItem
+from recsys.errors import JobError
+from recsys.model.histories import load_histories
+from recsys.model.registry import SEARCH_TAG, ModelRegistry
+from recsys.model.release import Release
+from recsys.ports import VectorIndex
+from training.atomic import exclusive_lock
+from training.indexing.recall_target import RecallTarget
+from training.indexing.tuning import Tuned, build_and_tune, verification_queries
+from training.jobs.evaluate import latest_to_serve
+from training.settings import IndexSettings, JobSettings
+
+BATCH = 500
+
+
+def newest_version(registry: ModelRegistry, settings: JobSettings) -> int:
+    """The version of the model that was trained last. Raises JobError where it is not registered."""
+    fingerprint = latest_to_serve(settings).name
+    version = registry.version_of(fingerprint)
+    if version is None:
+        raise JobError(f"{fingerprint} is not registered; run `make register` first")
+    return version
+
+
+def index_version(registry: ModelRegistry, version: int, settings: JobSettings) -> str:
+    """Build and verify a version's collection, unless that was done; returns one line about it."""
+    with tempfile.TemporaryDirectory() as scratch, exclusive_lock(settings.models_dir / "index"):
+        registry.fetch(version, Path(scratch))
+        release = Release.load(version, Path(scratch))
+        described = asyncio.run(_index(registry, release, Path(scratch), IndexSettings()))
+    return f"items_v{version} with {len(release.vocabulary):,} items {described}"
+
+
+async def _index(registry: ModelRegistry, release: Release, directory: Path, settings: IndexSettings) -> str:
+    index = open_index(settings.qdrant_url, settings.qdrant_api_key, settings.qdrant_edge_dir)
+    try:
+        weights_hash, num_items = release.manifest.weights_hash, len(release.vocabulary)
+        verified = json.loads(registry.tags_of(release.version).get(SEARCH_TAG, "{}"))
+        is_known = verified.get("engine") == settings.engine and not settings.rebuild
+        if is_known and await index.holds(release.version, weights_hash, num_items):
+            return "was there already"
+        return await _build_and_publish(registry, index, release, directory, settings)
+    finally:
+        await index.close()
+
+
+async def _build_and_publish(
+    registry: ModelRegistry, index: VectorIndex, release: Release, directory: Path, settings: IndexSettings
+) -> str:
+    queries = verification_queries(release, load_histories(directory), settings.num_candidates)
+    batches = partial(indexed_items, release)
+    target = settings.recall_target(release.num_searchable)
+    tuned = await build_and_tune(index.staging(), release, batches, queries, settings.num_candidates, target)
+    registry.set_tag(release.version, SEARCH_TAG, json.dumps(_record(tuned, release, settings)))
+    await index.publish(release.version)
+    return _outcome(tuned, release, settings, target)
+
+
+def indexed_items(release: Release) -> Iterator[list[IndexedItem]]:
+    """Every item of the release in batches; one that is not searchable has no embedding."""
+    embeddings, searchable = release.candidate_embeddings, release.searchable
+    with (
+        release.items_file.open(encoding="utf-8") as lines,
+        tqdm(total=len(embeddings), unit="item", desc="upload") as bar,
+    ):
+        described = zip(lines, embeddings, searchable, strict=True)
+        while batch := list(islice(described, BATCH)):
+            yield [
+                IndexedItem(_item(json.loads(line)), embedding.tolist() if found else None)
+                for line, embedding, found in batch
+            ]
+            bar.update(len(batch))
+
+
+def _item(described: dict[str, object]) -> CatalogueItem:
+    item_id, title = described.pop("item_id"), described.pop("title")
+    return CatalogueItem(str(item_id), str(title), described)
+
+
+def _record(tuned: Tuned, release: Release, settings: IndexSettings) -> dict[str, object]:
+    """What the tag says: how to search, which serving reads, and what was measured, which people read."""
+    chosen, graph = tuned.chosen, tuned.chosen.graph
+    return {
+        **chosen.search.model_copy(update={"num_vectors": release.num_searchable}).model_dump(),
+        "engine": settings.engine,
+        "graph": None if graph is None else {"m": graph.m, "ef_construct": graph.ef_construct},
+        "num_candidates": settings.num_candidates,
+        "recall": round(chosen.recall, 4),
+        "recall_worst_percent": round(chosen.recall_worst, 4),
+        "search_ms": round(chosen.search_ms, 3),
+        "exact_ms": round(tuned.exact.search_ms, 3),
+    }
+
+
+def _outcome(tuned: Tuned, release: Release, settings: IndexSettings, target: RecallTarget) -> str:
+    chosen, without = tuned.chosen, len(release.vocabulary) - release.num_searchable
+    found = f"finds {chosen.recall:.4f} of the exact nearest {settings.num_candidates}"
+    if not chosen.search.exact:
+        how = f"by {chosen.how} in {chosen.search_ms:.2f} ms (exact: {tuned.exact.search_ms:.2f} ms)"
+    elif len(tuned.tried) == 1:
+        how = f"by exact search in {chosen.search_ms:.2f} ms, as so few need no graph"
+    else:
+        how = f"by exact search in {chosen.search_ms:.2f} ms, as no graph reaches {target.mean} in less"
+    left_out = f"; {without:,} have neither events nor content and are found by id and title only" if without else ""
+    return f"{found} {how}{left_out}"

@@ -1,0 +1,223 @@
+"""Test the latest trained model once, beside its baselines: `python -m training.jobs.evaluate`.
+
+Writes `metrics.json` into the model's directory and a report under `reports_dir/<fingerprint>/`. Run again on the same
+model it does nothing.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.errors import JobError
+from recsys.model.files import METRICS_FILE, SECOND_STAGE_FILE, TRAINING_FILE
+from recsys.model.two_tower import load_model
+from training.atomic import atomic_directory, atomic_file, exclusive_lock
+from training.datasets.sequences import Sequences, data_content_hash, load_sequences
+from training.datasets.splits import SplitKind
+from training.evaluation.baselines import CovisitationScorer, EaseScorer, PopularityScorer
+from training.evaluation.metrics import (
+    Ranks,
+    bootstrap_interval,
+    coverage,
+    hr_at_k,
+    mrr_at_k,
+    ndcg_at_k,
+    ndcg_gains,
+    popularity_bias,
+)
+from training.evaluation.ranking import Example, Ranking, Scorer, TwoTowerScorer, rank_held_out
+from training.evaluation.report import write_report
+from training.evaluation.slices import Slice, slices_of
+from training.evaluation.two_stage_scorer import TwoStageScorer
+from training.jobs.run import run_job
+from training.jobs.train import LATEST_FILE
+from training.models.cooccurrence import directed_cooccurrence
+from training.models.ease import ease_weights
+from training.settings import JobSettings
+
+CUTOFFS = [10, 50, 100, 200]
+MAX_USERS = 20_000
+"""Of more users than this a random sample is tested: the standard error of NDCG@10 is then some 0.002."""
+NEWCOMERS = "not among them: users who came after the cut, on their second item"
+MAX_EASE_ITEMS = 20_000
+"""EASE inverts a dense matrix of the catalogue's size."""
+
+
+def evaluate(settings: JobSettings) -> str:
+    """The job. Raises JobError where no model is trained, or where it was trained on other data than is prepared."""
+    directory = latest_model(settings.models_dir)
+    report = settings.reports_dir / directory.name
+    with exclusive_lock(report):
+        metrics_file = directory / METRICS_FILE
+        if metrics_file.exists() and report.exists():
+            return f"{directory.name} is already evaluated; {_headline(json.loads(metrics_file.read_text('utf-8')))}"
+        training = json.loads((directory / TRAINING_FILE).read_text(encoding="utf-8"))
+        if training["data_content_hash"] != data_content_hash(settings.processed_dir):
+            raise JobError(
+                f"{directory} was trained on other data than {settings.processed_dir}; run `make train` first"
+            )
+        metrics = _measure(settings, directory, training)
+        with atomic_directory(report) as partial:
+            write_report(partial, metrics, training)
+        with atomic_file(metrics_file) as partial_file:
+            partial_file.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+    return f"{directory.name}: {_headline(metrics)}; report in {report}"
+
+
+def latest_model(models_dir: Path) -> Path:
+    """The directory of the model that was trained last. Raises JobError where there is none."""
+    latest = models_dir / LATEST_FILE
+    if not latest.exists():
+        raise JobError(f"no trained model in {models_dir}; run `make train` first")
+    return models_dir / latest.read_text(encoding="utf-8").strip()
+
+
+def latest_to_serve(settings: JobSettings) -> Path:
+    """The latest model, if such models are served. Raises JobError where they are not."""
+    if settings.split != SplitKind.LEAVE_ONE_OUT:
+        raise JobError(
+            f"SPLIT={settings.split} trains models for measuring only, which never saw the end of the log; "
+            f"what is served is trained with SPLIT={SplitKind.LEAVE_ONE_OUT}"
+        )
+    return latest_model(settings.models_dir)
+
+
+def tested_users(sequences: Sequences, seed: int) -> NDArray[np.int64]:
+    """All users that have a test item or, of very many, a random sample."""
+    return _at_most(MAX_USERS, sequences.tested_users, seed)
+
+
+def _at_most(number: int, users: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
+    return users if len(users) <= number else np.sort(np.random.default_rng(seed).permutation(users)[:number])
+
+
+def _measure(settings: JobSettings, directory: Path, training: dict[str, Any]) -> dict[str, Any]:
+    """metrics.json: the served model's metrics by name at the top, those of all models under `models`."""
+    sequences = load_sequences(settings.processed_dir, settings.models_dir, settings.split)
+    users = tested_users(sequences, settings.seed)
+    examples = [sequences.test(int(user)) for user in users]
+    newcomers = _at_most(MAX_USERS, sequences.newcomers, settings.seed)
+    second_items = [sequences.newcomer_test(int(user)) for user in newcomers]
+    counts = sequences.train_counts()
+    exclude_seen = bool(training["exclude_seen"])
+    rankings: dict[str, Ranking] = {}
+    ranks_of_newcomers: dict[str, Ranks] = {}
+    skipped: dict[str, str] = {}
+    two_tower = TwoTowerScorer(load_model(directory))
+    for name, scorer in _scorers(sequences, counts, directory, two_tower, exclude_seen).items():
+        if isinstance(scorer, str):
+            skipped[name] = scorer
+        else:
+            print(f"evaluate: {name} ...", flush=True)
+            rankings[name] = rank_held_out(scorer, examples, exclude_seen)
+            ranks_of_newcomers[name] = rank_held_out(scorer, second_items, exclude_seen).ranks
+    gains = {name: ndcg_gains(ranking.ranks, 10) for name, ranking in rankings.items()}
+    models = {name: metrics_of(ranking, counts[1:]) for name, ranking in rankings.items()}
+    served = "two_stage" if "two_stage" in models else "two_tower"
+    ours = models[served]
+    measured: dict[str, Any] = {
+        **ours,
+        "served": served,
+        "ndcg_at_10_interval": bootstrap_interval(gains[served], settings.seed),
+        "lift_over_popularity": _ratio(ours["ndcg_at_10"], models["popularity"]["ndcg_at_10"]),
+        "lift_over_covisitation": _ratio(ours["ndcg_at_10"], models["covisitation"]["ndcg_at_10"]),
+        "num_users": len(users),
+        "num_evaluable_users": len(sequences.tested_users),
+        "share_seen_before": _share_seen_before(examples),
+        "exclude_seen": exclude_seen,
+        "split": settings.split,
+        "cuts": sequences.split.cuts,
+        "num_unsearchable_items": two_tower.num_unsearchable,
+        "num_train_interactions": int(counts.sum()),
+        "num_interactions": len(sequences.items),
+        "cutoffs": CUTOFFS,
+        "models": models,
+        "skipped": skipped,
+        "intervals": {name: bootstrap_interval(values, settings.seed) for name, values in gains.items()},
+        "slices": _by_slice(slices_of(examples, counts), rankings),
+    }
+    if sequences.split.cuts is not None:
+        measured["slices"]["newcomers"] = _of_slice(NEWCOMERS, ranks_of_newcomers)
+    if served == "two_stage":
+        lift = gains["two_stage"] - gains["two_tower"]
+        measured["second_stage_lift"] = float(lift.mean())
+        measured["second_stage_lift_interval"] = bootstrap_interval(lift, settings.seed)
+    return measured
+
+
+def _scorers(
+    sequences: Sequences,
+    counts: NDArray[np.int64],
+    directory: Path,
+    two_tower: TwoTowerScorer,
+    exclude_seen: bool,
+) -> dict[str, Scorer | str]:
+    """The models by name; instead of one that is left out, the reason."""
+    scorers: dict[str, Scorer | str] = {
+        "popularity": PopularityScorer(counts),
+        "ease": EaseScorer(ease_weights(sequences))
+        if sequences.num_items <= MAX_EASE_ITEMS
+        else f"its matrix grows with the square of the catalogue, which has {sequences.num_items:,} items",
+        "covisitation": CovisitationScorer(directed_cooccurrence(sequences)),
+        "two_tower": two_tower,
+        "two_stage": "the release has no second stage",
+    }
+    if (directory / SECOND_STAGE_FILE).exists():
+        scorers["two_stage"] = TwoStageScorer(two_tower.model, directory, exclude_seen=exclude_seen)
+    return scorers
+
+
+def metrics_of(ranking: Ranking, counts: NDArray[np.int64]) -> dict[str, float]:
+    """All metrics by name; counts [num_items] say how popular each column is."""
+    by_cutoff = {
+        f"{name}_at_{k}": metric(ranking.ranks, k)
+        for name, metric in (("hr", hr_at_k), ("ndcg", ndcg_at_k), ("mrr", mrr_at_k))
+        for k in CUTOFFS
+    }
+    return {
+        **by_cutoff,
+        "coverage_at_10": coverage(ranking.recommended, len(counts)),
+        "popularity_bias_at_10": popularity_bias(ranking.recommended, counts),
+    }
+
+
+def _by_slice(slices: dict[str, Slice], rankings: dict[str, Ranking]) -> dict[str, Any]:
+    """NDCG@10 and HR@10 of every model on every slice; none where nobody is in it."""
+    return {
+        name: _of_slice(part.title, {model: ranking.ranks[part.users] for model, ranking in rankings.items()})
+        for name, part in slices.items()
+    }
+
+
+def _of_slice(title: str, ranks_of: dict[str, Ranks]) -> dict[str, Any]:
+    return {
+        "title": title,
+        "num_users": max(len(ranks) for ranks in ranks_of.values()),
+        "models": {
+            model: {"ndcg_at_10": ndcg_at_k(ranks, 10), "hr_at_10": hr_at_k(ranks, 10)}
+            for model, ranks in ranks_of.items()
+            if len(ranks)
+        },
+    }
+
+
+def _share_seen_before(examples: list[Example]) -> float:
+    return float(np.mean([bool((history == target).any()) for history, target in examples]))
+
+
+def _ratio(value: float, base: float) -> float:
+    return value / max(base, 1e-9)
+
+
+def _headline(metrics: dict[str, Any]) -> str:
+    others = ", ".join(
+        f"{name} {values['ndcg_at_10']:.4f}" for name, values in metrics["models"].items() if name != metrics["served"]
+    )
+    return f"NDCG@10 {metrics['ndcg_at_10']:.4f} and HR@200 {metrics['hr_at_200']:.4f} on test ({others})"
+
+
+if __name__ == "__main__":
+    run_job("evaluate", evaluate)

@@ -1,0 +1,243 @@
+"""Test what the running services recommend: `python -m training.jobs.evaluate_served`.
+
+Every test user's history is sent to `POST /v1/recommendations` as the session of somebody nobody knows, so the stores,
+which hold the test items too, have no say and stay as they are. The served ranks stand beside the offline ranks of the
+same users: what the index, the filters or the ids lose on the way shows as a difference. Another model than the latest
+is refused. Writes `served.json` and `served.md` into the model's report and, where MLflow is, to the release's run.
+"""
+
+import asyncio
+import json
+import uuid
+from collections import Counter
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import httpx
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from recsys.contracts.base import MAX_EXCLUDED, MAX_HISTORY, MAX_TOP_K
+from recsys.contracts.recommendation import RecommendationResponse
+from recsys.errors import JobError, ReleaseError, UpstreamError, UpstreamUnavailable
+from recsys.model.files import SECOND_STAGE_FILE, TRAINING_FILE
+from recsys.model.registry import WEIGHTS_TAG, ModelRegistry
+from recsys.model.release import weights_of
+from recsys.model.two_tower import load_model
+from recsys.model.vocabulary import Vocabulary
+from recsys.stages import COMPLETE
+from training.atomic import atomic_file
+from training.datasets.sequences import load_sequences
+from training.evaluation.metrics import Ranks, bootstrap_interval, hr_at_k, mrr_at_k, ndcg_at_k, ndcg_gains
+from training.evaluation.ranking import Example, History, Scorer, TwoTowerScorer, rank_held_out
+from training.evaluation.two_stage_scorer import TwoStageScorer
+from training.jobs.evaluate import latest_to_serve, tested_users
+from training.jobs.run import run_job
+from training.settings import JobSettings, ServedSettings
+
+CUTOFFS = [10, 50, MAX_TOP_K]
+"""The API recommends no more than the last of these at once."""
+REQUESTS_AT_A_TIME = 2
+TIMEOUT_SECONDS = 30
+DEADLINE_MS = 2000
+"""A replay wants whole answers rather than quick ones."""
+SERVED_FILE = "served.json"
+SERVED_PAGE = "served.md"
+
+
+class Replay(NamedTuple):
+    ranks: Ranks
+    """[users]: the served rank of the test item, infinite where it was not recommended."""
+    tiers: Counter[str]
+    releases: set[int | None]
+    weights: set[str]
+    """Which weights made any part of an answer."""
+    latencies_ms: NDArray[np.float64]
+    """[users], as the services themselves measured."""
+
+
+def evaluate_served(settings: JobSettings) -> str:
+    """The job. Raises UpstreamUnavailable where the services are away, JobError where they serve another model."""
+    served_settings = ServedSettings()
+    directory = latest_to_serve(settings)
+    training = json.loads((directory / TRAINING_FILE).read_text(encoding="utf-8"))
+    exclude_seen = bool(training["exclude_seen"])
+    sequences = load_sequences(settings.processed_dir, settings.models_dir)
+    users = tested_users(sequences, settings.seed)
+    if len(users) > served_settings.served_users:
+        users = np.sort(np.random.default_rng(settings.seed).permutation(users)[: served_settings.served_users])
+    examples = [sequences.test(int(user)) for user in users]
+    weights = weights_of(directory)
+    replay = asyncio.run(_replay(served_settings, sequences.vocabulary, examples, exclude_seen, weights))
+    if replay.weights != {weights} or len(replay.releases - {None}) != 1:
+        raise JobError(
+            f"the answers came from releases {replay.releases} and the weights {replay.weights or 'of no model'}, of "
+            f"tiers {dict(replay.tiers)}; one release of the weights {weights} is to be tested"
+        )
+    offline = rank_held_out(_scorer(directory, exclude_seen), examples, exclude_seen).ranks
+    compared = _compare(replay, offline, settings.seed)
+    report = settings.reports_dir / directory.name
+    for name, text in ((SERVED_FILE, json.dumps(compared, indent=2) + "\n"), (SERVED_PAGE, _page(directory, compared))):
+        with atomic_file(report / name) as path:
+            path.write_text(text, encoding="utf-8")
+    noted = _note(served_settings, compared, weights, [report / SERVED_FILE, report / SERVED_PAGE])
+    return (
+        f"served NDCG@10 {compared['served']['ndcg_at_10']:.4f}, offline {compared['offline']['ndcg_at_10']:.4f} "
+        f"({compared['relative_difference']:+.2%}), for {len(examples):,} users of release {compared['release']}; "
+        f"answers by tier {compared['tiers']}; report in {report / SERVED_PAGE}, {noted}"
+    )
+
+
+def request_for(history: list[str], user_id: str, *, exclude_seen: bool) -> dict[str, Any]:
+    """The body that makes the services see just this history, oldest first, of a user nobody knows.
+
+    Where the release excludes what was seen, that holds for what is too old for the session as well.
+    """
+    session, older = history[-MAX_HISTORY:], history[:-MAX_HISTORY]
+    return {
+        "user_id": user_id,
+        "session_items": session,
+        "exclude_items": list(dict.fromkeys(older))[-MAX_EXCLUDED:] if exclude_seen else [],
+        "top_k": MAX_TOP_K,
+        "debug": True,
+    }
+
+
+def headers_for(settings: ServedSettings) -> dict[str, str]:
+    key = {} if settings.api_key is None else {"X-API-Key": settings.api_key}
+    return {"X-Deadline-Ms": str(DEADLINE_MS), **key}
+
+
+async def _replay(
+    settings: ServedSettings, vocabulary: Vocabulary, examples: list[Example], exclude_seen: bool, expected: str
+) -> Replay:
+    """Raises JobError at the first answer that came of other weights than the expected ones."""
+    ranks = np.full(len(examples), np.inf)
+    latencies = np.zeros(len(examples))
+    tiers: Counter[str] = Counter()
+    releases: set[int | None] = set()
+    weights: set[str] = set()
+    turns = asyncio.Semaphore(REQUESTS_AT_A_TIME)
+    stranger = f"replay-{uuid.uuid4().hex}"
+
+    async def ask(client: httpx.AsyncClient, place: int, history: History, target: int) -> None:
+        item_ids = [vocabulary.item_id(int(index)) for index in history]
+        body = request_for(item_ids, f"{stranger}-{place}", exclude_seen=exclude_seen)
+        async with turns:
+            answer = await _recommend(client, body)
+        recommended = [each.item_id for each in answer.recommendations]
+        wanted = vocabulary.item_id(target)
+        if wanted in recommended:
+            ranks[place] = 1.0 + recommended.index(wanted)
+        latencies[place] = answer.timings_ms["total"]
+        tiers[str(answer.tier) if answer.tier_reason == COMPLETE else f"{answer.tier}, {answer.tier_reason}"] += 1
+        releases.add(answer.release_version)
+        made_by = weights_behind(answer)
+        if made_by - {expected}:
+            raise JobError(
+                f"release {answer.release_version} answered with the weights {', '.join(sorted(made_by))}; the latest "
+                f"model has {expected}; `make register index promote` serves it"
+            )
+        weights.update(made_by)
+        progress.update(1)
+
+    client = httpx.AsyncClient(
+        base_url=settings.orchestrator_url, headers=headers_for(settings), timeout=TIMEOUT_SECONDS
+    )
+    with tqdm(total=len(examples), unit="user", desc="replay", mininterval=1.0) as progress:
+        try:
+            async with client, asyncio.TaskGroup() as group:
+                for place, (history, target) in enumerate(examples):
+                    group.create_task(ask(client, place, history, target))
+        except ExceptionGroup as errors:  # the first one ended the others
+            raise errors.exceptions[0] from errors
+    return Replay(ranks, tiers, releases, weights, latencies)
+
+
+def weights_behind(answer: RecommendationResponse) -> set[str]:
+    """Which weights made any part of an answer; none made one of popular items."""
+    provenance = {} if answer.debug is None else answer.debug.model_dump()
+    return {weights for weights in provenance.values() if weights is not None}
+
+
+async def _recommend(client: httpx.AsyncClient, body: dict[str, Any]) -> RecommendationResponse:
+    try:
+        answer = await client.post("/v1/recommendations", json=body)
+        answer.raise_for_status()
+    except httpx.HTTPError as error:
+        raise UpstreamUnavailable(f"the orchestrator at {client.base_url}: {error!r}") from error
+    return RecommendationResponse.model_validate_json(answer.content)
+
+
+def _scorer(directory: Path, exclude_seen: bool) -> Scorer:
+    model = load_model(directory)
+    if (directory / SECOND_STAGE_FILE).exists():
+        return TwoStageScorer(model, directory, exclude_seen=exclude_seen)
+    return TwoTowerScorer(model)
+
+
+def _compare(replay: Replay, offline: Ranks, seed: int) -> dict[str, Any]:
+    served_metrics, offline_metrics = _metrics(replay.ranks), _metrics(offline)
+    return {
+        "num_users": len(offline),
+        "release": next(iter(replay.releases - {None})),
+        "served": served_metrics,
+        "served_ndcg_at_10_interval": bootstrap_interval(ndcg_gains(replay.ranks, 10), seed),
+        "offline": offline_metrics,
+        "relative_difference": served_metrics["ndcg_at_10"] / max(offline_metrics["ndcg_at_10"], 1e-9) - 1.0,
+        "tiers": dict(replay.tiers),
+        "latency_ms": {f"p{share}": float(np.percentile(replay.latencies_ms, share)) for share in (50, 95, 99)},
+    }
+
+
+def _note(settings: ServedSettings, compared: dict[str, Any], weights: str, files: list[Path]) -> str:
+    """Add what was measured to the release's run; says whether that was possible."""
+    if settings.mlflow_tracking_uri is None:
+        return "not noted in MLflow, as MLFLOW_TRACKING_URI is not set"
+    version = compared["release"]
+    registry = ModelRegistry(settings.mlflow_tracking_uri)
+    try:
+        known = registry.tags_of(version).get(WEIGHTS_TAG)
+        if known != weights:
+            return f"not noted in MLflow, whose version {version} has the weights {known}"
+        metrics = {f"served_{name}": value for name, value in compared["served"].items()}
+        metrics |= {f"served_latency_{name}_ms": value for name, value in compared["latency_ms"].items()}
+        registry.add_measurement(version, metrics, files)
+    except (UpstreamError, ReleaseError) as error:
+        return f"not noted in MLflow: {error}"
+    return f"noted in the run of version {version}"
+
+
+def _metrics(ranks: Ranks) -> dict[str, float]:
+    by_name = (("ndcg", ndcg_at_k), ("hr", hr_at_k), ("mrr", mrr_at_k))
+    return {f"{name}_at_{k}": metric(ranks, k) for name, metric in by_name for k in CUTOFFS}
+
+
+def _page(directory: Path, compared: dict[str, Any]) -> str:
+    low, high = compared["served_ndcg_at_10_interval"]
+    rows = [
+        f"| {name.split('_')[0].upper()}@{name.split('_')[-1]} | {served:.4f} | {compared['offline'][name]:.4f} |"
+        for name, served in compared["served"].items()
+    ]
+    tiers = ", ".join(f"{count:,} {tier}" for tier, count in compared["tiers"].items())
+    latency = ", ".join(f"{name} {value:.1f} ms" for name, value in compared["latency_ms"].items())
+    lines = [
+        f"# Through the services: model {directory.name}, release {compared['release']}",
+        "",
+        f"The histories of {compared['num_users']:,} test users, replayed through `POST /v1/recommendations`, beside "
+        "the offline ranks of the same users.",
+        "",
+        "| metric | served | offline |",
+        "| --- | --- | --- |",
+        *rows,
+        "",
+        f"Served NDCG@10 differs by {compared['relative_difference']:+.2%}; its 95% interval is {low:.4f} to "
+        f"{high:.4f}. Responses by tier: {tiers}. The pipeline took {latency}.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    run_job("evaluate-served", evaluate_served)

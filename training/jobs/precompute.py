@@ -1,0 +1,126 @@
+"""Compute every active user's list ahead: `python -m training.jobs.precompute`.
+
+The lists lie in Redis until they expire, for when nothing better can be had in time. Streams through the users; those
+whose list by this champion is still fresh are skipped, so that an interrupted run goes on where it was.
+"""
+
+import time
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+from redis import Redis
+from redis.exceptions import RedisError
+from tqdm import tqdm
+
+from recsys.adapters.redis_feature_store import POSITION_LENGTH, precomputed_key, recent_key, seen_key
+from recsys.contracts.features import PrecomputedList
+from recsys.errors import JobError, UpstreamUnavailable
+from recsys.model.registry import CHAMPION, ModelRegistry
+from recsys.model.release import Release
+from recsys.rules import best_first
+from training.jobs.run import run_job
+from training.settings import FeatureStoreSettings, JobSettings, RegistrySettings
+
+LIST_LENGTH = 50
+TTL_SECONDS = 7 * 86_400
+FRESH_SECONDS = 6 * 86_400
+"""A list that lives longer than this was made in the last day."""
+RANKED = 200
+"""How many of the nearest items are ranked for a list."""
+BATCH = 200
+USER_KEYS = recent_key("*")
+
+
+def precompute(_: JobSettings) -> str:
+    """The job. Raises JobError where there is no champion."""
+    registry = ModelRegistry(RegistrySettings().mlflow_tracking_uri)
+    champion = registry.aliases().get(CHAMPION)
+    if champion is None:
+        raise JobError("there is no champion; run `make promote` first")
+    with TemporaryDirectory() as scratch:
+        registry.fetch(champion, Path(scratch))
+        release = Release.load(champion, Path(scratch))
+    redis = Redis.from_url(FeatureStoreSettings().redis_url, decode_responses=True)
+    started = time.monotonic()
+    try:
+        written, fresh = _write_lists(redis, release)
+    except RedisError as error:
+        raise UpstreamUnavailable(f"Redis: {error}") from error
+    finally:
+        redis.close()
+    rate = written / max(1e-9, time.monotonic() - started)
+    return f"{written:,} lists by version {champion} ({rate:,.0f} rows/s), {fresh:,} were fresh already"
+
+
+def _write_lists(redis: "Redis", release: Release) -> tuple[int, int]:
+    """How many lists were written, and how many were fresh."""
+    written = fresh = 0
+    keys = redis.scan_iter(USER_KEYS, count=BATCH)
+    with tqdm(unit="user", desc="precompute") as progress:
+        while batch := list(islice(keys, BATCH)):
+            users = [_user_id(key) for key in batch]
+            due = _due(redis, users, release.version)
+            pipeline = redis.pipeline(transaction=False)
+            for user_id, recent, seen in _histories(redis, due):
+                ahead = PrecomputedList(
+                    release_version=release.version,
+                    vocabulary_hash=release.manifest.vocabulary_hash,
+                    item_ids=best_items(release, recent, seen),
+                )
+                pipeline.set(precomputed_key(user_id), ahead.model_dump_json(), ex=TTL_SECONDS)
+            pipeline.execute()
+            written, fresh = written + len(due), fresh + len(users) - len(due)
+            progress.update(len(users))
+    return written, fresh
+
+
+def _user_id(key: str) -> str:
+    before, after = USER_KEYS.split("*")
+    return key[len(before) : -len(after)]
+
+
+def _due(redis: "Redis", users: list[str], version: int) -> list[str]:
+    """The users without a fresh list by this version."""
+    pipeline = redis.pipeline(transaction=False)
+    for user_id in users:
+        pipeline.get(precomputed_key(user_id))
+        pipeline.ttl(precomputed_key(user_id))
+    answers = pipeline.execute()
+    found = zip(users, answers[::2], answers[1::2], strict=True)
+    return [
+        user_id
+        for user_id, text, ttl in found
+        if not (text and ttl > FRESH_SECONDS and PrecomputedList.model_validate_json(text).release_version == version)
+    ]
+
+
+def _histories(redis: "Redis", users: list[str]) -> Iterator[tuple[str, list[str], list[str]]]:
+    """User, recent items and seen items."""
+    pipeline = redis.pipeline(transaction=False)
+    for user_id in users:
+        pipeline.zrange(recent_key(user_id), 0, -1)
+        pipeline.zrange(seen_key(user_id), 0, -1)
+    answers: list[Any] = pipeline.execute()
+    for user_id, recent, seen in zip(users, answers[::2], answers[1::2], strict=True):
+        yield user_id, [member[POSITION_LENGTH:] for member in recent], seen
+
+
+def best_items(release: Release, recent: list[str], seen: list[str]) -> list[str]:
+    """The release's list for this history, from an exact scan; empty where it knows nothing of the history."""
+    query = release.encode(recent)
+    if query is None:
+        return []
+    exclude = release.vocabulary.indices(seen) if release.manifest.policy.exclude_seen else []
+    nearest = release.nearest(query, RANKED, np.array(exclude, dtype=np.int64))
+    item_ids = [release.vocabulary.item_id(int(index)) for index in nearest]
+    scores = release.rank(recent, item_ids)
+    assert scores is not None  # something of the history is known
+    return [item.item_id for item in best_first(item_ids, scores)[:LIST_LENGTH]]
+
+
+if __name__ == "__main__":
+    run_job("precompute", precompute)

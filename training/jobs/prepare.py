@@ -1,0 +1,97 @@
+"""`make data`: a team's interaction log, a public data set or the generated shop -> the tables that training reads.
+
+DATASET, DATA_SOURCE ─► raw tables ─► interactions.parquet, items.parquet, manifest.json in data/processed/<DATASET>
+"""
+
+import hashlib
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pydantic import JsonValue
+
+from recsys.errors import DataError
+from training.atomic import atomic_directory, exclusive_lock
+from training.datasets import interactions, item_values, items
+from training.datasets.manifest import INTERACTIONS_FILE, ITEMS_FILE, Manifest
+from training.datasets.registry import dataset_of
+from training.datasets.tables import Dataset
+from training.jobs.run import run_job
+from training.settings import JobSettings
+
+_WARNINGS = {
+    interactions.DUPLICATES: "rows repeat an earlier row (same user, item, timestamp and event) and were dropped",
+    items.TWICE: "items are described again; the first description was kept",
+    items.UNDESCRIBED: "items have interactions but no description",
+    items.UNTITLED: "items are described without a title",
+    item_values.UNREADABLE_YEAR: "years in the items file cannot be read and were left empty",
+    item_values.UNREADABLE_PRICE: "prices in the items file cannot be read and were left empty",
+}
+# Timestamps before 1973 are positions in a sequence far more often than times.
+_FIRST_TIME = 100_000_000
+
+
+def prepare(settings: JobSettings) -> str:
+    dataset = dataset_of(settings)
+    directory = settings.processed_dir
+    with exclusive_lock(directory):
+        # Taken before reading: a file that changes meanwhile makes the next run prepare again.
+        fingerprint = dataset.fingerprint()
+        before = _prepared(directory)
+        if before is not None and before.source == fingerprint:
+            return f"{directory} is up to date: {_summary(before)}"
+        with atomic_directory(directory) as partial:
+            manifest = _write(dataset, settings.dataset, fingerprint, partial)
+    for kind, count in manifest.warnings.items():
+        print(f"warning: {count:,} {_WARNINGS[kind]}", flush=True)
+    return f"{settings.dataset}: {_summary(manifest)} -> {directory}"
+
+
+def _prepared(directory: Path) -> Manifest | None:
+    if not all((directory / name).exists() for name in (INTERACTIONS_FILE, ITEMS_FILE)):
+        return None
+    try:
+        return Manifest.read(directory)
+    except DataError:
+        return None
+
+
+def _write(dataset: Dataset, name: str, fingerprint: dict[str, JsonValue], directory: Path) -> Manifest:
+    with dataset.open() as raw:
+        log = interactions.write(raw.log, directory / INTERACTIONS_FILE)
+        catalogue, item_warnings = items.write(raw.items, log.item_ids, directory / ITEMS_FILE)
+    manifest = Manifest(
+        dataset=name,
+        rows=log.rows,
+        users=log.users,
+        items=len(log.item_ids),
+        catalogue=catalogue,
+        first_timestamp=log.first_timestamp,
+        last_timestamp=log.last_timestamp,
+        content_hash=_content_hash(directory),
+        warnings=log.warnings | raw.items.warnings | item_warnings,
+        source=fingerprint,
+    )
+    manifest.write(directory)
+    return manifest
+
+
+def _content_hash(directory: Path) -> str:
+    total = hashlib.sha256()
+    for name in (INTERACTIONS_FILE, ITEMS_FILE):
+        with (directory / name).open("rb") as file:
+            while piece := file.read(1 << 20):
+                total.update(piece)
+    return total.hexdigest()
+
+
+def _summary(manifest: Manifest) -> str:
+    first, last = manifest.first_timestamp, manifest.last_timestamp
+    if first < _FIRST_TIME:
+        span = f"timestamps {first:,} to {last:,}"
+    else:
+        span = " to ".join(datetime.fromtimestamp(moment, UTC).date().isoformat() for moment in (first, last))
+    return f"{manifest.rows:,} interactions, {manifest.users:,} users, {manifest.items:,} items, {span}"
+
+
+if __name__ == "__main__":
+    run_job("prepare", prepare)

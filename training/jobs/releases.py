@@ -1,0 +1,40 @@
+"""List the releases: `python -m training.jobs.releases`."""
+
+import json
+import time
+
+from recsys.model.registry import SEARCH_TAG, SIZE_TAG, ModelRegistry, RegisteredVersion
+from training.jobs.run import run_job
+from training.settings import JobSettings, RegistrySettings
+
+ROW = "{:>7}  {:<21}  {:<15}  {:>8}  {:>8}  {:>10}  {:>8}  {:>8}"
+UNKNOWN = "-"
+
+
+def releases(_: JobSettings) -> str:
+    registry = ModelRegistry(RegistrySettings().mlflow_tracking_uri)
+    versions, aliases = registry.versions(), registry.aliases()
+    print(ROW.format("version", "aliases", "dataset", "NDCG@10", "HR@200", "recall", "age", "size"))
+    for each in versions:
+        print(_row(each, [alias for alias, version in aliases.items() if version == each.version]))
+    return f"{len(versions)} versions"
+
+
+def _row(each: RegisteredVersion, aliases: list[str]) -> str:
+    tags = [each.tags.get(name, UNKNOWN) for name in ("dataset", "ndcg_at_10", "hr_at_200")]
+    search = json.loads(each.tags.get(SEARCH_TAG, "{}"))
+    recall = f"{search['recall']:.4f}" if "recall" in search else UNKNOWN
+    size = f"{int(each.tags[SIZE_TAG]) / 1e6:.1f} MB" if SIZE_TAG in each.tags else UNKNOWN
+    return ROW.format(each.version, ", ".join(sorted(aliases)), *tags, recall, _age(time.time() - each.created), size)
+
+
+def _age(seconds: float) -> str:
+    """In the largest unit of which there are at least two."""
+    for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+if __name__ == "__main__":
+    run_job("releases", releases)

@@ -1,0 +1,54 @@
+"""What retrieval would find for histories: the exact nearest items, as the index returns them without its losses."""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from recsys.contracts.base import NUM_CANDIDATES
+from recsys.model.exact_search import nearest_items, searchable_items
+from recsys.model.two_tower import TwoTower
+from training.datasets.sequences import pad
+from training.evaluation.ranking import History
+
+
+class Retrieved(NamedTuple):
+    query_embedding: NDArray[np.float32]
+    """[embedding_dim]"""
+    candidates: NDArray[np.int64]
+    """[at most num_candidates] item indices, best first."""
+
+
+class ExactRetrieval:
+    def __init__(self, model: TwoTower, *, exclude_seen: bool, num_candidates: int = NUM_CANDIDATES) -> None:
+        self._model = model.eval()
+        with torch.inference_mode():
+            self.candidate_embeddings: NDArray[np.float32] = model.candidate_tower().cpu().numpy()
+        self._unsearchable = ~searchable_items(self.candidate_embeddings)
+        self._exclude_seen = exclude_seen
+        self._num_candidates = num_candidates
+
+    @property
+    def num_items(self) -> int:
+        return len(self.candidate_embeddings)
+
+    def encode(self, histories: list[History]) -> NDArray[np.float32]:
+        """-> [histories, embedding_dim]"""
+        items, lengths = pad([history[-self._model.config.max_history :] for history in histories])
+        device = self._model.content.device
+        with torch.inference_mode():
+            encoded = self._model.encode(torch.from_numpy(items).to(device), torch.from_numpy(lengths).to(device))
+        queries: NDArray[np.float32] = encoded.cpu().numpy()
+        return queries
+
+    def search(self, histories: list[History]) -> tuple[NDArray[np.float32], list[Retrieved]]:
+        """-> the scores of all items [histories, num_items], -inf for the excluded, and what is retrieved by them."""
+        queries = self.encode(histories)
+        scores = queries @ self.candidate_embeddings.T
+        scores[:, self._unsearchable] = -np.inf
+        if self._exclude_seen:
+            for row, history in enumerate(histories):
+                scores[row, history - 1] = -np.inf
+        found = (nearest_items(row, self._num_candidates) for row in scores)
+        return scores, [Retrieved(query, candidates) for query, candidates in zip(queries, found, strict=True)]

@@ -1,0 +1,313 @@
+"""The training loop: steps within a time budget, validation after every round, a checkpoint every half minute."""
+
+import math
+import sys
+import time
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import Parameter
+from tqdm import tqdm
+
+from recsys.errors import JobError
+from recsys.model.two_tower import TwoTower
+from training.datasets.sequences import Sequences, Spans, TrainBatches, pad
+from training.evaluation.metrics import hr_at_k, mrr_at_k, ndcg_at_k
+from training.evaluation.ranking import TwoTowerScorer, rank_held_out
+from training.models.checkpoint import Progress, load_checkpoint, save_checkpoint
+from training.models.item_table import set_untouched_bias
+from training.models.losses import full_softmax_loss, sampled_softmax_loss
+from training.models.negatives import NegativeSampler
+from training.models.recipe import Recipe
+
+BETAS = (0.9, 0.98)
+MEASURED_QUERIES = 500
+"""Validation histories whose queries' median length becomes the bias scale."""
+
+
+class Trainer:
+    """Trains `model` in place and leaves it with the weights that validated best."""
+
+    def __init__(
+        self,
+        model: TwoTower,
+        sequences: Sequences,
+        counts: NDArray[np.int64],
+        recipe: Recipe,
+        *,
+        seed: int,
+        budget_seconds: float,
+        checkpoint_directory: Path,
+        exclude_seen: bool = True,
+    ) -> None:
+        self.exclude_seen = exclude_seen
+        self.model, self.recipe, self.counts = model, recipe, counts
+        self.device = model.content.device
+        self.dtype = low_precision(self.device.type)
+        self.budget_seconds = budget_seconds
+        self.checkpoint_directory = checkpoint_directory
+        self.batches = TrainBatches(
+            sequences,
+            recipe.max_history,
+            recipe.sequences_per_batch,
+            recipe.min_items_per_batch,
+            recipe.earlier_windows,
+            seed,
+        )
+        # Epochs differ by a batch or so in their number; the first one's length stands for all.
+        self.batches_per_epoch = len(self.batches.of_epoch(0))
+        self.steps_per_round = min(
+            recipe.steps_per_round, max(2 * self.batches_per_epoch, recipe.steps_per_round // 10)
+        )
+        validated = sequences.validated_users
+        if len(validated) > recipe.validation_users:
+            validated = np.sort(np.random.default_rng(seed).permutation(validated)[: recipe.validation_users])
+        self.validation_examples = [sequences.validation(int(user)) for user in validated]
+
+        # Items are in the order of falling counts, so those that training saw are 1..num_touched. The others are no
+        # candidates of the loss: pushed away by every step, they could not stay where their content puts them.
+        self.num_touched = int(np.count_nonzero(counts))
+        self.sampled = self.num_touched > recipe.full_softmax_items
+        self.negatives = NegativeSampler(counts[1 : self.num_touched + 1], self.device)
+        self.optimizers = _optimizers(model, recipe, sparse=self.sampled)
+        self.progress = Progress()
+        self.best = self._copy_of_weights()
+
+    def resume(self) -> bool:
+        """Go back to the last checkpoint; False if there is none."""
+        loaded = load_checkpoint(self.checkpoint_directory)
+        if loaded is None:
+            return False
+        self.progress, state = loaded
+        self.model.load_state_dict(state["model"])
+        for optimizer, optimizer_state in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(optimizer_state)
+        self.best = state["best"]
+        return True
+
+    def run(self) -> Progress:
+        """Train until the budget is spent or validation has stopped to improve; returns how it went."""
+        progress, started = self.progress, time.monotonic() - self.progress.seconds
+        saved_at = progress.seconds
+        batches = self.batches.of_epoch(progress.epoch)
+        self.model.train()
+        with _bar(self.budget_seconds, progress.seconds) as bar:
+            while not self._finished():
+                loss = self._step(batches[progress.batch])
+                progress.batch += 1
+                if progress.batch == len(batches):
+                    progress.epoch, progress.batch = progress.epoch + 1, 0
+                    batches = self.batches.of_epoch(progress.epoch)
+                progress.round_loss += loss
+                progress.round_steps += 1
+                progress.seconds = time.monotonic() - started
+                if progress.round_steps >= self.steps_per_round or self._finished():
+                    self._validate()
+                    progress.seconds = time.monotonic() - started
+                if progress.seconds - saved_at >= self.recipe.checkpoint_seconds:
+                    self._save()
+                    saved_at = progress.seconds
+                self._show(bar, loss)
+        self.model.load_state_dict(self.best)
+        self.model.eval()
+        self._fit_bias_scale()
+        return progress
+
+    def _finished(self) -> bool:
+        progress = self.progress
+        cooled = (
+            progress.cooldown_from is not None and progress.step >= progress.cooldown_from + progress.cooldown_steps
+        )
+        return cooled or self._spent() >= 1.0
+
+    def _spent(self) -> float:
+        """The share of what training may take that is gone, by the clock or by epochs, whichever is more.
+
+        Where the epochs run out first nothing depends on the clock, and a seed gives the same weights every time.
+        """
+        return max(self.progress.seconds / self.budget_seconds, self._epochs() / self.recipe.max_epochs)
+
+    def _epochs(self) -> float:
+        return self.progress.epoch + self.progress.batch / self.batches_per_epoch
+
+    def _step(self, spans: Spans) -> float:
+        rate = self.recipe.learning_rate * self._learning_rate_factor()
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            optimizer.zero_grad(set_to_none=True)
+        items, lengths, targets = (torch.from_numpy(array).to(self.device) for array in self.batches.load(spans))
+        real = torch.arange(items.shape[1], device=self.device) < lengths.unsqueeze(1)
+        with self._autocast():
+            queries = self.model.query_tower(items, lengths)[real]
+        loss = self._loss(queries, targets[real])
+        value = loss.item()
+        if not math.isfinite(value):
+            raise JobError(f"the loss is {value} at step {self.progress.step}; lower the learning rate")
+        loss.backward()  # type: ignore[no-untyped-call]
+        clip_gradients(self.model.parameters(), self.recipe.max_gradient_norm)
+        for optimizer in self.optimizers:
+            optimizer.step()
+        self.progress.step += 1
+        self.progress.items += int(lengths.sum())
+        return value
+
+    def _loss(self, queries: Tensor, targets: Tensor) -> Tensor:
+        """queries [positions, dim], targets [positions] as item indices -> mean loss."""
+        dtype = self.dtype or torch.float32
+        if not self.sampled:
+            rows = torch.arange(1, self.num_touched + 1, device=self.device)
+            candidates = self.model.candidate_embeddings(rows).to(dtype)
+            return full_softmax_loss(queries.to(dtype), candidates, targets - 1)
+        negatives, log_probability = self.negatives.draw(self.recipe.num_negatives)
+        distinct, place = torch.unique(targets, return_inverse=True)
+        return sampled_softmax_loss(
+            queries.to(dtype),
+            self.model.candidate_embeddings(distinct).to(dtype)[place],
+            targets,
+            self.model.candidate_embeddings(negatives).to(dtype),
+            negatives,
+            log_probability,
+        )
+
+    def _learning_rate_factor(self) -> float:
+        """Linear warm-up, then a cosine over the time budget; a straight line down once validation has levelled off."""
+        progress, floor = self.progress, self.recipe.final_learning_rate_fraction
+        if progress.cooldown_from is not None:
+            done = (progress.step - progress.cooldown_from) / progress.cooldown_steps
+            return progress.cooldown_factor * max(floor, 1.0 - done)
+        spent = min(1.0, self._spent())
+        warm = min(1.0, (progress.step + 1) / self.recipe.warmup_steps)
+        return warm * (floor + (1.0 - floor) * (1.0 + math.cos(math.pi * spent)) / 2.0)
+
+    def _validate(self) -> None:
+        progress = self.progress
+        set_untouched_bias(self.model, self.counts)
+        scorer = TwoTowerScorer(self.model, encode_in=self.dtype)
+        ranks = rank_held_out(scorer, self.validation_examples, self.exclude_seen).ranks
+        self.model.train()
+        ndcg = ndcg_at_k(ranks, 10)
+        progress.history.append(
+            {
+                "round": len(progress.history),
+                "step": progress.step,
+                "epoch": round(self._epochs(), 3),
+                "seconds": round(progress.seconds, 1),
+                "learning_rate": self.recipe.learning_rate * self._learning_rate_factor(),
+                "train_loss": progress.round_loss / progress.round_steps,
+                "validation_ndcg_at_10": ndcg,
+                "validation_hr_at_10": hr_at_k(ranks, 10),
+                "validation_hr_at_200": hr_at_k(ranks, 200),
+                "validation_mrr_at_10": mrr_at_k(ranks, 10),
+            }
+        )
+        progress.round_loss, progress.round_steps = 0.0, 0
+        if ndcg > progress.best_ndcg:
+            progress.best_ndcg, progress.best_round = ndcg, len(progress.history) - 1
+            self.best = self._copy_of_weights()
+        elif progress.cooldown_from is None and self._levelled_off():
+            # What the noise of a high learning rate hides comes out as it falls, so training ends from the best weights
+            # with a last stretch downwards instead of at once.
+            progress.cooldown_factor = self._learning_rate_factor()
+            progress.cooldown_from = progress.step
+            progress.cooldown_steps = max(1, int(self.recipe.cooldown_fraction * progress.step))
+            self.model.load_state_dict(self.best)
+
+    def _fit_bias_scale(self) -> None:
+        """The scores stay as they are; the index finds them more easily."""
+        histories = [history[-self.recipe.max_history :] for history, _ in self.validation_examples[:MEASURED_QUERIES]]
+        items, lengths = pad(histories)
+        with torch.no_grad():
+            queries = self.model.encode(*(torch.from_numpy(array).to(self.device) for array in (items, lengths)))
+        self.model.set_bias_scale(queries)
+
+    def _levelled_off(self) -> bool:
+        """No better round for `patience_rounds`, nor within the last epoch."""
+        history, best = self.progress.history, self.progress.history[self.progress.best_round]
+        return (
+            len(history) - 1 - self.progress.best_round >= self.recipe.patience_rounds
+            and history[-1]["epoch"] - best["epoch"] >= 1.0
+        )
+
+    def _copy_of_weights(self) -> dict[str, Tensor]:
+        return {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
+
+    def _save(self) -> None:
+        state: dict[str, Any] = {
+            "model": self.model.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "best": self.best,
+        }
+        save_checkpoint(self.checkpoint_directory, self.progress, state)
+
+    def _autocast(self) -> AbstractContextManager[object]:
+        return torch.autocast(self.device.type, dtype=self.dtype or torch.bfloat16, enabled=self.dtype is not None)
+
+    def _show(self, bar: "tqdm[Any]", loss: float) -> None:
+        progress = self.progress
+        bar.n = min(progress.seconds, self.budget_seconds)
+        rate = progress.items / max(progress.seconds, 1e-9) / 1000
+        bar.set_postfix_str(
+            f"epoch {progress.epoch}, {rate:.0f}k items/s, loss {loss:.3f}, NDCG@10 {max(progress.best_ndcg, 0):.4f}",
+            refresh=False,
+        )
+        bar.update(0)
+
+
+def _optimizers(model: TwoTower, recipe: Recipe, *, sparse: bool) -> list[torch.optim.Optimizer]:
+    """AdamW for everything; with `sparse` the item table has its own, which touches the rows of a batch only.
+
+    Gradients and moments of all rows would make a step dearer the larger the catalogue is.
+    """
+    table = [model.item_embedding, model.item_bias] if sparse else []
+    for embedding in table:
+        embedding.sparse = True
+    rows = [embedding.weight for embedding in table]
+    dense = [parameter for parameter in model.parameters() if all(parameter is not weight for weight in rows)]
+    optimizers: list[torch.optim.Optimizer] = [
+        torch.optim.AdamW(dense, lr=recipe.learning_rate, betas=BETAS, weight_decay=recipe.weight_decay, fused=True)
+    ]
+    if sparse:
+        optimizers.append(torch.optim.SparseAdam(rows, lr=recipe.learning_rate, betas=BETAS))
+    return optimizers
+
+
+def low_precision(device: str) -> torch.dtype | None:
+    """bfloat16 where the hardware multiplies it faster than float32, else None."""
+    if device == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else None
+    capabilities = torch.cpu.get_capabilities()
+    return torch.bfloat16 if capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") else None
+
+
+def clip_gradients(parameters: Iterable[Parameter], max_norm: float) -> None:
+    """Scale all gradients, dense and sparse, so that their joint Euclidean norm is at most `max_norm`."""
+    values: list[Tensor] = []
+    for parameter in parameters:
+        if parameter.grad is None:
+            continue
+        if parameter.grad.is_sparse:
+            parameter.grad = parameter.grad.coalesce()
+            values.append(parameter.grad.values())
+        else:
+            values.append(parameter.grad)
+    norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(value) for value in values]))
+    scale = (max_norm / (norm + 1e-6)).clamp(max=1.0)
+    for value in values:
+        value.mul_(scale)
+
+
+def _bar(budget_seconds: float, spent_seconds: float) -> "tqdm[Any]":
+    return tqdm(
+        total=round(budget_seconds, 1),
+        initial=min(spent_seconds, budget_seconds),
+        bar_format="training {percentage:3.0f}%|{bar:20}| {n:.0f} of at most {total:.0f} s, {remaining} left{postfix}",
+        # A log file does not need ten lines a second.
+        mininterval=0.5 if sys.stderr.isatty() else 15.0,
+    )
