@@ -1,1 +1,1 @@
-"""Users' histories and the trending items over HTTP: a thin shell around the Redis feature store."""
+"""The feature service: user histories and trending items over HTTP, from the Redis feature store."""

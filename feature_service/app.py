@@ -18,7 +18,7 @@ from recsys.web.admission import Admission
 from recsys.web.service import Readiness, create_service
 
 ADMISSION = Admission(max_concurrent=MAX_CONNECTIONS, max_queued=MAX_CONNECTIONS, deadline_ms=LONGEST_MS, may_wait=0.75)
-"""As many at once as Redis has connections for."""
+"""One request at a time per Redis connection."""
 
 
 def create_app() -> FastAPI:
@@ -39,7 +39,7 @@ def create_app() -> FastAPI:
         return Readiness(ready=True, dependencies={"redis": "ok"})
 
     app = create_service(
-        "Tandem feature service", "Users' histories and the trending items, in Redis.", ADMISSION, lifespan, readiness
+        "Tandem feature service", "User histories and trending items, in Redis.", ADMISSION, lifespan, readiness
     )
     app.include_router(router)
     return app

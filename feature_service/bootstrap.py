@@ -1,4 +1,4 @@
-"""The feature service's composition root: opens what it works with, and closes it afterwards."""
+"""The feature service's composition root: opens the feature store, and closes it on shutdown."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager

@@ -1,4 +1,4 @@
-"""The feature service's HTTP surface: parse, call the store, answer."""
+"""The HTTP endpoints of the feature service."""
 
 from typing import Annotated
 
@@ -13,7 +13,7 @@ from recsys.web.service import create_router
 router = create_router(prefix="/v1", tags=["features"])
 
 
-async def feature_store(request: Request) -> FeatureStore:  # async: FastAPI sends plain functions to a thread
+async def feature_store(request: Request) -> FeatureStore:  # async: FastAPI runs plain functions in a thread
     store: FeatureStore = request.state.feature_store
     return store
 
@@ -21,14 +21,14 @@ async def feature_store(request: Request) -> FeatureStore:  # async: FastAPI sen
 Store = Annotated[FeatureStore, Depends(feature_store)]
 
 
-@router.get("/users/{user_id:any}/features", summary="What is known of a user")
+@router.get("/users/{user_id:any}/features", summary="A user's history and attributes")
 async def user_features(
     user_id: Annotated[str, Path(min_length=1, max_length=MAX_ID_LENGTH)], store: Store
 ) -> UserFeatures:
     return await store.user_features(user_id)
 
 
-@router.post("/events", summary="Append events, each once")
+@router.post("/events", summary="Append events; duplicates are ignored")
 async def record(events: Events, store: Store) -> EventsRecorded:
     return await store.record(events)
 

@@ -1,4 +1,4 @@
-"""What the feature service can be told through the environment."""
+"""Settings of the feature service, read from the environment."""
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict

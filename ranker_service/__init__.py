@@ -1,1 +1,1 @@
-"""The two towers over HTTP: a BentoML service around the releases that the registry's aliases name."""
+"""The ranker service: serves the releases that the registry's aliases name over HTTP, with BentoML."""

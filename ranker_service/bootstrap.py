@@ -1,4 +1,4 @@
-"""The ranker's composition root, and the watch that keeps it on the releases that the registry's aliases name."""
+"""The ranker's composition root: loads the releases that the registry's aliases name, and follows their changes."""
 
 import asyncio
 from collections.abc import Callable, Collection
@@ -19,12 +19,12 @@ from recsys.model.local_releases import LocalReleases
 from recsys.model.registry import CHALLENGER, CHAMPION, NEXT, PREVIOUS, ModelRegistry
 
 WATCHED = (CHAMPION, NEXT, CHALLENGER, PREVIOUS)
-"""Most urgent first."""
-SERVING = Gauge("tandem_release", "The version behind each role.", ["role"], multiprocess_mode="mostrecent")
+"""In the order of loading."""
+SERVING = Gauge("tandem_release", "The release version that has each role.", ["role"], multiprocess_mode="mostrecent")
 FAILURES = Counter("tandem_release_failures_total", "Attempts to load a release that failed.")
-# A release that cannot be had must never take the one that serves with it, whatever is full: memory (torch says so
-# with a RuntimeError), or the disk.
-SURVIVED = (UpstreamError, ReleaseError, OSError, MemoryError, RuntimeError)
+# A release that fails to load must not stop the serving one, not even when memory (torch raises RuntimeError) or the
+# disk is full.
+LOAD_ERRORS = (UpstreamError, ReleaseError, OSError, MemoryError, RuntimeError)
 
 T = TypeVar("T")
 
@@ -32,10 +32,10 @@ log = structlog.get_logger()
 
 
 class ReleaseWatch:
-    """Loads whatever the aliases name, beside what serves, and swaps when it is warm.
+    """Loads the releases that the aliases name while the old ones serve, and switches when they are warm.
 
-    What goes wrong leaves the old releases serving and stands in `problems` until it is right again: the kind of
-    trouble, without an address or a path, as anybody may ask. The log has the rest.
+    After a failure the old releases keep serving, and `problems` describes it until it is resolved. `problems` is
+    public, so it contains no addresses or paths; the log has the details.
     """
 
     def __init__(self, settings: RankerSettings, ranker: LocalRanker) -> None:
@@ -43,7 +43,7 @@ class ReleaseWatch:
         self._directory = settings.releases_dir
         self._releases = LocalReleases(settings.releases_dir, ModelRegistry(settings.mlflow_tracking_uri))
         self._poll_seconds = settings.poll_seconds
-        # One thread, so that loading cannot take more than one core from the requests.
+        # One thread, so that loading takes at most one core from requests.
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="releases")
         self._known: dict[str, int] = {}
         self._search: dict[int, SearchSettings] | None = None
@@ -54,7 +54,7 @@ class ReleaseWatch:
 
     async def run(self) -> None:
         while True:
-            problems = await self._look()
+            problems = await self._update()
             for problem in problems.keys() - set(self._ranker.problems):
                 detail = str(problems[problem])
                 log.warning("release_not_loaded", problem=problem, detail=detail, champion=self._ranker.champion)
@@ -64,13 +64,13 @@ class ReleaseWatch:
     def close(self) -> None:
         self._thread.shutdown(wait=False, cancel_futures=True)
 
-    async def _look(self) -> dict[str, Exception]:
-        """Go after the aliases once; returns what went wrong, by what is told of it."""
+    async def _update(self) -> dict[str, Exception]:
+        """Follow the aliases once. Returns the errors by their public description."""
         problems: dict[str, Exception] = {}
         try:
             aliases = await self._in_thread(self._releases.aliases)
         except UpstreamError as error:
-            problems[self._told(error)] = error
+            problems[self._public_message(error)] = error
             aliases = self._known or await self._in_thread(self._releases.last_aliases)
         named = {alias: aliases[alias] for alias in WATCHED if alias in aliases}
         for version in dict.fromkeys(named.values()):
@@ -79,24 +79,24 @@ class ReleaseWatch:
             try:
                 self._ranker.add(await self._in_thread(self._releases.load, version))
                 log.info("release_loaded", release=version)
-            except SURVIVED as error:
+            except LOAD_ERRORS as error:
                 FAILURES.inc()
-                problems[f"release {version}: {self._told(error)}"] = error
+                problems[f"release {version}: {self._public_message(error)}"] = error
         await self._refresh_search(named.values(), problems)
         await self._set_roles(named)
         return problems
 
     async def _refresh_search(self, versions: Collection[int], problems: dict[str, Exception]) -> None:
-        """Learn how collections are searched: each may have been built again with other settings."""
+        """Read the search settings of each version again: its collection may have been rebuilt with others."""
         search = dict(self._search if self._search is not None else await self._in_thread(self._releases.last_search))
         for version in dict.fromkeys(versions):
             try:
                 settings = await self._in_thread(self._releases.search_settings, version)
             except UpstreamError as error:
-                problems[self._told(error)] = error
-                break  # what was known holds while nobody can be asked
+                problems[self._public_message(error)] = error
+                break  # keep the known settings while the registry cannot be reached
             except ReleaseError as error:
-                problems[f"release {version}: {self._told(error)}"] = error
+                problems[f"release {version}: {self._public_message(error)}"] = error
                 continue
             if settings is None:
                 search.pop(version, None)
@@ -105,14 +105,14 @@ class ReleaseWatch:
         if search != self._search:
             self._search = search
             self._ranker.search = search
-            log.info("search_settings_found", **{str(version): each.model_dump() for version, each in search.items()})
+            log.info("search_settings_changed", **{str(version): each.model_dump() for version, each in search.items()})
             try:
                 await self._in_thread(self._releases.remember_search, search)
             except OSError as error:
-                log.warning("search_settings_not_remembered", problem=str(error))
+                log.warning("search_settings_not_saved", problem=str(error))
 
     async def _set_roles(self, named: dict[str, int]) -> None:
-        """Give the loaded releases their roles; a role whose release could not be loaded stays with the old one."""
+        """Assign roles to loaded releases. The champion stays if its successor could not be loaded."""
         champion = named.get(CHAMPION)
         if champion not in self._ranker.loaded:
             champion = self._ranker.champion
@@ -124,15 +124,15 @@ class ReleaseWatch:
         for role in WATCHED:
             SERVING.labels(role).set(named.get(role, 0))
         SERVING.labels(CHAMPION).set(champion)
-        log.info("releases_appointed", **{**named, CHAMPION: champion})
+        log.info("roles_changed", **{**named, CHAMPION: champion})
         try:
             await self._in_thread(self._releases.remember, named)
         except OSError as error:
-            log.warning("aliases_not_remembered", problem=str(error))
+            log.warning("aliases_not_saved", problem=str(error))
         if all(version in self._ranker.loaded for version in named.values()):
             self._known = named
 
-    def _told(self, error: Exception) -> str:
+    def _public_message(self, error: Exception) -> str:
         if isinstance(error, UpstreamError):
             disk = _disk_error(error)
             if disk is None:
@@ -147,13 +147,13 @@ class ReleaseWatch:
 
 
 def _disk_error(error: BaseException | None) -> OSError | None:
-    """What failed here rather than there: a full disk, which MLflow's client reports as an error of its own."""
+    """The local disk error, such as a full disk, that MLflow's client wraps in an error of its own."""
     while error is not None and not (isinstance(error, OSError) and error.filename):
         error = error.__cause__
     return error
 
 
 def tune_process() -> None:
-    """One request's matrices are small: a second thread costs more in waiting than it computes."""
+    """One torch thread: a request's matrices are so small that a second thread adds more waiting than speed."""
     torch.set_num_threads(1)
     tune_garbage_collection()

@@ -1,4 +1,4 @@
-"""The ranker's HTTP surface: parse, call the ranker, answer."""
+"""The HTTP endpoints of the ranker service."""
 
 import re
 from collections.abc import AsyncIterator
@@ -21,7 +21,7 @@ OFF_THE_REQUEST_PATH = re.compile(r"/v1/releases/\d+/items|/v1/recall")
 router = create_router(prefix="/v1", tags=["ranking"])
 
 
-async def local_ranker(request: Request) -> LocalRanker:  # async: FastAPI sends plain functions to a thread
+async def local_ranker(request: Request) -> LocalRanker:  # async: FastAPI runs plain functions in a thread
     ranker: LocalRanker = request.app.state.ranker
     return ranker
 
@@ -29,29 +29,29 @@ async def local_ranker(request: Request) -> LocalRanker:  # async: FastAPI sends
 Ranker = Annotated[LocalRanker, Depends(local_ranker)]
 
 
-@router.post("/encode", summary="Recent items to a query embedding")
+@router.post("/encode", summary="Encode recent items as a query embedding")
 async def encode(request: EncodeRequest, ranker: Ranker) -> QueryEmbedding:
     return await ranker.encode(request.recent_items, request.release_version)
 
 
-@router.post("/rank", summary="Scores for candidates")
+@router.post("/rank", summary="Score candidates")
 async def rank(request: RankRequest, ranker: Ranker) -> RankedScores:
     return await ranker.rank(request.recent_items, request.candidate_items, request.release_version)
 
 
-@router.post("/recall", summary="How much of what is nearest a retrieval has found")
+@router.post("/recall", summary="Measure the recall of a retrieval")
 async def recall(request: RecallRequest, ranker: Ranker) -> RecallMeasurement:
     return await ranker.recall(request.retrieval)
 
 
-@router.get("/releases", summary="Which releases serve, and as what")
+@router.get("/releases", summary="The loaded releases and their roles")
 async def releases(ranker: Ranker) -> ServingReleases:
     return await ranker.releases()
 
 
 @router.get(
     "/releases/{release_version}/items",
-    summary="A release's items, a JSON object per line",
+    summary="A release's items, one JSON object per line",
     response_class=StreamingResponse,
     responses={200: {"content": {NDJSON: {}}}},
 )
@@ -67,5 +67,5 @@ async def _chunks(lines: memoryview) -> AsyncIterator[memoryview]:
 
 
 def is_off_the_request_path(path: str) -> bool:
-    """Whether no recommendation waits for a path: files, and recall, which has a thread and a limit of its own."""
+    """Whether requests to a path need no admission: file downloads, and recall, which has its own thread and limit."""
     return OFF_THE_REQUEST_PATH.fullmatch(path) is not None

@@ -1,33 +1,34 @@
 """`bentoml serve ranker_service.service:RankerService`
 
-The endpoints are an ASGI app inside the Bento: its own JSON APIs cost three times the CPU per request. BentoML brings
-/livez, /healthz, /readyz and /metrics, the worker, and its supervision.
+The endpoints are an ASGI app inside the Bento, because BentoML's own JSON APIs take three times the CPU per request.
+BentoML provides /livez, /healthz, /readyz and /metrics, and starts and supervises the worker.
 """
 
 import asyncio
 import os
 from typing import Any, cast
 
-# Inherited by the worker, and read as it loads NumPy: the threads of its products wait actively for each other, which
-# takes ten times as long as one thread does where the cores are busy.
+# The worker inherits this, and NumPy reads it on import. OpenBLAS threads wait for each other in busy loops, so on busy
+# cores a matrix product with several threads takes ten times as long as with one.
 os.environ["OPENBLAS_NUM_THREADS"] = os.environ.get("OPENBLAS_NUM_THREADS", "1")
 
 import bentoml
 from starlette.exceptions import HTTPException
+from starlette.types import Receive, Scope, Send
 
 from ranker_service.bootstrap import ReleaseWatch, tune_process
 from ranker_service.endpoints import is_off_the_request_path, router
 from ranker_service.settings import RankerSettings
 from recsys.adapters.local_ranker import LocalRanker
-from recsys.observability import Receive, Scope, Send, configure_logging
+from recsys.observability import configure_logging
 from recsys.web.admission import Admission
 from recsys.web.security_headers import SecurityHeadersMiddleware
-from recsys.web.service import create_api
+from recsys.web.service import create_api, middleware_stack
 
 TIMEOUT_SECONDS = 2
-"""Short, as BentoML keeps a timer per request for as long as this."""
+"""Short, because BentoML keeps a timer per request for this long."""
 
-# One at a time, as nothing in there waits; the others' time runs while they do, and whoever's is over is not computed.
+# Requests run one at a time, because computing never waits for I/O. One whose deadline passed in the queue is rejected.
 admission = Admission(
     max_concurrent=1,
     max_queued=64,
@@ -35,12 +36,16 @@ admission = Admission(
     may_wait=0.75,
     exempt=is_off_the_request_path,
 )
-api = create_api("Tandem ranker", "Query embeddings and scores from the two-tower model.", admission)
+api = create_api(
+    "Tandem ranker",
+    "Query embeddings and scores from the two-tower model.",
+    middleware_stack(admission, security_headers=False),  # added below, around BentoML's own endpoints too
+)
 api.include_router(router)
 
 
-async def answer(scope: Scope, receive: Receive, send: Send) -> None:
-    """The API under a type that BentoML does not know: paths of nobody's are then answered by it, not by BentoML."""
+async def serve_api(scope: Scope, receive: Receive, send: Send) -> None:
+    """Hides from BentoML that the app is a FastAPI app, so that the app answers requests to unknown paths itself."""
     await api(scope, receive, send)
 
 
@@ -51,7 +56,7 @@ async def answer(scope: Scope, receive: Receive, send: Send) -> None:
     tracing={"excluded_urls": "/v1/.*"},
     logging={"access": {"enabled": False}},
 )
-@bentoml.asgi_app(answer, path="/")
+@bentoml.asgi_app(serve_api, path="/")
 class RankerService:
     def __init__(self) -> None:
         settings = RankerSettings()
@@ -75,9 +80,9 @@ class RankerService:
         problems = "; ".join(self._watch.problems)
         if api.state.ranker.champion is None:
             raise HTTPException(503, detail=f"no release is loaded: {problems or 'there is no champion yet'}")
-        if problems:  # ready all the same, by the release before; an exception is how BentoML takes a text
-            raise HTTPException(200, detail=f"release {api.state.ranker.champion} serves, but: {problems}")
+        if problems:  # still ready, with an older release; BentoML accepts a message only as an exception
+            raise HTTPException(200, detail=f"release {api.state.ranker.champion} is serving, but: {problems}")
         return True
 
 
-cast(Any, RankerService).add_asgi_middleware(SecurityHeadersMiddleware)  # the decorator made more than a class of it
+cast(Any, RankerService).add_asgi_middleware(SecurityHeadersMiddleware)  # the decorator returns a service, not a class

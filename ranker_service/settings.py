@@ -1,4 +1,4 @@
-"""What the ranker can be told through the environment."""
+"""Settings of the ranker service, read from the environment."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ class RankerSettings(BaseSettings):
 
     mlflow_tracking_uri: str = Field(validation_alias="MLFLOW_TRACKING_URI")
     releases_dir: Path
-    """Where the ranker keeps its own copies of releases."""
+    """Directory for local copies of releases."""
     poll_seconds: float = Field(default=2.0, gt=0)
-    """How often the registry is asked who the champion is."""
+    """Interval between checks of the registry's aliases."""
     log_level: str = Field(default="info", validation_alias="LOG_LEVEL")

@@ -1,0 +1,1 @@
+"""ASGI plumbing that the services share: middleware, error responses, and the app factory."""

@@ -1,7 +1,7 @@
-"""ASGI middleware: gives every request its deadline, and lets no more of them in than can be answered in time.
+"""ASGI middleware: sets the deadline of every request, and admits only as many as can be answered in time.
 
-What does not get in at once waits in a short queue; what the queue has no room for, or what has waited too long, is
-refused while refusing is still cheap. A queue that is longer than this only turns late answers into later ones.
+A request that cannot start at once waits in a short queue. It is rejected at once if the queue is full, and later if it
+has waited too long. A longer queue would only make late responses later.
 """
 
 import asyncio
@@ -10,10 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import structlog
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from recsys.deadline import DEADLINE_HEADER, LONGEST_MS, Deadline
 from recsys.errors import Overloaded
-from recsys.observability import DEADLINE_MISSES, QUEUED, SHED, App, Receive, Scope, Send
+from recsys.observability import DEADLINE_MISSES, QUEUED, SHED
 from recsys.web.api_paths import is_api_call
 from recsys.web.error_response import error_response
 from recsys.web.event_loop_lag import EventLoopLag
@@ -25,24 +26,24 @@ MAX_DIGITS = 9
 @dataclass(frozen=True, slots=True)
 class Admission:
     max_concurrent: int
-    """Requests that are worked on at once."""
+    """Requests processed at once."""
     max_queued: int
-    """Requests that wait for their turn."""
+    """Requests waiting in the queue."""
     deadline_ms: float
-    """Of a request that does not bring one."""
+    """Deadline of a request that does not send one."""
     may_wait: float
-    """The part of its time that a request may wait for its turn; what it does then has to fit into the rest."""
+    """Fraction of its remaining time that a request may spend in the queue; processing has to fit into the rest."""
     answers_late: bool = False
-    """Whether a request whose time is over when its turn comes gets an answer all the same."""
+    """Whether a request is processed even if its deadline passed while it waited."""
     exempt: Callable[[str], bool] = lambda _: False
-    """Whether requests to a path neither wait for a turn nor have a deadline."""
+    """Whether requests to a path bypass the queue and have no deadline."""
 
 
 class AdmissionMiddleware:
-    def __init__(self, app: App, admission: Admission) -> None:
+    def __init__(self, app: ASGIApp, admission: Admission) -> None:
         self._app = app
         self._admission = admission
-        self._turns = asyncio.Semaphore(admission.max_concurrent)
+        self._slots = asyncio.Semaphore(admission.max_concurrent)
         self._queued = 0
         self._lag = EventLoopLag()
 
@@ -55,7 +56,7 @@ class AdmissionMiddleware:
         deadline = Deadline(self._milliseconds(scope) / 1000, arrived)
         structlog.contextvars.bind_contextvars(deadline_ms=round(deadline.seconds * 1000, 3))
         try:
-            await self._wait_for_turn(deadline)
+            await self._acquire_slot(deadline)
         except Overloaded as error:
             SHED.inc()
             structlog.contextvars.bind_contextvars(shed=str(error), queue_depth=self._queued)
@@ -65,34 +66,34 @@ class AdmissionMiddleware:
             with deadline.activate():
                 await self._app(scope, receive, send)
         finally:
-            self._turns.release()
+            self._slots.release()
             if deadline.remaining() < 0:
                 DEADLINE_MISSES.inc()
                 structlog.contextvars.bind_contextvars(deadline_missed=True)
 
-    async def _wait_for_turn(self, deadline: Deadline) -> None:
-        """Raises Overloaded where there is no turn soon enough."""
+    async def _acquire_slot(self, deadline: Deadline) -> None:
+        """Raises Overloaded if no slot becomes free soon enough."""
         if self._lag.overloaded():
-            raise Overloaded(f"everything here waits for {self._lag.seconds() * 1000:.0f} ms already")
-        if self._turns.locked():
+            raise Overloaded(f"the event loop is {self._lag.seconds() * 1000:.0f} ms behind")
+        if self._slots.locked():
             await self._queue(deadline)
         else:
-            await self._turns.acquire()
+            await self._slots.acquire()
         if deadline.remaining() <= 0 and not self._admission.answers_late:
-            self._turns.release()
-            raise Overloaded("the time for this request was over before its turn came")
+            self._slots.release()
+            raise Overloaded("the deadline passed before the request could start")
 
     async def _queue(self, deadline: Deadline) -> None:
         if self._queued >= self._admission.max_queued:
-            raise Overloaded(f"{self._queued} requests wait already")
+            raise Overloaded(f"the queue is full: {self._queued} requests are waiting")
         since = time.perf_counter()
         self._queued += 1
         QUEUED.inc()
         try:
             async with asyncio.timeout(deadline.remaining() * self._admission.may_wait):
-                await self._turns.acquire()
+                await self._slots.acquire()
         except TimeoutError:
-            raise Overloaded("others were first for too long") from None
+            raise Overloaded("the request waited too long in the queue") from None
         finally:
             self._queued -= 1
             QUEUED.dec()
@@ -100,7 +101,7 @@ class AdmissionMiddleware:
             structlog.contextvars.bind_contextvars(queued_ms=queued_ms, queue_depth=self._queued)
 
     def _milliseconds(self, scope: Scope) -> float:
-        """What the caller allows; where that is no number the public API refuses it later."""
+        """The caller's deadline, or the default. The public API rejects an invalid one later."""
         for name, value in scope["headers"]:
             if name == HEADER and value.isdigit():
                 return min(int(value[:MAX_DIGITS]), LONGEST_MS)

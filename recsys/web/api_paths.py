@@ -1,6 +1,6 @@
-"""Which requests are calls of the API; health, metrics and descriptions are not, and are always answered."""
+"""Tells API calls from requests for health, metrics and API descriptions, which are always answered."""
 
-from recsys.observability import Scope
+from starlette.types import Scope
 
 API_PREFIX = "/v1/"
 
@@ -9,5 +9,5 @@ def is_api_call(scope: Scope) -> bool:
     if scope["type"] != "http":
         return False
     path: str = scope["path"]
-    # As the router sees it: without what a proxy put before it.
+    # The router also strips the prefix that a proxy adds.
     return path.removeprefix(scope.get("root_path", "")).startswith(API_PREFIX)

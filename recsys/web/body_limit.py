@@ -1,18 +1,22 @@
-"""ASGI middleware: takes a request's body in whole before anything else is done for it, up to a limit of size and time,
-so that a slow sender keeps nobody else waiting."""
+"""ASGI middleware: reads the whole request body, up to a limit of size and time, before the application runs.
+
+A slow sender therefore never occupies a place in the admission queue.
+"""
 
 import asyncio
 
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
 from recsys.errors import CallerError, RequestTooLarge, RequestTooSlow
-from recsys.observability import App, Message, Receive, Scope, Send
 from recsys.web.error_response import error_response
 
 MAX_BODY_BYTES = 1_000_000
 BODY_SECONDS = 10.0
+"""Longest wait for the next part of a body."""
 
 
 class BodyLimitMiddleware:
-    def __init__(self, app: App) -> None:
+    def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -20,39 +24,39 @@ class BodyLimitMiddleware:
             await self._app(scope, receive, send)
             return
         try:
-            taken = await _take(scope, receive)
+            pending = [await _read_body(scope, receive)]
         except CallerError as error:
             await error_response(error)(scope, receive, send)
             return
 
-        async def receive_again() -> Message:
-            return taken.pop() if taken else await receive()
+        async def receive_body() -> Message:
+            return pending.pop() if pending else await receive()
 
-        await self._app(scope, receive_again, send)
+        await self._app(scope, receive_body, send)
 
 
-async def _take(scope: Scope, receive: Receive) -> list[Message]:
-    """The whole body as one message, in a list that hands it out once. Raises RequestTooLarge and RequestTooSlow."""
-    announced = dict(scope["headers"]).get(b"content-length", b"0")
-    if announced.isdigit() and int(announced) > MAX_BODY_BYTES:
-        raise RequestTooLarge(_too_large(int(announced)))
-    message = await _next(receive)
+async def _read_body(scope: Scope, receive: Receive) -> Message:
+    """The whole body as one message. Raises RequestTooLarge and RequestTooSlow."""
+    content_length = dict(scope["headers"]).get(b"content-length", b"0")
+    if content_length.isdigit() and int(content_length) > MAX_BODY_BYTES:
+        raise RequestTooLarge(_too_large(int(content_length)))
+    message = await _next_message(receive)
     parts = [message.get("body", b"")]
     while message.get("more_body", False):
-        message = await _next(receive)
+        message = await _next_message(receive)
         parts.append(message.get("body", b""))
         if (size := sum(map(len, parts))) > MAX_BODY_BYTES:
             raise RequestTooLarge(_too_large(size))
-    return [{**message, "body": b"".join(parts)} if message["type"] == "http.request" else message]
+    return {**message, "body": b"".join(parts)} if message["type"] == "http.request" else message
 
 
-async def _next(receive: Receive) -> Message:
+async def _next_message(receive: Receive) -> Message:
     try:
         async with asyncio.timeout(BODY_SECONDS):
             return await receive()
     except TimeoutError:
-        raise RequestTooSlow(f"nothing more of the body arrived for {BODY_SECONDS:g} s") from None
+        raise RequestTooSlow(f"no more of the body arrived for {BODY_SECONDS:g} s") from None
 
 
 def _too_large(received: int) -> str:
-    return f"a body of {received:,} bytes or more arrived; at most {MAX_BODY_BYTES:,} are taken"
+    return f"the body has {received:,} bytes or more; at most {MAX_BODY_BYTES:,} are allowed"

@@ -1,4 +1,4 @@
-"""How an error of ours is answered, wherever in a service it is raised."""
+"""The HTTP response for a `TandemError`, the same in every middleware and endpoint."""
 
 from starlette.responses import JSONResponse
 

@@ -1,17 +1,21 @@
-"""The headers that tell a browser to do nothing with an answer but read it."""
+"""ASGI middleware: adds the headers that restrict what a browser does with a response."""
 
-from recsys.observability import App, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 Headers = tuple[tuple[bytes, bytes], ...]
 
-EVERYWHERE: Headers = (
+COMMON: Headers = (
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
     (b"referrer-policy", b"no-referrer"),
 )
-NOTHING: Headers = ((b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),)
-NOT_KEPT: Headers = ((b"cache-control", b"no-store"),)
-PAGES: Headers = (
+API_HEADERS: Headers = (
+    *COMMON,
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+    (b"cache-control", b"no-store"),
+)
+PAGE_HEADERS: Headers = (
+    *COMMON,
     (
         b"content-security-policy",
         b"default-src 'none'; script-src 'self' 'unsafe-inline' https://cdn.jsdelivr.net; "
@@ -20,23 +24,19 @@ PAGES: Headers = (
         b"worker-src blob:; connect-src 'self'; frame-ancestors 'none'",
     ),
 )
-"""What the pages that FastAPI makes of the API's description load."""
+"""Allow what FastAPI's documentation pages load."""
 PAGE_PATHS = frozenset({"/docs", "/docs/oauth2-redirect", "/redoc"})
-OF_AN_ANSWER = EVERYWHERE + NOTHING + NOT_KEPT
-OF_A_PAGE = EVERYWHERE + PAGES
 
 
 class SecurityHeadersMiddleware:
-    """ASGI middleware: adds them to every answer."""
-
-    def __init__(self, app: App) -> None:
+    def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        added = OF_A_PAGE if scope["path"] in PAGE_PATHS else OF_AN_ANSWER
+        added = PAGE_HEADERS if scope["path"] in PAGE_PATHS else API_HEADERS
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":

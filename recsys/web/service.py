@@ -1,4 +1,4 @@
-"""What the services that speak JSON have in common: limits, error answers, health, metrics."""
+"""The app factory of the HTTP services: middleware, error responses, health, readiness and metrics."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -26,16 +26,16 @@ from recsys.web.strict_route import StrictRoute
 from recsys.web.unhandled_error import UnhandledErrorMiddleware
 
 ERRORS = (404, 408, 409, 413, 422, 429, 502, 503, 504)
-"""What any endpoint of ours may answer with beside its own status."""
+"""Error statuses that any endpoint may return."""
 SHOWN_PROBLEMS = 5
 SHOWN_INPUT = 80
-"""Characters of a refused value, and of its place, that are repeated in the answer."""
+"""Longest excerpt, in characters, of a rejected value and of its location."""
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[Any]]
 
 
 class AnyText(Convertor[str]):
-    """For ids in paths, as `{item_id:any}`: unlike `path`, it lets line breaks through too."""
+    """For ids in paths, as `{item_id:any}`. Unlike `path`, it also matches line breaks."""
 
     regex = "(?s:.*)"
 
@@ -50,7 +50,7 @@ register_url_convertor("any", AnyText())
 
 
 def create_router(prefix: str, tags: list[str | Enum] | None = None, dependencies: Sequence[Depends] = ()) -> APIRouter:
-    """A router that reads requests strictly and knows `{item_id:any}`, with every error that may be answered."""
+    """A router that parses requests strictly, supports `{item_id:any}`, and documents every error."""
     return APIRouter(
         prefix=prefix,
         tags=tags,
@@ -61,44 +61,51 @@ def create_router(prefix: str, tags: list[str | Enum] | None = None, dependencie
 
 
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Error answers as the description of an API names them."""
+    """Error responses for the OpenAPI description."""
     return {status: {"model": ErrorResponse} for status in statuses}
 
 
 class Readiness(BaseModel):
     ready: bool
     dependencies: dict[str, str]
-    """`ok`, or what is wrong, by name."""
+    """By name: `ok`, or the problem."""
+
+
+def middleware_stack(
+    admission: Admission, caller_middleware: Sequence[Middleware] = (), *, security_headers: bool = True
+) -> list[Middleware]:
+    """All middleware of a service, outermost first.
+
+    A request passes through the list from top to bottom, its response from bottom to top. `caller_middleware` decides
+    who may call (CORS, API keys) before the body is read.
+    """
+    return [
+        *([Middleware(SecurityHeadersMiddleware)] if security_headers else []),
+        Middleware(ObservabilityMiddleware),
+        *caller_middleware,
+        Middleware(UnhandledErrorMiddleware),
+        Middleware(BodyLimitMiddleware),
+        Middleware(AdmissionMiddleware, admission=admission),
+    ]
 
 
 def create_api(
-    title: str,
-    description: str,
-    admission: Admission,
-    lifespan: Lifespan | None = None,
-    gates: Sequence[Middleware] = (),
+    title: str, description: str, middleware: Sequence[Middleware], lifespan: Lifespan | None = None
 ) -> FastAPI:
-    """An app that limits, observes, and answers every error as `ErrorResponse`.
-
-    `gates` stand before everything that reads a request, the first of them outermost.
-    """
-    app = FastAPI(
+    """An app with this middleware, outermost first, that returns every error as `ErrorResponse`."""
+    return FastAPI(
         title=title,
         description=description,
         lifespan=lifespan,
         responses=documented(405),
-        redirect_slashes=False,  # a redirect would tell the address that this service has behind a proxy
+        redirect_slashes=False,  # behind a proxy, a redirect would reveal this service's internal address
+        middleware=middleware,
+        exception_handlers={
+            TandemError: _handle_tandem_error,
+            RequestValidationError: _handle_validation_error,
+            HTTPException: _handle_http_error,
+        },
     )
-    app.add_middleware(AdmissionMiddleware, admission=admission)
-    app.add_middleware(BodyLimitMiddleware)
-    app.add_middleware(UnhandledErrorMiddleware)
-    for gate in reversed(gates):
-        app.add_middleware(gate.cls, *gate.args, **gate.kwargs)
-    app.add_middleware(ObservabilityMiddleware)
-    app.add_exception_handler(TandemError, _answer_tandem_error)
-    app.add_exception_handler(RequestValidationError, _answer_validation_error)
-    app.add_exception_handler(HTTPException, _answer_http_error)
-    return app
 
 
 def create_service(
@@ -107,20 +114,19 @@ def create_service(
     admission: Admission,
     lifespan: Lifespan,
     readiness: Callable[[Request], Awaitable[Readiness]],
-    gates: Sequence[Middleware] = (),
+    caller_middleware: Sequence[Middleware] = (),
 ) -> FastAPI:
-    """Such an app with its health, readiness, metrics and headers; BentoML brings its own to what is mounted in it."""
-    app = create_api(title, description, admission, lifespan, gates)
-    app.add_middleware(SecurityHeadersMiddleware)
+    """A standalone service: the API with health, readiness and metrics endpoints. BentoML has its own."""
+    app = create_api(title, description, middleware_stack(admission, caller_middleware), lifespan)
 
-    @app.get("/healthz", tags=["operation"], summary="Alive? Depends on nothing else.")
+    @app.get("/healthz", tags=["operation"], summary="Liveness. Checks no dependency.")
     async def healthz() -> dict[str, str]:
         return {"status": "ok"}
 
     @app.get(
         "/readyz",
         tags=["operation"],
-        summary="Ready to serve? Names each dependency.",
+        summary="Readiness, by dependency.",
         responses={503: {"model": Readiness}},
     )
     async def readyz(request: Request, response: Response) -> Readiness:
@@ -135,34 +141,34 @@ def create_service(
     return app
 
 
-async def _answer_tandem_error(_: Request, error: Exception) -> Response:
+async def _handle_tandem_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, TandemError)
     return error_response(error)
 
 
-async def _answer_validation_error(_: Request, error: Exception) -> Response:
+async def _handle_validation_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     problems = error.errors()
-    told = [_problem(problem) for problem in problems[:SHOWN_PROBLEMS]]
+    messages = [_describe(problem) for problem in problems[:SHOWN_PROBLEMS]]
     if len(problems) > SHOWN_PROBLEMS:
-        told.append(f"and {len(problems) - SHOWN_PROBLEMS} more")
-    return error_response(InvalidRequest("; ".join(told)))
+        messages.append(f"and {len(problems) - SHOWN_PROBLEMS} more")
+    return error_response(InvalidRequest("; ".join(messages)))
 
 
-def _problem(problem: dict[str, Any]) -> str:
-    """Where, what was expected, what arrived."""
-    place = ".".join(str(part) for part in problem["loc"])
-    return f"{_shortened(place)}: {problem['msg']}; got {_shortened(repr(problem.get('input')))}"
+def _describe(problem: dict[str, Any]) -> str:
+    """The location, the expectation and the received value."""
+    location = ".".join(str(part) for part in problem["loc"])
+    return f"{_shortened(location)}: {problem['msg']}; got {_shortened(repr(problem.get('input')))}"
 
 
 def _shortened(text: str) -> str:
     return text if len(text) <= SHOWN_INPUT else text[:SHOWN_INPUT] + "..."
 
 
-async def _answer_http_error(request: Request, error: Exception) -> Response:
+async def _handle_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    if isinstance(error.__cause__, TandemError):  # FastAPI's wrapping of what was raised while it read the body
+    if isinstance(error.__cause__, TandemError):  # FastAPI wraps what is raised while it reads the body
         return error_response(error.__cause__)
     code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "bad_request")
-    told = ErrorResponse(error=code, detail=f"{request.method} {request.scope['path']}: {error.detail}")
-    return JSONResponse(told.model_dump(), error.status_code, headers=error.headers)
+    response = ErrorResponse(error=code, detail=f"{request.method} {request.scope['path']}: {error.detail}")
+    return JSONResponse(response.model_dump(), error.status_code, headers=error.headers)

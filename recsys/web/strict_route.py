@@ -1,7 +1,7 @@
-"""How our services read a request: its body as plain JSON, and its path as it was sent.
+"""Strict parsing of requests: the body as standard JSON, and the path as it was sent.
 
-pydantic's parser takes half the time of the standard library's and refuses what that one lets through or stumbles over:
-deep nesting, NaN, lone surrogates, endless numbers.
+pydantic's JSON parser takes half the time of the standard library's. It also rejects what that one accepts or crashes
+on: deep nesting, NaN, lone surrogates, and very long numbers.
 """
 
 from collections.abc import Callable, Coroutine
@@ -11,12 +11,13 @@ from fastapi import Request, Response
 from fastapi.routing import APIRoute
 from pydantic_core import from_json
 from starlette.routing import Match
+from starlette.types import Scope
 
 from recsys.errors import InvalidRequest
-from recsys.observability import Scope
 
 MAX_FIELDS = 10_000
-"""Of a body's objects together. The largest valid one has 6,000; to complain of each of 100,000 takes half a second."""
+"""Fields in all of a body's objects together. The largest valid body has 6,000; validating 100,000 takes half a
+second."""
 
 
 class StrictRequest(Request):
@@ -24,20 +25,22 @@ class StrictRequest(Request):
         try:
             parsed = from_json(await self.body(), allow_inf_nan=False)
         except ValueError as error:
-            raise InvalidRequest(f"body: no JSON: {error}") from error
+            raise InvalidRequest(f"body: invalid JSON: {error}") from error
         objects = parsed if isinstance(parsed, list) else [parsed]
         fields = sum(len(each) for each in objects if isinstance(each, dict))
         if fields > MAX_FIELDS:
-            raise InvalidRequest(f"body: {fields:,} fields arrived; at most {MAX_FIELDS:,} are taken")
+            raise InvalidRequest(f"body: {fields:,} fields; at most {MAX_FIELDS:,} are allowed")
         return parsed
 
 
 class StrictRoute(APIRoute):
-    """A path that ends in a fixed word, like `/similar`, is meant only where that word was sent as a segment of its
-    own: an id may end in an encoded slash and the same word."""
+    """A route that ends in a fixed word, like `/similar`, matches only if that word was sent as a segment of its own.
 
-    def __init__(self, *arguments: Any, **named: Any) -> None:
-        super().__init__(*arguments, **named)
+    An id may end in an encoded slash and the same word.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
         _, slash, last = self.path.rpartition("/")
         self._raw_end = b"" if "{" in last else (slash + last).encode()
 

@@ -1,16 +1,16 @@
-"""ASGI middleware: an error that nobody foresaw goes to the log, and the caller learns only where to look."""
+"""ASGI middleware: logs an unhandled exception and answers with a 500 that reveals nothing about it."""
 
 import structlog
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from recsys.errors import TandemError
-from recsys.observability import App, Message, Receive, Scope, Send
 from recsys.web.error_response import error_response
 
 log = structlog.get_logger()
 
 
 class UnhandledErrorMiddleware:
-    def __init__(self, app: App) -> None:
+    def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -27,5 +27,5 @@ class UnhandledErrorMiddleware:
             if scope["type"] != "http" or started:
                 raise
             log.error("unexpected_error", path=scope["path"], exc_info=error)
-            told = TandemError("an unexpected error; the log has it under this request's id")
-            await error_response(told)(scope, receive, send)
+            public_error = TandemError("unexpected error; see the log for this request id")
+            await error_response(public_error)(scope, receive, send)

@@ -1,4 +1,4 @@
-"""Who is let in, who waits, and who is refused; and the body that is taken in before."""
+"""Admission control (slots, queue, deadlines, event loop lag) and the body limit before it."""
 
 import asyncio
 import time
@@ -8,29 +8,34 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import FastAPI, Request
+from starlette.middleware import Middleware
 
 from recsys.deadline import DEADLINE_HEADER, current_deadline
+from recsys.observability import ObservabilityMiddleware
 from recsys.web import body_limit
-from recsys.web.admission import Admission
+from recsys.web.admission import Admission, AdmissionMiddleware
 from recsys.web.body_limit import MAX_BODY_BYTES, BodyLimitMiddleware
 from recsys.web.event_loop_lag import BEHIND_SECONDS, LATE_BEATS, SAME_TURN_SECONDS
-from recsys.web.service import create_api
+from recsys.web.security_headers import SecurityHeadersMiddleware
+from recsys.web.service import create_api, middleware_stack
+from recsys.web.unhandled_error import UnhandledErrorMiddleware
 
 DEADLINE_MS = 10_000.0
 
 
-class Held:
-    """An API whose answers are held back until they are let go."""
+class BlockedApi:
+    """An API whose requests block until `release` is set."""
 
     def __init__(self, max_concurrent: int = 1, max_queued: int = 1, deadline_ms: float = DEADLINE_MS) -> None:
-        self.app: FastAPI = create_api("held", "", Admission(max_concurrent, max_queued, deadline_ms, may_wait=0.25))
-        self.begun: list[str] = []
-        self.let_go = asyncio.Event()
+        admission = Admission(max_concurrent, max_queued, deadline_ms, may_wait=0.25)
+        self.app: FastAPI = create_api("blocked", "", middleware_stack(admission))
+        self.started: list[str] = []
+        self.release = asyncio.Event()
 
         @self.app.post("/v1/work/{name}")
         async def work(name: str, request: Request) -> dict[str, Any]:
-            self.begun.append(name)
-            await self.let_go.wait()
+            self.started.append(name)
+            await self.release.wait()
             return {"left": current_deadline().remaining(), "body": len(await request.body())}
 
         @self.app.get("/healthz")
@@ -38,112 +43,112 @@ class Held:
             return "ok"
 
         transport = httpx.ASGITransport(self.app)
-        self.client = httpx.AsyncClient(transport=transport, base_url="http://held")
+        self.client = httpx.AsyncClient(transport=transport, base_url="http://blocked")
 
     def send(self, name: str, **headers: str) -> "asyncio.Task[httpx.Response]":
         return asyncio.create_task(self.client.post(f"/v1/work/{name}", content=b"12345", headers=headers))
 
 
-async def until(holds: Callable[[], bool]) -> None:
+async def until(condition: Callable[[], bool]) -> None:
     for _ in range(5000):
-        if holds():
+        if condition():
             return
         await asyncio.sleep(0.001)
-    raise AssertionError("it never came true")
+    raise AssertionError("the condition never became true")
 
 
 async def settle() -> None:
-    """Everything that can go on without anything new happening has gone on."""
+    """Let every task run until it waits for something."""
     for _ in range(50):
         await asyncio.sleep(0)
 
 
-async def test_one_more_waits_and_the_next_is_refused_with_a_word_on_when_to_come_back():
-    held = Held()
-    first, second = held.send("first"), held.send("second")
-    await until(lambda: held.begun == ["first"])
+async def test_a_second_request_waits_and_a_third_is_rejected_with_retry_after():
+    api = BlockedApi()
+    first, second = api.send("first"), api.send("second")
+    await until(lambda: api.started == ["first"])
     await settle()
-    refused = await held.send("third")
-    assert (refused.status_code, refused.json()["error"]) == (429, "overloaded")
-    assert refused.headers["retry-after"] == "1"
-    assert refused.headers["x-request-id"]
-    held.let_go.set()
+    rejected = await api.send("third")
+    assert (rejected.status_code, rejected.json()["error"]) == (429, "overloaded")
+    assert rejected.headers["retry-after"] == "1"
+    assert rejected.headers["x-request-id"]
+    api.release.set()
     assert [(await each).status_code for each in (first, second)] == [200, 200]
-    assert held.begun == ["first", "second"]
+    assert api.started == ["first", "second"]
 
 
-async def test_health_is_told_however_much_there_is_to_do():
-    held = Held(max_queued=0)
-    first = held.send("first")
-    await until(lambda: bool(held.begun))
-    assert (await held.client.get("/healthz")).status_code == 200
-    held.let_go.set()
+async def test_health_is_answered_under_any_load():
+    api = BlockedApi(max_queued=0)
+    first = api.send("first")
+    await until(lambda: bool(api.started))
+    assert (await api.client.get("/healthz")).status_code == 200
+    api.release.set()
     await first
 
 
-async def test_who_waits_too_long_is_refused_while_there_is_time_left():
-    held = Held()
-    first = held.send("first")
-    await until(lambda: bool(held.begun))
-    second = await held.send("second", **{DEADLINE_HEADER: "50"})
+async def test_a_request_that_waits_too_long_is_rejected_before_its_deadline():
+    api = BlockedApi()
+    first = api.send("first")
+    await until(lambda: bool(api.started))
+    second = await api.send("second", **{DEADLINE_HEADER: "50"})
     assert (second.status_code, second.json()["error"]) == (429, "overloaded")
-    held.let_go.set()
+    api.release.set()
     await first
-    assert held.begun == ["first"]
+    assert api.started == ["first"]
 
 
-async def test_work_whose_time_is_over_is_not_begun():
-    held = Held()
-    refused = await held.send("late", **{DEADLINE_HEADER: "0"})
-    assert (refused.status_code, refused.json()["error"]) == (429, "overloaded")
-    assert held.begun == []
+async def test_a_request_past_its_deadline_is_not_started():
+    api = BlockedApi()
+    rejected = await api.send("late", **{DEADLINE_HEADER: "0"})
+    assert (rejected.status_code, rejected.json()["error"]) == (429, "overloaded")
+    assert api.started == []
 
 
-async def test_the_deadline_is_the_callers_or_else_the_services_own():
-    held = Held(max_concurrent=10)
-    held.let_go.set()
-    own = (await held.send("own")).json()["left"]
-    callers = (await held.send("callers", **{DEADLINE_HEADER: "1500"})).json()["left"]
-    odd = (await held.send("odd", **{DEADLINE_HEADER: "soon"})).json()["left"]
+async def test_the_deadline_is_the_callers_or_the_default():
+    api = BlockedApi(max_concurrent=10)
+    api.release.set()
+    own = (await api.send("own")).json()["left"]
+    callers = (await api.send("callers", **{DEADLINE_HEADER: "1500"})).json()["left"]
+    odd = (await api.send("odd", **{DEADLINE_HEADER: "soon"})).json()["left"]
     assert 2.0 < own <= DEADLINE_MS / 1000
     assert 0 < callers <= 1.5
     assert 2.0 < odd <= DEADLINE_MS / 1000
 
 
-async def test_calls_behind_the_path_of_a_proxy_have_a_deadline_too():
-    held = Held()
-    held.let_go.set()
-    transport = httpx.ASGITransport(held.app, root_path="/shop")
-    async with httpx.AsyncClient(transport=transport, base_url="http://held") as client:
+async def test_calls_behind_a_proxy_prefix_have_a_deadline_too():
+    api = BlockedApi()
+    api.release.set()
+    transport = httpx.ASGITransport(api.app, root_path="/shop")
+    async with httpx.AsyncClient(transport=transport, base_url="http://blocked") as client:
         answer = await client.post("/shop/v1/work/proxied", content=b"12345")
     assert answer.status_code == 200
     assert answer.json()["left"] <= DEADLINE_MS / 1000
 
 
-async def test_a_place_is_free_again_after_a_failure():
-    held = Held(max_queued=0)
+async def test_a_slot_is_free_again_after_a_cancelled_request():
+    api = BlockedApi(max_queued=0)
     for _ in range(3):
-        task = held.send("given up")
-        await until(lambda: bool(held.begun))
+        task = api.send("given up")
+        await until(lambda: bool(api.started))
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-        held.begun.clear()
-    held.let_go.set()
-    assert (await held.send("after")).status_code == 200
+        api.started.clear()
+    api.release.set()
+    assert (await api.send("after")).status_code == 200
 
 
-async def test_who_gives_up_while_waiting_leaves_the_queue():
-    held = Held()
-    first = held.send("first")
-    await until(lambda: bool(held.begun))
+async def test_a_request_cancelled_while_waiting_leaves_the_queue():
+    api = BlockedApi()
+    first = api.send("first")
+    await until(lambda: bool(api.started))
     for _ in range(3):
-        waiting = held.send("waiting")
+        waiting = api.send("waiting")
         await settle()
         waiting.cancel()
         await asyncio.gather(waiting, return_exceptions=True)
-    last = held.send("last")
+    last = api.send("last")
     await settle()
-    held.let_go.set()
+    api.release.set()
     assert [(await each).status_code for each in (first, last)] == [200, 200]
 
 
@@ -151,7 +156,7 @@ async def test_who_gives_up_while_waiting_leaves_the_queue():
 
 
 class Sender:
-    """The other side of an ASGI connection: sends parts of a body, then stops, and keeps what it is told."""
+    """An ASGI client: sends the parts of a body, then stops, and records the response."""
 
     def __init__(self, *parts: bytes, stalls: bool = False, **headers: str) -> None:
         more = [True] * len(parts) if stalls else [True] * (len(parts) - 1) + [False]
@@ -159,8 +164,8 @@ class Sender:
             {"type": "http.request", "body": part, "more_body": has} for part, has in zip(parts, more, strict=True)
         ]
         self.scope = {"type": "http", "headers": [(name.encode(), value.encode()) for name, value in headers.items()]}
-        self.told: list[dict[str, Any]] = []
-        self.taken: list[bytes] = []
+        self.received: list[dict[str, Any]] = []
+        self.bodies: list[bytes] = []
 
     async def receive(self) -> dict[str, Any]:
         if not self.parts:
@@ -168,85 +173,101 @@ class Sender:
         return self.parts.pop(0)
 
     async def send(self, message: dict[str, Any]) -> None:
-        self.told.append(message)
+        self.received.append(message)
 
-    async def meet(self) -> int | None:
-        """The status of what was refused; None where the body came through."""
+    async def run(self) -> int | None:
+        """The status of a rejected request; None if the body reached the application."""
 
         async def app(scope: Any, receive: Any, send: Any) -> None:
-            self.taken.append((await receive())["body"])
+            self.bodies.append((await receive())["body"])
 
         await BodyLimitMiddleware(app)(self.scope, self.receive, self.send)
-        return self.told[0]["status"] if self.told else None
+        return self.received[0]["status"] if self.received else None
 
 
-async def test_a_body_in_parts_is_handed_on_in_one():
+async def test_a_body_in_parts_reaches_the_application_whole():
     sender = Sender(b"ab", b"", b"c")
-    assert await sender.meet() is None
-    assert sender.taken == [b"abc"]
+    assert await sender.run() is None
+    assert sender.bodies == [b"abc"]
 
 
 @pytest.mark.parametrize("parts", [[b"x" * (MAX_BODY_BYTES + 1), b""], [b"x" * MAX_BODY_BYTES, b"x", b""]])
-async def test_a_body_that_grows_too_large_is_refused_before_the_rest_of_it_came(parts):
+async def test_a_body_that_grows_too_large_is_rejected_before_the_rest_arrives(parts):
     sender = Sender(*parts)
-    assert await sender.meet() == 413
-    assert sender.taken == []
+    assert await sender.run() == 413
+    assert sender.bodies == []
 
 
-async def test_a_body_that_is_announced_as_too_large_is_not_even_read():
+async def test_a_body_that_is_declared_too_large_is_not_read():
     sender = Sender(b"x", **{"content-length": str(MAX_BODY_BYTES + 1)})
-    assert await sender.meet() == 413
+    assert await sender.run() == 413
     assert len(sender.parts) == 1
 
 
-async def test_a_body_that_stops_coming_is_refused(monkeypatch):
+async def test_a_body_that_stops_arriving_is_rejected(monkeypatch):
     monkeypatch.setattr(body_limit, "BODY_SECONDS", 0.01)
     sender = Sender(b"half of", stalls=True)
-    assert await sender.meet() == 408
+    assert await sender.run() == 408
 
 
-# --- a process that is behind -----------------------------------------------------------------------------------------
+# --- event loop lag ---------------------------------------------------------------------------------------------------
 
 
 async def keep_busy(seconds: float, at_a_time: float) -> None:
-    """Leaves the event loop to others only every now and then."""
+    """Block the event loop for `at_a_time` seconds at a time."""
     until = time.perf_counter() + seconds
     while time.perf_counter() < until:
-        time.sleep(at_a_time)  # noqa: ASYNC251 - this is what is to be noticed
+        time.sleep(at_a_time)  # noqa: ASYNC251 - the lag that has to be detected
         await asyncio.sleep(0)
 
 
-async def test_a_loop_that_stays_behind_refuses_work_until_it_has_caught_up():
-    held = Held(max_concurrent=10)
-    held.let_go.set()
-    assert (await held.send("before")).status_code == 200
+async def test_a_loop_that_stays_behind_rejects_requests_until_it_catches_up():
+    api = BlockedApi(max_concurrent=10)
+    api.release.set()
+    assert (await api.send("before")).status_code == 200
     busy = asyncio.create_task(keep_busy(BEHIND_SECONDS * LATE_BEATS * 12, at_a_time=BEHIND_SECONDS * 3))
     statuses = []
     while not busy.done() and 429 not in statuses:
-        statuses.append((await held.send("meanwhile")).status_code)
+        statuses.append((await api.send("meanwhile")).status_code)
     assert (statuses[0], statuses[-1]) == (200, 429)
     await busy
     await asyncio.sleep(BEHIND_SECONDS * 2)
-    assert (await held.send("after")).status_code == 200
+    assert (await api.send("after")).status_code == 200
 
 
-async def test_one_pause_is_made_up_for_and_counts_as_spent():
-    held = Held(max_concurrent=10)
-    held.let_go.set()
-    await held.send("before")
+async def test_a_single_pause_sheds_nothing_and_counts_against_the_deadline():
+    api = BlockedApi(max_concurrent=10)
+    api.release.set()
+    await api.send("before")
     await asyncio.sleep(BEHIND_SECONDS)
-    waiting = held.send("waiting")
-    time.sleep(BEHIND_SECONDS * LATE_BEATS * 2)  # noqa: ASYNC251 - this is what is to be noticed
+    waiting = api.send("waiting")
+    time.sleep(BEHIND_SECONDS * LATE_BEATS * 2)  # noqa: ASYNC251 - the lag that has to be detected
     answer = await waiting
     assert answer.status_code == 200
     assert answer.json()["left"] < DEADLINE_MS / 1000 - BEHIND_SECONDS * LATE_BEATS
 
 
-async def test_who_comes_after_a_pause_has_not_waited_for_it():
-    held = Held(max_concurrent=10)
-    held.let_go.set()
-    await held.send("before")
-    time.sleep(1.0)  # noqa: ASYNC251 - this is what is to be noticed
+async def test_a_pause_does_not_count_against_later_requests():
+    api = BlockedApi(max_concurrent=10)
+    api.release.set()
+    await api.send("before")
+    time.sleep(1.0)  # noqa: ASYNC251 - the lag that has to be detected
     await asyncio.sleep(SAME_TURN_SECONDS * 2)
-    answer = await held.send("after")
+    answer = await api.send("after")
     assert answer.json()["left"] > DEADLINE_MS / 1000 - 1.0
+
+
+# --- middleware order -------------------------------------------------------------------------------------------------
+
+
+def test_the_stack_lists_middleware_in_the_order_in_which_requests_pass_it():
+    caller = [Middleware(BodyLimitMiddleware)]
+    stack = middleware_stack(Admission(1, 1, DEADLINE_MS, may_wait=0.25), caller)
+    assert [each.cls for each in create_api("ordered", "", stack).user_middleware] == [
+        SecurityHeadersMiddleware,
+        ObservabilityMiddleware,
+        caller[0].cls,
+        UnhandledErrorMiddleware,
+        BodyLimitMiddleware,
+        AdmissionMiddleware,
+    ]

@@ -1,4 +1,4 @@
-"""How a release is searched, on its way from the registry to the orchestrator."""
+"""Search settings of a release: from the registry's tag, through the ranker, to the orchestrator."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,22 +17,22 @@ from recsys.errors import ReleaseDamaged, UpstreamUnavailable
 from recsys.model.local_releases import LocalReleases
 from recsys.model.registry import SEARCH_TAG
 from recsys.web.admission import Admission
-from recsys.web.service import create_api
+from recsys.web.service import create_api, middleware_stack
 
 GRAPH = SearchSettings(hnsw_ef=256, oversampling=1.5)
 EXACT = SearchSettings(hnsw_ef=None)
 
 
 class Registry:
-    """Knows tags, or is away."""
+    """Has tags, or is unavailable."""
 
     def __init__(self, tags: dict[int, dict[str, str]]) -> None:
         self.tags = tags
-        self.away = False
+        self.unavailable = False
 
     def tags_of(self, version: int) -> dict[str, str]:
-        if self.away:
-            raise UpstreamUnavailable("MLflow is away")
+        if self.unavailable:
+            raise UpstreamUnavailable("MLflow is unavailable")
         return self.tags[version]
 
 
@@ -41,7 +41,7 @@ def local_releases(directory: Path, tags: dict[int, dict[str, str]]) -> tuple[Lo
     return LocalReleases(directory, registry), registry
 
 
-def test_the_tag_holds_more_than_is_served_with(tmp_path):
+def test_the_tag_may_have_additional_fields(tmp_path):
     tag = '{"hnsw_ef": 256, "oversampling": 1.5, "m": 32, "recall": 0.987}'
     releases, _ = local_releases(tmp_path, {1: {SEARCH_TAG: tag}, 2: {SEARCH_TAG: '{"hnsw_ef": null}'}, 3: {}})
     assert releases.search_settings(1) == GRAPH
@@ -56,7 +56,7 @@ def test_a_tag_that_cannot_be_read_is_an_error(tmp_path, tag):
         releases.search_settings(1)
 
 
-def test_settings_are_remembered_for_a_start_without_the_registry(tmp_path):
+def test_settings_are_saved_for_a_start_without_the_registry(tmp_path):
     releases, _ = local_releases(tmp_path, {})
     assert releases.last_search() == {}
     releases.remember_search({1: GRAPH, 2: EXACT})
@@ -75,7 +75,7 @@ def watch(directory: Path, tags: dict[int, dict[str, str]]) -> tuple[ReleaseWatc
     return watching, ranker, registry
 
 
-async def test_the_watch_follows_the_tag_and_keeps_the_last_while_the_registry_is_away(tmp_path):
+async def test_the_watch_follows_the_tag_and_keeps_the_last_while_the_registry_is_unavailable(tmp_path):
     watching, ranker, registry = watch(tmp_path, {1: {SEARCH_TAG: '{"hnsw_ef": null}'}, 2: {}})
     problems: dict[str, Exception] = {}
     await watching._refresh_search([1, 2, 1], problems)
@@ -83,20 +83,20 @@ async def test_the_watch_follows_the_tag_and_keeps_the_last_while_the_registry_i
     registry.tags[1] = {SEARCH_TAG: GRAPH.model_dump_json()}
     await watching._refresh_search([1, 2], problems)
     assert ranker.search == {1: GRAPH}
-    registry.away = True
+    registry.unavailable = True
     await watching._refresh_search([1, 2], problems)
     assert ranker.search == {1: GRAPH}
     assert list(problems) == ["MLflow: upstream_unavailable"]
     watching.close()
 
     started_without, ranker, registry = watch(tmp_path, {})
-    registry.away = True
+    registry.unavailable = True
     await started_without._refresh_search([1, 2], {})
     assert ranker.search == {1: GRAPH}
     started_without.close()
 
 
-async def test_a_damaged_tag_is_named_and_hides_no_other(tmp_path):
+async def test_a_damaged_tag_is_reported_and_does_not_hide_others(tmp_path):
     watching, ranker, _ = watch(tmp_path, {1: {SEARCH_TAG: "?"}, 2: {SEARCH_TAG: '{"hnsw_ef": null}'}})
     problems: dict[str, Exception] = {}
     await watching._refresh_search([1, 2], problems)
@@ -105,24 +105,24 @@ async def test_a_damaged_tag_is_named_and_hides_no_other(tmp_path):
     watching.close()
 
 
-def test_settings_survive_the_wire():
+def test_settings_survive_serialization():
     serving = ServingReleases(champion=1, loaded=[1], vocabulary_hash="v", search={1: GRAPH}, weights_hashes={1: "w"})
     assert ServingReleases.model_validate_json(serving.model_dump_json()) == serving
     assert ServingReleases.model_validate_json('{"champion": 1, "loaded": [1], "vocabulary_hash": "v"}').search == {}
 
 
 def ranker_api(lines: bytes = b"") -> httpx.AsyncClient:
-    """The ranker's API, too busy for anything that takes a turn."""
+    """The ranker's API, with no capacity for requests that need admission."""
     ranker: Any = LocalRanker()
     ranker._releases = {1: SimpleNamespace(item_lines=memoryview(lines))}
     busy = Admission(max_concurrent=0, max_queued=0, deadline_ms=1, may_wait=0, exempt=is_off_the_request_path)
-    api = create_api("ranker", "", busy)
+    api = create_api("ranker", "", middleware_stack(busy))
     api.include_router(router)
     api.state.ranker = ranker
     return httpx.AsyncClient(transport=httpx.ASGITransport(api), base_url="http://ranker")
 
 
-async def test_a_releases_items_are_sent_as_they_are_however_busy_the_ranker_is():
+async def test_a_releases_items_are_sent_unchanged_even_by_a_busy_ranker():
     lines = b'{"item_id": "a", "title": "A"}\n' * 100_000
     async with ranker_api(lines) as client:
         answer = await client.get("/v1/releases/1/items")
@@ -131,14 +131,14 @@ async def test_a_releases_items_are_sent_as_they_are_however_busy_the_ranker_is(
         assert (await client.get("/v1/releases")).status_code == 429
 
 
-async def test_recall_takes_no_turn_from_requests():
+async def test_recall_needs_no_admission():
     retrieval = Retrieval(2, "w", [1.0], 10, (), [])
     async with ranker_api() as client:
         answer = await client.post("/v1/recall", json=RecallRequest.of(retrieval).model_dump())
         assert (answer.status_code, answer.json()["error"]) == (503, "release_not_loaded")
 
 
-async def test_items_of_a_release_that_is_not_loaded_are_refused():
+async def test_items_of_a_release_that_is_not_loaded_are_an_error():
     async with ranker_api() as client:
         answer = await client.get("/v1/releases/2/items")
         assert (answer.status_code, answer.json()["error"]) == (503, "release_not_loaded")

@@ -1,4 +1,4 @@
-"""A body is JSON with a meaning, or it is refused as what it is; nothing else can come of reading one."""
+"""A body is either valid JSON or rejected as invalid; paths are matched as they were sent."""
 
 import json
 from typing import Any
@@ -48,11 +48,11 @@ async def test_json_is_read_as_the_standard_library_writes_it(value, ascii_only)
 @example(b'"\\ud800"')
 @example(b"NaN")
 @example(b"-Infinity")
-async def test_whatever_else_is_refused_as_invalid(body):
+async def test_anything_else_is_rejected_as_invalid(body):
     try:
         expected = json.loads(body)
     except (ValueError, RecursionError):
-        with pytest.raises(InvalidRequest, match="body: no JSON: "):
+        with pytest.raises(InvalidRequest, match="body: invalid JSON: "):
             await read(body)
         return
     try:
@@ -62,9 +62,9 @@ async def test_whatever_else_is_refused_as_invalid(body):
 
 
 @pytest.mark.parametrize("wrap", [lambda fields: fields, lambda fields: [fields], lambda fields: [{"a": 1}, fields]])
-async def test_no_more_fields_are_read_than_anybody_needs(wrap):
+async def test_the_number_of_fields_is_limited(wrap):
     fields = {str(number): 1 for number in range(MAX_FIELDS + 1)}
-    with pytest.raises(InvalidRequest, match=r"10,00\d fields arrived"):
+    with pytest.raises(InvalidRequest, match=r"10,00\d fields; at most"):
         await read(json.dumps(wrap(fields)).encode())
 
 

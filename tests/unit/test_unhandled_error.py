@@ -1,4 +1,4 @@
-"""What nobody foresaw is answered with a 500 that tells nothing, and is in the log under the request's id."""
+"""An unhandled error is answered with a 500 that reveals nothing, and logged with the request id."""
 
 import asyncio
 import json
@@ -11,13 +11,13 @@ import pytest
 
 from recsys.observability import configure_logging
 from recsys.web.admission import Admission
-from recsys.web.service import create_api, create_router
+from recsys.web.service import create_api, create_router, middleware_stack
 
 SECRET = 'redis://10.0.0.7:6379 in /srv/secret.py\n{"event": "forged"}'
 
 
-async def call_what_fails() -> None:
-    """Logs like a service, and prints what the caller got."""
+async def call_failing_endpoint() -> None:
+    """Log like a service, and print the response."""
     configure_logging("test", "info")
     router = create_router("/v1")
 
@@ -25,11 +25,11 @@ async def call_what_fails() -> None:
     async def fails() -> None:
         raise RuntimeError(SECRET)
 
-    api = create_api("test", "", Admission(1, 1, 1000, may_wait=0.25))
+    api = create_api("test", "", middleware_stack(Admission(1, 1, 1000, may_wait=0.25)))
     api.include_router(router)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(api), base_url="http://test") as client:
-        answer = await client.get("/v1/fails", headers={"X-Request-Id": "42"})
-    print(json.dumps([answer.status_code, answer.headers["x-request-id"], answer.text]))
+        response = await client.get("/v1/fails", headers={"X-Request-Id": "42"})
+    print(json.dumps([response.status_code, response.headers["x-request-id"], response.text]))
 
 
 @pytest.fixture(scope="module")
@@ -41,14 +41,14 @@ def lines() -> list:
     return [json.loads(line) for line in ended.stdout.splitlines()]
 
 
-def test_the_caller_learns_nothing_but_where_to_look(lines):
+def test_the_response_only_points_to_the_log(lines):
     status, request_id, text = lines[-1]
     assert (status, request_id) == (500, "42")
-    told = "an unexpected error; the log has it under this request's id"
-    assert json.loads(text) == {"error": "internal_error", "detail": told}
+    detail = "unexpected error; see the log for this request id"
+    assert json.loads(text) == {"error": "internal_error", "detail": detail}
 
 
-def test_the_log_has_all_of_it_on_one_line(lines):
+def test_the_log_has_the_whole_error_on_one_line(lines):
     unexpected, served = lines[:-1]
     assert (unexpected["event"], unexpected["request_id"]) == ("unexpected_error", "42")
     assert SECRET in unexpected["exception"]
@@ -57,4 +57,4 @@ def test_the_log_has_all_of_it_on_one_line(lines):
 
 
 if __name__ == "__main__":
-    asyncio.run(call_what_fails())
+    asyncio.run(call_failing_endpoint())
