@@ -1,1 +1,1 @@
-"""Where technology is allowed: each module ties one technology to one port, or serves ports over a wire."""
+"""Adapters: each module implements ports with one technology. Only adapters import clients of external systems."""

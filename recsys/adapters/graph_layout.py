@@ -1,4 +1,4 @@
-"""Where a collection's graph begins and ends: the thresholds, in KB of vectors, that Qdrant decides by."""
+"""Qdrant's thresholds, in KB of vectors, for indexing a collection in a graph and for scanning it instead."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ MAX_FULL_SCAN_KB = 10_000
 """Qdrant's default."""
 FULL_SCAN_SHARE = 1 / 2
 MIN_FULL_SCAN_KB = 10
-"""The least that a server accepts."""
+"""The smallest value that a server accepts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,23 +26,23 @@ class GraphLayout:
 
     @property
     def indexing_threshold_kb(self) -> int:
-        """What may stay outside the graph: a small part, as it is scanned by every search."""
+        """Vectors that may stay outside the graph: few, because every search scans them."""
         return max(1, int(min(MAX_UNINDEXED_KB, self.size_kb * UNINDEXED_SHARE)))
 
     @property
     def full_scan_threshold_kb(self) -> int:
-        """A filter that leaves less than this is answered by a scan.
+        """Qdrant scans if a filter leaves less than this.
 
-        Half of the collection at most, so that excluding what a user has seen never gives the graph up.
+        At most half of the collection, so that searches without a user's seen items still use the graph.
         """
         return max(MIN_FULL_SCAN_KB, int(min(MAX_FULL_SCAN_KB, self.size_kb * FULL_SCAN_SHARE)))
 
     @property
     def max_segment_kb(self) -> int:
-        """Room for the whole collection twice: one graph finds more per comparison than several."""
+        """Twice the collection, to keep it in one segment: one graph finds more per comparison than several."""
         return max(MAX_FULL_SCAN_KB, 2 * self.size_kb)
 
     @property
     def least_indexed(self) -> int:
-        """How many vectors the graph holds at least when it is complete."""
+        """The smallest number of vectors in a complete graph."""
         return max(0, self.num_vectors - self.indexing_threshold_kb * KB // (self.embedding_dim * BYTES_PER_COMPONENT))

@@ -1,8 +1,7 @@
-"""The ports over HTTP: what the orchestrator holds in place of a feature store and a ranker.
+"""The ports over HTTP: clients of the feature service and of the ranker service, used by the orchestrator.
 
-Every call here may be repeated without harm (events carry their ids), so one that loses its connection is sent
-once more. Each says how much time is left for it. aiohttp, because it costs a fraction of httpx per call when many are
-under way.
+Every call is idempotent (events carry their ids), so a call that loses its connection is sent once more. Each call
+sends the remaining time of its deadline. aiohttp takes a fraction of httpx's CPU per call under concurrency.
 """
 
 import math
@@ -16,7 +15,7 @@ import aiohttp
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from yarl import URL
 
-from recsys.adapters.upstream import MAX_SECONDS, Upstream
+from recsys.adapters.upstream import FEATURE_SERVICE, MAX_SECONDS, RANKER, Upstream
 from recsys.contracts.base import ErrorResponse
 from recsys.contracts.events import Event, EventsRecorded
 from recsys.contracts.features import PopularItem, PopularItems, UserFeatures
@@ -35,12 +34,12 @@ from recsys.errors import (
     error_for,
 )
 
-A = TypeVar("A", bound=BaseModel)
+T = TypeVar("T", bound=BaseModel)
 
 CONNECT_SECONDS = 0.5
 POOL_SIZE = 256
 KEEP_ALIVE_SECONDS = 4.0
-"""Below the 5 s after which servers hang up on idle connections, so that none is used as it closes."""
+"""Below the 5 s after which servers close idle connections, so that no request is sent on a closing one."""
 DOWNLOAD_SECONDS = 300.0
 OK = 200
 SERVER_ERROR = 500
@@ -48,7 +47,7 @@ EVENTS = TypeAdapter(Sequence[Event])
 
 
 def open_session(base_url: str, headers: Mapping[str, str] = MappingProxyType({})) -> aiohttp.ClientSession:
-    """One pool of connections to one upstream. Call it inside a running event loop, close it after use."""
+    """A connection pool for one upstream. Call it inside a running event loop, and close it after use."""
     return aiohttp.ClientSession(
         base_url,
         timeout=aiohttp.ClientTimeout(total=MAX_SECONDS, sock_connect=CONNECT_SECONDS),
@@ -66,7 +65,7 @@ async def exchange(
     body: bytes | None = None,
     headers: Mapping[str, str] = MappingProxyType({}),
 ) -> tuple[int, bytes]:
-    """Status and content; sent again if a pooled connection was closed. Every foreign error is translated."""
+    """Status and content. Retries once if a pooled connection was closed, and translates the client's errors."""
     url = URL(path, encoded=True)
     with translated_errors(upstream):
         try:
@@ -84,7 +83,7 @@ async def _exchange_once(
 
 @contextmanager
 def translated_errors(upstream: str) -> Iterator[None]:
-    """The client's texts hold addresses, which stay in here."""
+    """Translate the client's errors. Their messages are dropped: they contain addresses."""
     try:
         yield
     except TimeoutError as error:
@@ -95,7 +94,7 @@ def translated_errors(upstream: str) -> Iterator[None]:
 
 class HttpFeatureStore:
     def __init__(self, session: aiohttp.ClientSession) -> None:
-        self._upstream = _HttpUpstream("feature_service", session)
+        self._upstream = _HttpUpstream(FEATURE_SERVICE, session)
 
     async def user_features(self, user_id: str) -> UserFeatures:
         return await self._upstream.call("GET", f"/v1/users/{_quote(user_id)}/features", UserFeatures)
@@ -111,7 +110,7 @@ class HttpRanker:
     """The ports QueryEncoder, Ranker, RecallReference and ReleaseSource."""
 
     def __init__(self, session: aiohttp.ClientSession) -> None:
-        self._upstream = _HttpUpstream("ranker", session)
+        self._upstream = _HttpUpstream(RANKER, session)
 
     async def encode(self, recent_items: Sequence[str], release_version: int | None = None) -> QueryEmbedding:
         request = EncodeRequest(recent_items=list(recent_items), release_version=release_version)
@@ -129,68 +128,70 @@ class HttpRanker:
         request = RankRequest(
             recent_items=list(recent_items), candidate_items=list(candidate_items), release_version=release_version
         )
-        answer = await self._upstream.call("POST", "/v1/rank", RankedScores, request.model_dump_json().encode())
-        if len(answer.scores) != len(candidate_items):
-            raise UpstreamAnswerInvalid(f"ranker: {len(answer.scores)} scores for {len(candidate_items)} candidates")
-        return answer
+        ranked = await self._upstream.call("POST", "/v1/rank", RankedScores, request.model_dump_json().encode())
+        if len(ranked.scores) != len(candidate_items):
+            raise UpstreamAnswerInvalid(f"{RANKER}: {len(ranked.scores)} scores for {len(candidate_items)} candidates")
+        return ranked
 
     async def recall(self, retrieval: Retrieval) -> RecallMeasurement:
         body = RecallRequest.of(retrieval).model_dump_json().encode()
-        return await self._upstream.call_aside("POST", "/v1/recall", RecallMeasurement, body)
+        return await self._upstream.call_in_background("POST", "/v1/recall", RecallMeasurement, body)
 
 
 class _HttpUpstream:
-    """Calls to one service, with every foreign error translated."""
+    """Calls one service, and translates its errors and the client's."""
 
     def __init__(self, name: str, session: aiohttp.ClientSession) -> None:
         self._upstream = Upstream(name)
         self._session = session
 
-    async def call(self, method: str, path: str, answer: type[A], body: bytes | None = None) -> A:
+    async def call(self, method: str, path: str, response: type[T], body: bytes | None = None) -> T:
         async with self._upstream.call():
-            left = current_deadline().remaining() - RESERVE_SECONDS
-            headers = {} if left == math.inf else {DEADLINE_HEADER: str(max(1, int(left * 1000)))}
-            return await self._ask(method, path, answer, body, headers)
+            remaining = current_deadline().remaining() - RESERVE_SECONDS
+            headers = {} if remaining == math.inf else {DEADLINE_HEADER: str(max(1, int(remaining * 1000)))}
+            return await self._send(method, path, response, body, headers)
 
-    async def call_aside(self, method: str, path: str, answer: type[A], body: bytes | None = None) -> A:
-        """Off the request path: without the request's deadline, and of no weight for the breaker."""
-        return await self._ask(method, path, answer, body, {})
+    async def call_in_background(self, method: str, path: str, response: type[T], body: bytes | None = None) -> T:
+        """A call off the request path: without a deadline, and without effect on the breaker."""
+        return await self._send(method, path, response, body, {})
 
     async def download(self, path: str) -> bytearray:
-        """A file of any size. Off the request path: without a deadline, and of no weight for the breaker."""
+        """A file of any size, off the request path: without a deadline, and without effect on the breaker."""
         timeout = aiohttp.ClientTimeout(total=DOWNLOAD_SECONDS, sock_connect=CONNECT_SECONDS, sock_read=MAX_SECONDS)
         with translated_errors(self._upstream.name):
             async with self._session.get(URL(path, encoded=True), timeout=timeout) as response:
                 if response.status != OK:
-                    raise self._refusal(response.status, await response.read())
-                content = bytearray()  # grows in place: joining the parts would copy them all at once
-                async for part in response.content.iter_any():
-                    content += part
+                    raise self._error_of(response.status, await response.read())
+                content = bytearray()  # grows in place; joining the chunks would copy all of them at once
+                async for chunk in response.content.iter_any():
+                    content += chunk
         return content
 
-    async def _ask(self, method: str, path: str, answer: type[A], body: bytes | None, headers: Mapping[str, str]) -> A:
+    async def _send(
+        self, method: str, path: str, response: type[T], body: bytes | None, headers: Mapping[str, str]
+    ) -> T:
         name = self._upstream.name
         status, content = await exchange(self._session, name, method, path, body=body, headers=headers)
         if status != OK:
-            raise self._refusal(status, content)
+            raise self._error_of(status, content)
         try:
-            return answer.model_validate_json(content)
+            return response.model_validate_json(content)
         except ValidationError as error:
-            raise UpstreamAnswerInvalid(f"{name}: {path} answered what is no {answer.__name__}") from error
+            raise UpstreamAnswerInvalid(f"{name}: {path} did not return a valid {response.__name__}") from error
 
-    def _refusal(self, status: int, content: bytes) -> Exception:
+    def _error_of(self, status: int, content: bytes) -> Exception:
         try:
-            told = ErrorResponse.model_validate_json(content)
+            response = ErrorResponse.model_validate_json(content)
         except ValidationError:
             return UpstreamUnavailable(f"{self._upstream.name}: status {status}")
-        raised = error_for(told.error) or UpstreamUnavailable
-        if raised is Overloaded:
-            raised = UpstreamOverloaded  # over there, not here
-        if status >= SERVER_ERROR and not issubclass(raised, UpstreamError | ReleaseError):
-            raised = UpstreamUnavailable  # a mistake over there is no mistake here
-        return raised(f"{self._upstream.name}: {told.detail}")
+        error = error_for(response.error) or UpstreamUnavailable
+        if error is Overloaded:
+            error = UpstreamOverloaded  # the upstream is overloaded, not this service
+        if status >= SERVER_ERROR and not issubclass(error, UpstreamError | ReleaseError):
+            error = UpstreamUnavailable  # a bug in the upstream is not a bug in this service
+        return error(f"{self._upstream.name}: {response.detail}")
 
 
 def _quote(path_segment: str) -> str:
-    """Ids may hold any character, a slash too, or be two dots."""
+    """Ids may contain any character, including slashes, and may be `..`."""
     return quote(path_segment, safe="").replace(".", "%2E")

@@ -1,5 +1,4 @@
-"""Every port in plain memory: for tests, notebooks, and a first look at a pipeline. They pass the adapters' contract
-tests like the real ones."""
+"""In-memory adapters of every port, for tests, notebooks and demos. They pass the same contract tests as the others."""
 
 import json
 import time
@@ -11,7 +10,7 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.adapters.open_collections import no_collection
+from recsys.adapters.open_collections import no_collection, unknown_item
 from recsys.adapters.qdrant_points import nearest_by_angle
 from recsys.contracts.base import MAX_HISTORY
 from recsys.contracts.events import Event, EventsRecorded
@@ -27,7 +26,7 @@ from recsys.contracts.retrieval import (
     SearchSettings,
     ServingReleases,
 )
-from recsys.errors import ReleaseNotLoaded, UnknownItem
+from recsys.errors import ReleaseNotLoaded
 from recsys.ports import VectorIndex
 
 
@@ -53,9 +52,9 @@ class InMemoryFeatureStore:
             if (event.user_id, event.event_id) in self._event_ids:
                 continue
             self._event_ids.add((event.user_id, event.event_id))
-            happened = min(event.timestamp, time.time())  # an event of the future counts as one of now
-            self._events[event.user_id].append(event.model_copy(update={"timestamp": happened}))
-            self._events[event.user_id].sort(key=lambda each: each.timestamp)  # stable: ties stay as they arrived
+            timestamp = min(event.timestamp, time.time())  # an event in the future counts as one of now
+            self._events[event.user_id].append(event.model_copy(update={"timestamp": timestamp}))
+            self._events[event.user_id].sort(key=lambda each: each.timestamp)  # stable: ties keep the order of arrival
             self._popularity[event.item_id] += 1.0
             recorded += 1
         return EventsRecorded(recorded=recorded, duplicates=len(events) - recorded)
@@ -128,10 +127,10 @@ class InMemoryRanker:
 
     def _require(self, release_version: int | None) -> None:
         if release_version not in (None, self._release):
-            raise ReleaseNotLoaded(f"release {release_version} is not loaded; loaded is {self._release}")
+            raise ReleaseNotLoaded(f"release {release_version} is not loaded; loaded release: {self._release}")
 
     def _query(self, recent_items: Sequence[str]) -> NDArray[np.float64] | None:
-        """[embedding_dim], ending in 1 so that the dot product adds the candidate's bias."""
+        """[embedding_dim]; the last component is 1, so the dot product adds the candidate's bias."""
         known = [self._vectors[item_id] for item_id in recent_items if item_id in self._vectors]
         return np.append(np.mean(known, axis=0)[:-1], 1.0) if known else None
 
@@ -148,7 +147,7 @@ class InMemoryCollection:
 
 
 class InMemoryVectorIndex:
-    """The port VectorIndex: an exact scan, whatever the settings say. A collection in memory is always open."""
+    """The port VectorIndex. Every search is an exact scan, and every collection is always open."""
 
     def __init__(self, collections: Mapping[int, InMemoryCollection] = MappingProxyType({})) -> None:
         self._collections = dict(collections)
@@ -176,7 +175,7 @@ class InMemoryVectorIndex:
     async def similar(self, release_version: int, item_id: str, top_k: int) -> list[Candidate]:
         collection = self._collection(release_version)
         if item_id not in collection.items:
-            raise UnknownItem(f"release {release_version} has no item {item_id!r}")
+            raise unknown_item(release_version, item_id)
         anchor = collection.items[item_id].embedding
         if anchor is None:
             return []
@@ -198,7 +197,7 @@ class InMemoryVectorIndex:
         return CollectionStatus(len(collection.items), collection.num_indexed, indexing=False)
 
     async def close(self) -> None:
-        """Nothing is held."""
+        """Does nothing: there are no connections."""
 
     def staging(self) -> VectorIndex:
         return self._staged()
@@ -255,6 +254,6 @@ class InMemoryCatalogue:
 
     async def items(self, release_version: int, item_ids: Sequence[str]) -> dict[str, CatalogueItem]:
         if release_version not in self._releases:
-            raise ReleaseNotLoaded(f"there is no catalogue of release {release_version}")
+            raise ReleaseNotLoaded(f"the catalogue of release {release_version} is not loaded")
         items = self._releases[release_version]
         return {item_id: items[item_id] for item_id in item_ids if item_id in items}

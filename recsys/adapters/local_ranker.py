@@ -1,4 +1,4 @@
-"""The ports QueryEncoder, Ranker, RecallReference and ReleaseSource done here, by the releases that are loaded."""
+"""The ports QueryEncoder, Ranker, RecallReference and ReleaseSource in this process, using the loaded releases."""
 
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
@@ -11,8 +11,8 @@ from recsys.errors import Overloaded, ReleaseNotLoaded
 from recsys.model.release import Release
 from recsys.model.retrieval_recall import measure_recall
 
-KEPT_BESIDE = 1
-"""Of the releases that nobody needs any more so many stay, for requests that began with them."""
+KEPT_RETIRED = 1
+"""Retired releases kept loaded for in-flight requests."""
 
 
 class LocalRanker:
@@ -21,11 +21,11 @@ class LocalRanker:
         self._champion: int | None = None
         self._challenger: int | None = None
         self.search: Mapping[int, SearchSettings] = {}
-        """How collections are searched, by release version, as `releases` tells it."""
+        """Search settings by release version, reported by `releases`."""
         self.problems: list[str] = []
-        """What keeps releases from being loaded, as `releases` tells it."""
+        """Why releases are not loaded, reported by `releases`."""
         self._recall_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="recall")
-        self._recall_under_way: Future[RecallMeasurement] | None = None
+        self._recall_running: Future[RecallMeasurement] | None = None
 
     @property
     def champion(self) -> int | None:
@@ -36,26 +36,26 @@ class LocalRanker:
         return list(self._releases)
 
     def add(self, release: Release) -> None:
-        """Warm a release up, then serve it to whoever asks for it by number."""
+        """Warm a release up, then serve requests for its version."""
         release.score(release.encode_nobody(), release.vocabulary.item_ids[:1])
         release.rank(release.vocabulary.item_ids[:1], release.vocabulary.item_ids[:1])
-        before = {version: kept for version, kept in self._releases.items() if version != release.version}
-        self._releases = {**before, release.version: release}
+        others = {version: kept for version, kept in self._releases.items() if version != release.version}
+        self._releases = {**others, release.version: release}
 
     def set_roles(self, champion: int, challenger: int | None = None) -> None:
-        """Let loaded releases have the roles from now on; requests under way end on the one they began with."""
-        appointed = self._release(champion).version
-        if self._champion not in (None, appointed):
+        """Assign the roles to loaded releases. Requests in flight finish with the release they started with."""
+        new_champion = self._release(champion).version
+        if self._champion not in (None, new_champion):
             outgoing = self._releases.pop(self._champion)
-            self._releases = {**self._releases, outgoing.version: outgoing}  # the last to be retired
-        self._champion = appointed
+            self._releases = {**self._releases, outgoing.version: outgoing}  # now the last to be evicted
+        self._champion = new_champion
         self._challenger = None if challenger is None else self._release(challenger).version
 
     def evict(self, needed: Collection[int]) -> None:
-        """Forget all but the needed releases, the champion, and the last that was needed before."""
+        """Unload all but the needed releases, those with a role, and the most recently retired."""
         roles = (self._champion, self._challenger)
-        others = [version for version in self._releases if version not in needed and version not in roles]
-        for version in others[:-KEPT_BESIDE]:
+        retired = [version for version in self._releases if version not in needed and version not in roles]
+        for version in retired[:-KEPT_RETIRED]:
             del self._releases[version]
 
     async def encode(self, recent_items: Sequence[str], release_version: int | None = None) -> QueryEmbedding:
@@ -84,7 +84,7 @@ class LocalRanker:
         return bytes(self.mapped_item_lines(release_version))
 
     def mapped_item_lines(self, release_version: int) -> memoryview:
-        """The items file without a copy. Raises `ReleaseNotLoaded`."""
+        """The items file, without copying it. Raises `ReleaseNotLoaded`."""
         return self._release(release_version).item_lines
 
     async def rank(
@@ -104,16 +104,16 @@ class LocalRanker:
 
     async def recall(self, retrieval: Retrieval) -> RecallMeasurement:
         chosen = self._release(retrieval.release_version)
-        # Of the thread and not of its caller, who may have gone while it still computes.
-        if self._recall_under_way is not None and not self._recall_under_way.done():
+        # Tracks the thread and not its caller, whose request may be cancelled while the thread still computes.
+        if self._recall_running is not None and not self._recall_running.done():
             raise Overloaded("another recall is being measured")
-        self._recall_under_way = self._recall_thread.submit(measure_recall, chosen, retrieval)
-        return await asyncio.wrap_future(self._recall_under_way)
+        self._recall_running = self._recall_thread.submit(measure_recall, chosen, retrieval)
+        return await asyncio.wrap_future(self._recall_running)
 
     def _release(self, version: int | None) -> Release:
         version = self._champion if version is None else version
         if version is None:
             raise ReleaseNotLoaded("no release is loaded yet; train, register, index and promote one")
         if version not in self._releases:
-            raise ReleaseNotLoaded(f"release {version} is not loaded; loaded are {sorted(self._releases)}")
+            raise ReleaseNotLoaded(f"release {version} is not loaded; loaded releases: {sorted(self._releases)}")
         return self._releases[version]

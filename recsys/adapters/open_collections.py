@@ -1,15 +1,15 @@
-"""The collections that an index has open for searching, whichever engine holds them."""
+"""The collections that a Qdrant adapter has open for searching, on a server or embedded."""
 
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from recsys.adapters.qdrant_points import PointIds, collection_name
+from recsys.adapters.qdrant_points import PointIds, collection_name, nearest_by_angle
 from recsys.contracts.retrieval import Candidate, SearchSettings
-from recsys.errors import ReleaseNotLoaded
+from recsys.errors import ReleaseNotLoaded, UnknownItem
 
 KEPT_OPEN = 4
-"""The champion's, the challenger's, the previous one, and the next."""
+"""Those of the champion, the challenger, the previous release and the next one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,14 +19,21 @@ class OpenCollection:
     settings: SearchSettings
 
     def candidates(self, point_ids: Sequence[int], similarities: Sequence[float]) -> list[Candidate]:
-        """Raises `UpstreamAnswerInvalid` for a point of no known item."""
+        """Raises `UpstreamAnswerInvalid` for a point that is not an item of the release."""
         item_ids = self.point_ids.item_ids_of(point_ids)
         weights_hash = self.weights_hash
         return [Candidate(*each, weights_hash) for each in zip(item_ids, similarities, strict=True)]
 
+    def nearest_by_angle(
+        self, anchor: Sequence[float], point_ids: Sequence[int], vectors: Sequence[Sequence[float]], top_k: int
+    ) -> list[Candidate]:
+        """The points nearest in angle to the anchor [embedding_dim]; vectors [points, embedding_dim]."""
+        rows, cosines = nearest_by_angle(anchor, vectors, top_k)
+        return self.candidates([point_ids[row] for row in rows], cosines)
+
 
 class OpenCollections:
-    """The last few that were opened, by release version."""
+    """The most recently opened collections, by release version."""
 
     def __init__(self) -> None:
         self._opened: dict[int, OpenCollection] = {}
@@ -34,7 +41,7 @@ class OpenCollections:
     async def open(
         self, release_version: int, item_ids: Sequence[str], weights_hash: str, settings: SearchSettings
     ) -> list[int]:
-        """Open a collection, or open it again with new settings. Returns the versions that were closed for it."""
+        """Open a collection, or reopen it with new settings. Returns the versions that were closed to make room."""
         known = self._opened.get(release_version)
         if known is not None and known.weights_hash == weights_hash:
             point_ids = known.point_ids
@@ -59,4 +66,8 @@ class OpenCollections:
 
 
 def no_collection(release_version: int) -> ReleaseNotLoaded:
-    return ReleaseNotLoaded(f"Qdrant has no collection {collection_name(release_version)}; run `make index`")
+    return ReleaseNotLoaded(f"there is no collection {collection_name(release_version)}; run `make index`")
+
+
+def unknown_item(release_version: int, item_id: str) -> UnknownItem:
+    return UnknownItem(f"release {release_version} has no item {item_id!r}")

@@ -1,16 +1,31 @@
-"""The choice of the vector index, made once for the services and the jobs."""
+"""Chooses the vector index, once for the services and the jobs."""
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
+
+from yarl import URL
 
 from recsys.adapters.qdrant_edge_index import QdrantEdgeIndex
 from recsys.adapters.qdrant_server_index import QdrantServerIndex
 from recsys.ports import VectorIndex
 
+ADAPTERS: Mapping[str, Callable[[str, str | None], VectorIndex]] = {
+    "http": QdrantServerIndex,
+    "https": QdrantServerIndex,
+}
+"""By URL scheme; called with the URL and the API key. Another index needs its adapter and a line here."""
+
 
 def open_index(url: str | None, api_key: str | None, edge_dir: Path | None) -> VectorIndex:
-    """The server at `url` or, without one, the collections in `edge_dir`. Call it inside a running event loop."""
+    """The index at `url` or, without one, the embedded index in `edge_dir`. Call it inside a running event loop.
+
+    Raises `ValueError` if neither is set, or if no adapter handles the URL's scheme.
+    """
     if url is not None:
-        return QdrantServerIndex(url, api_key)
+        scheme = URL(url).scheme
+        if scheme not in ADAPTERS:
+            raise ValueError(f"QDRANT_URL must start with one of {', '.join(f'{each}://' for each in ADAPTERS)}")
+        return ADAPTERS[scheme](url, api_key)
     if edge_dir is None:
         raise ValueError("set QDRANT_URL (a server) or QDRANT_EDGE_DIR (a folder of embedded collections)")
     return QdrantEdgeIndex(edge_dir)

@@ -1,7 +1,7 @@
-"""The port VectorIndex on Qdrant Edge: Qdrant's engine inside this process, collections as folders.
+"""The port VectorIndex on Qdrant Edge: Qdrant's engine embedded in this process, with a folder per collection.
 
-A search takes a fraction of a millisecond and holds the GIL, so it runs where it is called instead of in a thread.
-One process at a time may open a collection; it is built in another folder and moved when it is whole.
+A search takes a fraction of a millisecond and holds the GIL, so it runs in the caller's thread. Only one process at a
+time can open a collection, so a collection is built in another folder and moved when it is complete.
 """
 
 import shutil
@@ -34,24 +34,24 @@ from qdrant_edge import (
 )
 
 from recsys.adapters.graph_layout import GraphLayout
-from recsys.adapters.open_collections import OpenCollections, no_collection
+from recsys.adapters.open_collections import OpenCollections, no_collection, unknown_item
 from recsys.adapters.qdrant_points import (
     SIMILAR_POOL,
     collection_name,
-    nearest_by_angle,
     payload_of,
     point_id,
+    search_params,
     version_in,
     without_bias,
 )
 from recsys.contracts.retrieval import Candidate, CollectionStatus, GraphSettings, IndexedItem, SearchSettings
-from recsys.errors import JobError, TandemError, UnknownItem, UpstreamAnswerInvalid, UpstreamUnavailable
+from recsys.errors import JobError, TandemError, UpstreamAnswerInvalid, UpstreamUnavailable
 from recsys.ports import VectorIndex
 
 STAGING = "staging"
-"""The folder of collections that are being built."""
+"""Folder for collections under construction."""
 WEIGHTS_FILE = "weights"
-"""In a collection's folder, written last: whose embeddings it holds."""
+"""In a collection's folder, written last: the hash of the weights that made its embeddings."""
 
 
 class QdrantEdgeIndex:
@@ -66,7 +66,7 @@ class QdrantEdgeIndex:
         if weights_hash is None:
             raise no_collection(release_version)
         if release_version in self._shards and self._opened[release_version].weights_hash != weights_hash:
-            self._close(release_version)  # another training's, under the same number
+            self._close(release_version)  # a retrained release with the same version
         if release_version not in self._shards:
             with _translated_errors(release_version):
                 self._shards[release_version] = EdgeShard.load(str(self._path(release_version)))
@@ -92,7 +92,7 @@ class QdrantEdgeIndex:
                     params=_params(settings, num_candidates),
                 )
             )
-            ids, similarities = [_number(point.id) for point in points], [point.score for point in points]
+            ids, similarities = [_point_number(point.id) for point in points], [point.score for point in points]
         return opened.candidates(ids, settings.unscaled(similarities))
 
     async def similar(self, release_version: int, item_id: str, top_k: int) -> list[Candidate]:
@@ -101,7 +101,7 @@ class QdrantEdgeIndex:
             shard = self._shards[release_version]
             found = shard.retrieve([point_id(item_id)], with_payload=False, with_vector=True)
             if not found:
-                raise UnknownItem(f"release {release_version} has no item {item_id!r}")
+                raise unknown_item(release_version, item_id)
             if not found[0].vector:
                 return []
             anchor = _dense(found[0].vector)
@@ -114,16 +114,15 @@ class QdrantEdgeIndex:
                     with_vector=True,
                 )
             )
-            ids, vectors = [_number(point.id) for point in pool], [_dense(point.vector) for point in pool]
-        rows, cosines = nearest_by_angle(anchor, vectors, top_k)
-        return opened.candidates([ids[row] for row in rows], cosines)
+            ids, vectors = [_point_number(point.id) for point in pool], [_dense(point.vector) for point in pool]
+        return opened.nearest_by_angle(anchor, ids, vectors, top_k)
 
     async def find_by_title(self, release_version: int, query: str, limit: int) -> list[str]:
         opened = self._opened[release_version]
         with _translated_errors(release_version):
             condition = Filter(must=[FieldCondition("title", match=MatchText(query))])
             records, _ = self._shards[release_version].scroll(ScrollRequest(limit=limit, filter=condition))
-            ids = [_number(record.id) for record in records]
+            ids = [_point_number(record.id) for record in records]
         return opened.point_ids.item_ids_of(ids)
 
     async def status(self, release_version: int) -> CollectionStatus:
@@ -154,7 +153,7 @@ class QdrantEdgeIndex:
         progress: Callable[[int], None] = lambda _: None,
         timeout_seconds: float | None = None,  # noqa: ARG002
     ) -> None:
-        """`timeout_seconds` does not apply: the engine builds the graph in this call."""
+        """`timeout_seconds` is ignored: the engine builds the graph during this call."""
         await self.drop(release_version)
         path, layout = self._path(release_version), GraphLayout(embedding_dim, num_vectors)
         path.mkdir(parents=True)
@@ -181,7 +180,7 @@ class QdrantEdgeIndex:
         (path / WEIGHTS_FILE).write_text(weights_hash)
 
     async def holds(self, release_version: int, weights_hash: str, num_items: int) -> bool:  # noqa: ARG002
-        """`num_items` is not looked at: a folder that names its weights is whole."""
+        """`num_items` is ignored: a folder with a weights file is complete."""
         return self._weights_hash(release_version) == weights_hash
 
     async def publish(self, release_version: int) -> None:
@@ -189,7 +188,7 @@ class QdrantEdgeIndex:
         if staged._weights_hash(release_version) is None:
             raise no_collection(release_version)
         staged._close(release_version)
-        await self.drop(release_version)  # only ever another training's, under the same number
+        await self.drop(release_version)  # left by a retrained release with the same version
         staged._path(release_version).rename(self._path(release_version))
 
     async def drop(self, release_version: int) -> None:
@@ -210,7 +209,7 @@ class QdrantEdgeIndex:
         return self._directory / collection_name(release_version)
 
     def _weights_hash(self, release_version: int) -> str | None:
-        """Whose embeddings the collection holds; None if it is missing or was never finished."""
+        """The hash of the collection's weights; None if it is missing or incomplete."""
         marker = self._path(release_version) / WEIGHTS_FILE
         try:
             return marker.read_text()
@@ -246,13 +245,10 @@ def _config(layout: GraphLayout, graph: GraphSettings | None) -> EdgeConfig:
 
 
 def _params(settings: SearchSettings, limit: int) -> SearchParams:
-    if settings.hnsw_ef is None:
-        return SearchParams(exact=True)
-    if settings.oversampling is None:
-        quantization = QuantizationSearchParams(ignore=True)
-    else:
-        quantization = QuantizationSearchParams(rescore=True, oversampling=settings.oversampling)
-    return SearchParams(hnsw_ef=max(settings.hnsw_ef, limit), quantization=quantization)
+    params = search_params(settings, limit)
+    if "quantization" in params:
+        params["quantization"] = QuantizationSearchParams(**params["quantization"])
+    return SearchParams(**params)
 
 
 def _without(exclude: Collection[str]) -> Filter | None:
@@ -261,22 +257,22 @@ def _without(exclude: Collection[str]) -> Filter | None:
     return Filter(must_not=[HasIdCondition({point_id(item_id) for item_id in exclude})])
 
 
-def _number(point: int | str | UUID) -> int:
+def _point_number(point: int | str | UUID) -> int:
     if not isinstance(point, int):
-        raise UpstreamAnswerInvalid(f"Qdrant Edge answered with the point {point!r}, which is none of ours")
+        raise UpstreamAnswerInvalid(f"Qdrant Edge returned the point {point!r}; expected a numeric id")
     return point
 
 
 def _dense(vector: object) -> list[float]:
-    """Edge types vectors as any of several kinds; ours are dense."""
+    """Narrows the type: Edge returns several kinds of vectors, and our collections store dense ones."""
     if not isinstance(vector, list):
-        raise UpstreamAnswerInvalid(f"Qdrant Edge answered with a {type(vector).__name__} where a dense vector is")
+        raise UpstreamAnswerInvalid(f"Qdrant Edge returned a {type(vector).__name__}; expected a dense vector")
     return vector
 
 
 @contextmanager
 def _translated_errors(release_version: int) -> Iterator[None]:
-    """The library raises bare Exceptions, and TypeErrors for what it cannot convert."""
+    """The library raises plain Exception, and TypeError for values that it cannot convert."""
     try:
         yield
     except TandemError:

@@ -1,4 +1,4 @@
-"""How items are stored as points of a Qdrant collection, whichever engine holds it."""
+"""How items are stored as points of a Qdrant collection and searched, on a server or embedded."""
 
 import hashlib
 import re
@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.contracts.retrieval import CatalogueItem
+from recsys.contracts.retrieval import CatalogueItem, SearchSettings
 from recsys.errors import UpstreamAnswerInvalid
 
 SIMILAR_POOL = 10
-"""How many times `top_k` are fetched by dot product before the nearest by angle are taken from them."""
+"""Similar items are the nearest by angle among this many times `top_k` nearest by dot product."""
 DIGEST_BYTES = 8
 CACHED_IDS = 1_000_000
 
@@ -23,7 +23,7 @@ def collection_name(release_version: int) -> str:
 
 
 def version_in(name: str) -> int | None:
-    """The release version in a collection's name; None for a collection that is not ours."""
+    """The release version in a collection's name; None for a collection of another application."""
     found = re.fullmatch(r"items_v([1-9]\d*)", name)
     return int(found[1]) if found else None
 
@@ -34,7 +34,7 @@ def _hashed(item_id: str) -> int:
 
 @lru_cache(maxsize=CACHED_IDS)
 def point_id(item_id: str) -> int:
-    """63 bits of the id's hash. Two of a million items share one in 1 of 18 million catalogues; indexing notices."""
+    """63 bits of the id's hash. In 1 of 18 million catalogues of a million items, two collide; indexing detects it."""
     return _hashed(item_id)
 
 
@@ -42,8 +42,19 @@ def payload_of(item: CatalogueItem, weights_hash: str) -> dict[str, Any]:
     return {"item_id": item.item_id, "title": item.title, "metadata": item.metadata, "weights": weights_hash}
 
 
+def search_params(settings: SearchSettings, limit: int) -> dict[str, Any]:
+    """The parameters of a search, as Qdrant's API and its embedded engine name them."""
+    if settings.hnsw_ef is None:
+        return {"exact": True}
+    if settings.oversampling is None:
+        quantization: dict[str, Any] = {"ignore": True}
+    else:
+        quantization = {"rescore": True, "oversampling": settings.oversampling}
+    return {"hnsw_ef": max(settings.hnsw_ef, limit), "quantization": quantization}
+
+
 class PointIds:
-    """Which item each point of a collection is, in 12 bytes per item."""
+    """Maps the points of a collection to items, in 12 bytes per item."""
 
     def __init__(self, item_ids: Sequence[str]) -> None:
         self._item_ids = item_ids
@@ -60,16 +71,16 @@ class PointIds:
         return self._rows.nbytes + self._sorted.nbytes
 
     def item_ids_of(self, point_ids: Sequence[int]) -> list[str]:
-        """The items of these points, in their order. Raises `UpstreamAnswerInvalid` for a point of no known item."""
+        """The items of these points, in order. Raises `UpstreamAnswerInvalid` for an unknown point."""
         rows, known = self._find(point_ids)
         if not known.all():
-            raise UpstreamAnswerInvalid(f"the index answered with {np.count_nonzero(~known)} points of unknown items")
+            raise UpstreamAnswerInvalid(f"the index returned {np.count_nonzero(~known)} points of unknown items")
         return [self._item_ids[row] for row in rows.tolist()]
 
     def rows_of(self, item_ids: Sequence[str]) -> list[int | None]:
-        """The place of each item in the ids that this was made of; None for an unknown item."""
+        """The position of each item in the constructor's `item_ids`; None for an unknown item."""
         rows, known = self._find([point_id(item_id) for item_id in item_ids])
-        return [row if there else None for row, there in zip(rows.tolist(), known.tolist(), strict=True)]
+        return [row if is_known else None for row, is_known in zip(rows.tolist(), known.tolist(), strict=True)]
 
     def _find(self, point_ids: Sequence[int]) -> tuple[NDArray[np.uint32], NDArray[np.bool_]]:
         wanted = np.array(point_ids, dtype=np.uint64)
@@ -82,7 +93,7 @@ class PointIds:
 def nearest_by_angle(
     anchor: Sequence[float], vectors: Sequence[Sequence[float]], top_k: int
 ) -> tuple[list[int], list[float]]:
-    """Rows and cosines of the vectors nearest to the anchor, best first; the last dimension is the bias and left out.
+    """Rows and cosines of the vectors nearest to the anchor, best first, ignoring the last dimension (the bias).
 
     anchor: [embedding_dim]; vectors: [pool, embedding_dim].
     """
@@ -97,5 +108,5 @@ def nearest_by_angle(
 
 
 def without_bias(anchor: Sequence[float]) -> list[float]:
-    """[embedding_dim]: the query for the neighbours of an item, which no bias lifts."""
+    """[embedding_dim]: the query for an item's neighbours, with bias 0 so that popularity has no influence."""
     return [*anchor[:-1], 0.0]

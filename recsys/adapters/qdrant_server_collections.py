@@ -1,4 +1,4 @@
-"""The collections of a Qdrant server as jobs handle them: built, counted and deleted through Qdrant's own client."""
+"""Builds, checks and deletes the collections of a Qdrant server, through Qdrant's official client. Used by jobs."""
 
 import asyncio
 import time
@@ -27,6 +27,7 @@ from qdrant_client.models import (
 from recsys.adapters.graph_layout import GraphLayout
 from recsys.adapters.open_collections import no_collection
 from recsys.adapters.qdrant_points import collection_name, payload_of, point_id, version_in
+from recsys.adapters.upstream import QDRANT
 from recsys.contracts.retrieval import CollectionStatus, GraphSettings, IndexedItem
 from recsys.errors import JobError, UpstreamAnswerInvalid, UpstreamTimeout, UpstreamUnavailable
 
@@ -35,12 +36,12 @@ POLL_SECONDS = 0.5
 BASE_BUILD_SECONDS = 300.0
 BUILD_SECONDS_PER_ITEM = 1e-3
 STALLED_SECONDS = 30.0
-"""A server that has been idle for so long, with the graph incomplete, will not complete it."""
+"""A server that is idle for this long with an incomplete graph will not complete it."""
 NOT_FOUND = 404
 
 
 class ServerCollections:
-    """Connects on first use, so that an index that only searches never does."""
+    """Connects on first use, because an index that only searches never needs it."""
 
     def __init__(self, url: str, api_key: str | None) -> None:
         self._url = url
@@ -71,8 +72,8 @@ class ServerCollections:
                 return False
             if (await self._client.count(name, exact=True)).count != num_items:
                 return False
-            some, _ = await self._client.scroll(name, limit=1, with_payload=["weights"])
-        return bool(some) and (some[0].payload or {}).get("weights") == weights_hash
+            points, _ = await self._client.scroll(name, limit=1, with_payload=["weights"])
+        return bool(points) and (points[0].payload or {}).get("weights") == weights_hash
 
     async def drop(self, release_version: int) -> None:
         with translated_errors(release_version):
@@ -135,7 +136,7 @@ class ServerCollections:
         progress: Callable[[int], None],
         timeout_seconds: float,
     ) -> None:
-        """Both must hold: a server may be green because its optimizer has not noticed the last write yet."""
+        """Wait for status green and a complete graph: a server is green until its optimizer notices the last write."""
         least_indexed, num_vectors = (expected.least_indexed, expected.num_vectors) if expected else (0, 0)
         started = changed = time.monotonic()
         before: CollectionStatus | None = None
@@ -164,22 +165,22 @@ class ServerCollections:
 
 @contextmanager
 def translated_errors(release_version: int | None = None) -> Iterator[None]:
-    """The client's texts hold addresses and whole answers, which stay in here."""
+    """Translate the client's errors. Their messages are dropped: they contain addresses and response bodies."""
     try:
         yield
     except UnexpectedResponse as error:
         if error.status_code == NOT_FOUND and release_version is not None:
             raise no_collection(release_version) from error
-        raise UpstreamUnavailable(f"Qdrant answered with status {error.status_code}") from error
+        raise UpstreamUnavailable(f"{QDRANT} returned status {error.status_code}") from error
     except ResponseHandlingException as error:
         if "timed out" in str(error).lower() or "timeout" in type(error.source).__name__.lower():
-            raise UpstreamTimeout("Qdrant did not answer in time") from error
+            raise UpstreamTimeout(f"{QDRANT} did not answer in time") from error
         if isinstance(error.source, ValidationError):
-            raise UpstreamAnswerInvalid("Qdrant answered in another shape") from error
-        raise UpstreamUnavailable("Qdrant cannot be reached") from error
+            raise UpstreamAnswerInvalid(f"{QDRANT} returned an unexpected response") from error
+        raise UpstreamUnavailable(f"{QDRANT} cannot be reached") from error
     except (ApiException, QdrantException) as error:
-        raise UpstreamUnavailable(f"Qdrant refused ({type(error).__name__})") from error
-    except AssertionError as error:  # the client's, where the answer has no result
-        raise UpstreamAnswerInvalid("Qdrant answered with nothing") from error
+        raise UpstreamUnavailable(f"{QDRANT} rejected the request ({type(error).__name__})") from error
+    except AssertionError as error:  # raised by the client for a response without a result
+        raise UpstreamAnswerInvalid(f"{QDRANT} returned an empty response") from error
     except (JSONDecodeError, UnicodeDecodeError) as error:
-        raise UpstreamAnswerInvalid("Qdrant answered with no JSON") from error
+        raise UpstreamAnswerInvalid(f"{QDRANT} returned invalid JSON") from error

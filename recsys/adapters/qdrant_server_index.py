@@ -1,6 +1,6 @@
 """The port VectorIndex on a Qdrant server.
 
-Searches are plain HTTP requests: the REST client builds a pydantic model per point, which takes ten times the CPU.
+Searches are plain HTTP requests, because the official client builds a pydantic model per point, at ten times the CPU.
 """
 
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -10,12 +10,12 @@ import msgspec
 from yarl import URL
 
 from recsys.adapters.http_clients import OK, exchange, open_session
-from recsys.adapters.open_collections import OpenCollections, no_collection
-from recsys.adapters.qdrant_points import SIMILAR_POOL, collection_name, nearest_by_angle, point_id, without_bias
+from recsys.adapters.open_collections import OpenCollections, no_collection, unknown_item
+from recsys.adapters.qdrant_points import SIMILAR_POOL, collection_name, point_id, search_params, without_bias
 from recsys.adapters.qdrant_server_collections import ServerCollections
-from recsys.adapters.upstream import Upstream
+from recsys.adapters.upstream import QDRANT, Upstream
 from recsys.contracts.retrieval import Candidate, CollectionStatus, GraphSettings, IndexedItem, SearchSettings
-from recsys.errors import UnknownItem, UpstreamAnswerInvalid, UpstreamUnavailable
+from recsys.errors import UpstreamAnswerInvalid, UpstreamUnavailable
 from recsys.ports import VectorIndex
 
 DEFAULT_PORT = 6333
@@ -42,7 +42,7 @@ class _ScoredVector(msgspec.Struct):
 
 class _Vector(msgspec.Struct):
     vector: list[float] | dict[str, Any] = {}
-    """A point without a vector has an empty object here."""
+    """An empty object for a point without a vector."""
 
 
 class _Id(msgspec.Struct, gc=False):
@@ -77,13 +77,13 @@ STATE = msgspec.json.Decoder(_Envelope[_State])
 
 
 class QdrantServerIndex:
-    """Make it inside a running event loop."""
+    """Create it inside a running event loop."""
 
     def __init__(self, url: str, api_key: str | None = None) -> None:
-        # Compressed, an answer takes 40 ms longer: its small packets wait for delayed acknowledgements.
+        # A compressed response takes 40 ms longer: its small packets wait for delayed acknowledgements.
         headers = {"accept-encoding": "identity", **({"api-key": api_key} if api_key else {})}
         self._session = open_session(_base_url(url), headers)
-        self._upstream = Upstream("Qdrant")
+        self._upstream = Upstream(QDRANT)
         self._opened = OpenCollections()
         self._collections = ServerCollections(url, api_key)
 
@@ -114,7 +114,7 @@ class QdrantServerIndex:
         wanted = {"ids": [point_id(item_id)], "with_payload": False, "with_vector": True}
         found = await self._post(release_version, "/points", wanted, ANCHOR)
         if not found:
-            raise UnknownItem(f"release {release_version} has no item {item_id!r}")
+            raise unknown_item(release_version, item_id)
         anchor = found[0].vector
         if not isinstance(anchor, list):
             return []
@@ -122,8 +122,8 @@ class QdrantServerIndex:
         pool = (
             await self._post(release_version, "/points/query", {**request, "with_vector": True}, FOUND_VECTORS)
         ).points
-        rows, cosines = nearest_by_angle(anchor, [point.vector for point in pool], top_k)
-        return opened.candidates([pool[row].id for row in rows], cosines)
+        ids, vectors = [point.id for point in pool], [point.vector for point in pool]
+        return opened.nearest_by_angle(anchor, ids, vectors, top_k)
 
     async def find_by_title(self, release_version: int, query: str, limit: int) -> list[str]:
         opened = self._opened[release_version]
@@ -134,7 +134,7 @@ class QdrantServerIndex:
 
     async def status(self, release_version: int) -> CollectionStatus:
         self._opened[release_version]  # raises if it is not open
-        state = await self._ask(release_version, "GET", "", None, STATE)
+        state = await self._send(release_version, "GET", "", None, STATE)
         return CollectionStatus(state.points_count or 0, state.indexed_vectors_count or 0, state.status != GREEN)
 
     async def close(self) -> None:
@@ -142,7 +142,7 @@ class QdrantServerIndex:
         await self._collections.close()
 
     def staging(self) -> VectorIndex:
-        """Nobody searches a collection before its release is verified, so it is built where it is served."""
+        """This index: a release is not served before its collection is verified, so both can share a server."""
         return self
 
     async def build(
@@ -175,7 +175,7 @@ class QdrantServerIndex:
         return await self._collections.holds(release_version, weights_hash, num_items)
 
     async def publish(self, release_version: int) -> None:
-        """Nothing is left to do: see `staging`."""
+        """Does nothing: see `staging`."""
 
     async def drop(self, release_version: int) -> None:
         self._opened.close(release_version)
@@ -185,17 +185,17 @@ class QdrantServerIndex:
         return await self._collections.versions()
 
     async def _post(
-        self, release_version: int, path: str, request: dict[str, Any], answer: msgspec.json.Decoder[_Envelope[T]]
+        self, release_version: int, path: str, request: dict[str, Any], decoder: msgspec.json.Decoder[_Envelope[T]]
     ) -> T:
-        return await self._ask(release_version, "POST", path, ENCODER.encode(request), answer)
+        return await self._send(release_version, "POST", path, ENCODER.encode(request), decoder)
 
-    async def _ask(
+    async def _send(
         self,
         release_version: int,
         method: str,
         path: str,
         body: bytes | None,
-        answer: msgspec.json.Decoder[_Envelope[T]],
+        decoder: msgspec.json.Decoder[_Envelope[T]],
     ) -> T:
         address = f"collections/{collection_name(release_version)}{path}"
         async with self._upstream.call():
@@ -203,15 +203,15 @@ class QdrantServerIndex:
             if status == NOT_FOUND:
                 raise no_collection(release_version)
             if status != OK:
-                raise UpstreamUnavailable(f"Qdrant answered with status {status}")
+                raise UpstreamUnavailable(f"{QDRANT} returned status {status}")
             try:
-                return answer.decode(content).result
+                return decoder.decode(content).result
             except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-                raise UpstreamAnswerInvalid("Qdrant answered in another shape") from error
+                raise UpstreamAnswerInvalid(f"{QDRANT} returned an unexpected response") from error
 
 
 def _base_url(url: str) -> str:
-    """Without a port Qdrant's own is meant, as in its client; the path, if any, is a proxy's prefix."""
+    """Adds Qdrant's default port, as its client does. The path, if any, is a proxy's prefix."""
     address = URL(url)
     if address.explicit_port is None:
         address = address.with_port(DEFAULT_PORT)
@@ -224,19 +224,9 @@ def _query(
     request: dict[str, Any] = {
         "query": list(query_embedding),
         "limit": limit,
-        "params": _params(settings, limit),
+        "params": search_params(settings, limit),
         "with_payload": False,
     }
     if exclude:
         request["filter"] = {"must_not": [{"has_id": [point_id(item_id) for item_id in exclude]}]}
     return request
-
-
-def _params(settings: SearchSettings, limit: int) -> dict[str, Any]:
-    if settings.hnsw_ef is None:
-        return {"exact": True}
-    if settings.oversampling is None:
-        quantization: dict[str, Any] = {"ignore": True}
-    else:
-        quantization = {"rescore": True, "oversampling": settings.oversampling}
-    return {"hnsw_ef": max(settings.hnsw_ef, limit), "quantization": quantization}

@@ -1,11 +1,11 @@
-"""Users' histories, attributes and the trending items in Redis. One round run per call.
+"""User histories, user attributes and trending items in Redis, with one round trip per call.
 
-Per user: `recent` (a sorted set by time of `<position><item_id>`, the newest 200), `seen` (every item by the time it
-was last touched), `event_ids` (which events were recorded already), `attributes` (a hash) and `precomputed` (a list
-made ahead by a batch job, which expires).
+Keys per user: `recent` (the newest 200 items, a sorted set of `<position><item_id>` by time), `seen` (every item by the
+time of its last event), `event_ids` (the recorded events), `attributes` (a hash) and `precomputed` (a list that a batch
+job writes, with an expiry time).
 
-Trending counts decay forwards (Cormode et al., "Forward Decay", ICDE 2009): an event weighs 2^((t - landmark) /
-half-life), so that counts need no refresh as they age; only the order of the sums means something.
+Trending counts use forward decay (Cormode et al., "Forward Decay", ICDE 2009): an event weighs 2^((t - landmark) /
+half-life), so counts need no updates as they age. Only the order of the sums is meaningful.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from recsys.adapters.upstream import Upstream
+from recsys.adapters.upstream import REDIS, Upstream
 from recsys.contracts.base import MAX_HISTORY
 from recsys.contracts.events import Event, EventsRecorded
 from recsys.contracts.features import PopularItem, PrecomputedList, UserFeatures
@@ -32,9 +32,9 @@ from recsys.errors import UpstreamTimeout, UpstreamUnavailable
 MAX_CONNECTIONS = 64
 MAX_SEEN = 10_000
 MAX_EVENT_IDS = 1_000
-"""Per user; an event sent again is recognised as long as it is among this many newest."""
+"""Per user: a duplicate is detected if the event is among this many newest."""
 POSITION_LENGTH = 14
-"""Of what stands before an item id in `recent`: 0 for seeded and 1 for live events, then 13 hexadecimal digits."""
+"""Characters before the item id in `recent`: 0 for seeded or 1 for live events, then 13 hexadecimal digits."""
 DEFAULT_HALF_LIFE_SECONDS = 30 * 86_400.0
 
 POPULAR = "popular"
@@ -67,15 +67,15 @@ def event_ids_key(user_id: str) -> str:
 
 
 def seeded_member(position: int, item_id: str) -> str:
-    """How the item at a position of the user's log stands in `recent`; seeding twice writes the same."""
+    """The member of `recent` for an item at a position of the user's log. Seeding is idempotent."""
     return f"0{position:013x}{item_id}"
 
 
 def open_redis(url: str) -> "Redis":
-    """One pool. A stale connection is opened anew once; a server that is away fails at once.
+    """A client with one connection pool. A stale connection is reopened once; an unreachable server fails at once.
 
-    A new connection is good for a command at once: the client's greetings would be four round trips more, which do not
-    fit into the time of a request where one takes 50 ms.
+    Handshake commands are turned off: they add four round trips to a new connection, too many for a request's deadline
+    if one takes 50 ms.
     """
     pool = BlockingConnectionPool.from_url(
         url,
@@ -94,7 +94,7 @@ def open_redis(url: str) -> "Redis":
 class RedisFeatureStore:
     def __init__(self, redis: "Redis") -> None:
         self._redis = redis
-        self._upstream = Upstream("Redis")
+        self._upstream = Upstream(REDIS)
 
     async def user_features(self, user_id: str) -> UserFeatures:
         pipeline = self._redis.pipeline(transaction=False)
@@ -117,7 +117,7 @@ class RedisFeatureStore:
         async with self._call():
             try:
                 recorded = await self._record(events)
-            except NoScriptError:  # a fresh server; nothing of the batch was done, or what was is recognised
+            except NoScriptError:  # a new server; events that were already recorded are detected as duplicates
                 await self._redis.script_load(_RECORD_EVENTS)
                 recorded = await self._record(events)
         return EventsRecorded(recorded=recorded, duplicates=len(events) - recorded)
@@ -150,12 +150,12 @@ class RedisFeatureStore:
 
 @contextmanager
 def _translated_errors() -> Iterator[None]:
-    """The client's texts have addresses in them, which stay in here."""
+    """Translate the client's errors. Messages of connection errors are dropped: they contain addresses."""
     try:
         yield
     except (RedisTimeoutError, TimeoutError) as error:
-        raise UpstreamTimeout("Redis did not answer in time") from error
+        raise UpstreamTimeout(f"{REDIS} did not answer in time") from error
     except (RedisConnectionError, OSError) as error:
-        raise UpstreamUnavailable("Redis cannot be reached") from error
+        raise UpstreamUnavailable(f"{REDIS} cannot be reached") from error
     except RedisError as error:
-        raise UpstreamUnavailable(f"Redis refused: {error}") from error
+        raise UpstreamUnavailable(f"{REDIS} rejected the command: {error}") from error

@@ -1,4 +1,4 @@
-"""The port Catalogue in this process's memory: the items of the last few releases, packed as the ranker sent them."""
+"""The port Catalogue in this process's memory: item descriptions of recent releases, downloaded from the ranker."""
 
 import asyncio
 import sys
@@ -18,8 +18,8 @@ from recsys.ports import ReleaseSource
 KEPT_RELEASES = 4
 NEWLINE = 10
 SCANNED_BYTES = 1 << 24
-"""Newlines are looked for in so much at a time, which bounds the memory that it takes."""
-CATALOGUE_BYTES = Gauge("tandem_catalogue_bytes", "Memory taken by the descriptions of items.")
+"""Newlines are searched in chunks of this size, which bounds the memory used."""
+CATALOGUE_BYTES = Gauge("tandem_catalogue_bytes", "Memory used by item descriptions.")
 
 
 class _Named(msgspec.Struct, gc=False):
@@ -32,20 +32,20 @@ DESCRIBED = msgspec.json.Decoder(dict[str, Any])
 
 
 class PackedItems:
-    """The lines of an items file as they are, of which only those that are asked for are decoded."""
+    """The undecoded lines of an items file. A line is decoded when its item is requested."""
 
     def __init__(self, lines: bytes | bytearray) -> None:
-        """Raises `UpstreamAnswerInvalid` for a line that describes no item."""
+        """Raises `UpstreamAnswerInvalid` for a line that does not describe an item."""
         self._lines = memoryview(lines)
         self._ends = _newlines(lines)
         if not len(self._ends) or int(self._ends[-1]) + 1 != len(lines):
-            raise UpstreamAnswerInvalid("the items of the release are cut short")
+            raise UpstreamAnswerInvalid("the items file of the release is truncated")
         try:
             self.item_ids = [NAMED.decode(self._line(row)).item_id for row in range(len(self._ends))]
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            raise UpstreamAnswerInvalid("the items of the release are described in another shape") from error
+            raise UpstreamAnswerInvalid("the items file of the release has an unexpected format") from error
         self._point_ids = PointIds(self.item_ids)
-        # A generator lets other threads run in between, as `map` does not.
+        # Unlike `map`, a generator lets other threads run in between.
         ids_bytes = sum(sys.getsizeof(each) for each in self.item_ids) + sys.getsizeof(self.item_ids)
         self.nbytes = self._lines.nbytes + self._ends.nbytes + self._point_ids.nbytes + ids_bytes
 
@@ -67,16 +67,16 @@ class ReleaseCatalogue:
         self._releases: dict[int, tuple[str, PackedItems]] = {}
 
     async def load(self, release_version: int, weights_hash: str) -> Sequence[str]:
-        """Download a release's items, unless they are here. Returns their ids, in the order of their item_index.
+        """Download a release's items, unless they are loaded. Returns their ids in the order of item_index.
 
-        `weights_hash` tells releases of the same number apart. Raises `UpstreamError` or `ReleaseError`.
+        `weights_hash` distinguishes retrained releases with the same version. Raises `UpstreamError` or `ReleaseError`.
         """
         known = self._releases.get(release_version)
         if known is None or known[0] != weights_hash:
             lines = await self._source.item_lines(release_version)
             known = weights_hash, await asyncio.to_thread(PackedItems, lines)
         self._releases.pop(release_version, None)
-        self._releases[release_version] = known  # the last to be forgotten
+        self._releases[release_version] = known  # now the most recent
         for version in list(self._releases)[:-KEPT_RELEASES]:
             del self._releases[version]
         CATALOGUE_BYTES.set(sum(packed.nbytes for _, packed in self._releases.values()))

@@ -1,4 +1,4 @@
-"""What guards every call to another service or store: the time it may take, and the breaker of that upstream."""
+"""Guards every call to another service or store with a timeout and a circuit breaker per upstream."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -11,13 +11,19 @@ from recsys.breaker import Breaker, State
 from recsys.deadline import current_deadline
 from recsys.errors import TandemError, UpstreamError, UpstreamOverloaded, UpstreamSuspended, UpstreamTimeout
 
+FEATURE_SERVICE = "feature_service"
+RANKER = "ranker"
+QDRANT = "Qdrant"
+REDIS = "Redis"
+"""The names of upstreams in metrics, logs and messages."""
+
 MAX_SECONDS = 2.0
-"""The most that any call may take; a request's own deadline is shorter."""
+"""The longest that any call may take; a request's own deadline is shorter."""
 PATIENCE_SECONDS = 0.05
-"""Who was given less than this and did not answer in time is not held to be failing."""
+"""A timeout shorter than this does not count as a failure of the upstream."""
 
 BREAKER = Gauge("tandem_breaker_state", "1 for the state that an upstream's breaker is in.", ["upstream", "state"])
-OPENED = Counter("tandem_breaker_opened_total", "How often an upstream began to be left alone.", ["upstream"])
+OPENED = Counter("tandem_breaker_opened_total", "How often an upstream's breaker opened.", ["upstream"])
 
 log = structlog.get_logger()
 
@@ -25,8 +31,8 @@ log = structlog.get_logger()
 class Upstream:
     def __init__(self, name: str) -> None:
         self.name = name
-        self._breaker = Breaker(self._told)
-        self._told(State.CLOSED)
+        self._breaker = Breaker(self._report)
+        self._report(State.CLOSED)
 
     @property
     def state(self) -> State:
@@ -34,14 +40,13 @@ class Upstream:
 
     @asynccontextmanager
     async def call(self) -> AsyncIterator[None]:
-        """A block that makes one call, and raises our own errors.
+        """Guard a block that makes one call and raises `TandemError`.
 
-        Ends it at the current deadline with `UpstreamTimeout`. Raises `UpstreamSuspended` at once while the upstream is
-        left alone.
+        Raises `UpstreamTimeout` at the current deadline, and `UpstreamSuspended` at once while the breaker is open.
         """
         if not self._breaker.admits():
             structlog.contextvars.bind_contextvars(**{f"breaker_{self.name.lower()}": self.state})
-            raise UpstreamSuspended(f"{self.name} failed again and again, and is left alone for a moment")
+            raise UpstreamSuspended(f"{self.name} failed repeatedly; calls are suspended for a moment")
         deadline = current_deadline()
         allowed = min(deadline.remaining(), MAX_SECONDS)
         try:
@@ -60,10 +65,10 @@ class Upstream:
             self._breaker.failed()
             raise
         except TandemError:
-            self._breaker.succeeded()  # it answered, if only that it will not
+            self._breaker.succeeded()  # the upstream answered, with an error of ours
             raise
         except BaseException:
-            if deadline.remaining() <= 0:  # cancelled by whoever keeps the deadline
+            if deadline.remaining() <= 0:  # cancelled because the deadline passed
                 self._was_late(allowed)
             else:
                 self._breaker.abandoned()
@@ -76,7 +81,7 @@ class Upstream:
         else:
             self._breaker.failed()
 
-    def _told(self, state: State) -> None:
+    def _report(self, state: State) -> None:
         for each in State:
             BREAKER.labels(self.name, each).set(each == state)
         if state == State.OPEN:

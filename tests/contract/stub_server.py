@@ -1,4 +1,4 @@
-"""Servers that say one thing, or nothing."""
+"""Stub servers that send a fixed response, or none."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -14,10 +14,10 @@ def response(status: str, body: bytes, *headers: str) -> bytes:
     return "\r\n".join(lines).encode() + body
 
 
-def saying(answer: bytes) -> Connection:
+def saying(content: bytes) -> Connection:
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
-        writer.write(answer)
+        writer.write(content)
         await writer.drain()
         writer.close()
 
@@ -25,7 +25,7 @@ def saying(answer: bytes) -> Connection:
 
 
 async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Takes the request and never answers."""
+    """Reads the request and never responds."""
     while await reader.read(1000):
         pass
     writer.close()

@@ -1,4 +1,4 @@
-"""The deadline of a request as it is handed on from hop to hop."""
+"""How the deadline of a request is propagated to upstream services."""
 
 import asyncio
 import re
@@ -19,7 +19,7 @@ SECONDS = 0.2
 
 
 class Listener:
-    """A server that keeps the heads of the requests it gets, and answers none."""
+    """A server that records request headers and never responds."""
 
     def __init__(self) -> None:
         self.heads: list[str] = []
@@ -35,30 +35,30 @@ class Listener:
             yield f"http://{HOST}:{listening.sockets[0].getsockname()[1]}"
 
     @property
-    def told_ms(self) -> list[int]:
+    def deadlines_ms(self) -> list[int]:
         return [int(found) for head in self.heads for found in re.findall(r"x-deadline-ms: (\d+)\r", head)]
 
 
-async def test_a_hop_is_told_what_is_left_less_what_its_answer_takes():
+async def test_an_upstream_gets_the_remaining_time_less_a_reserve():
     listener = Listener()
     async with listener.opened() as url, open_session(url) as session:
         with Deadline(10.0).activate(), pytest.raises(UpstreamError):
             await HttpRanker(session).encode(["a"])
-    assert len(listener.told_ms) == 2  # the call is repeated, with less time
+    assert len(listener.deadlines_ms) == 2  # the call is repeated, with less time
     most = (10.0 - RESERVE_SECONDS) * 1000
-    assert most >= listener.told_ms[0] >= listener.told_ms[1] > 5000
+    assert most >= listener.deadlines_ms[0] >= listener.deadlines_ms[1] > 5000
 
 
-async def test_where_nobody_waits_a_hop_is_told_nothing():
+async def test_without_a_deadline_no_header_is_sent():
     listener = Listener()
     async with listener.opened() as url, open_session(url) as session:
         with pytest.raises(UpstreamError):
             await HttpFeatureStore(session).popular(3)
     assert listener.heads
-    assert listener.told_ms == []
+    assert listener.deadlines_ms == []
 
 
-async def test_a_call_ends_at_the_deadline_and_not_at_its_own_timeout():
+async def test_a_call_ends_at_the_deadline_not_at_its_own_timeout():
     async with server(silent) as url, open_session(url) as session:
         deadline = Deadline(SECONDS)
         with deadline.activate(), pytest.raises(UpstreamTimeout):
@@ -66,7 +66,7 @@ async def test_a_call_ends_at_the_deadline_and_not_at_its_own_timeout():
     assert deadline.elapsed() < SECONDS * 5
 
 
-async def test_a_service_that_does_not_answer_is_left_alone():
+async def test_calls_to_an_unresponsive_service_are_suspended():
     async with server(silent) as url, open_session(url) as session:
         ranker = HttpRanker(session)
         for _ in range(FAILURES):
@@ -76,7 +76,7 @@ async def test_a_service_that_does_not_answer_is_left_alone():
             await ranker.releases()
 
 
-async def test_what_goes_on_beside_requests_does_not_keep_them_from_a_service():
+async def test_background_calls_do_not_open_the_breaker():
     async with server(saying(error_answer("503 Busy", "upstream_unavailable"))) as url, open_session(url) as session:
         ranker = HttpRanker(session)
         for _ in range(2 * FAILURES):
@@ -87,7 +87,7 @@ async def test_what_goes_on_beside_requests_does_not_keep_them_from_a_service():
             await ranker.releases()
 
 
-async def test_a_service_that_has_too_much_to_do_is_not_taken_for_this_one():
+async def test_an_overloaded_upstream_is_not_an_overload_of_this_service():
     async with server(saying(error_answer("429 Too Many Requests", "overloaded"))) as url, open_session(url) as session:
         for _ in range(2 * FAILURES):
             with pytest.raises(UpstreamOverloaded):

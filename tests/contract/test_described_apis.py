@@ -1,6 +1,6 @@
-"""Whatever is sent to the two JSON APIs, valid or not: no 5xx, and every answer is what their description says.
+"""The two JSON APIs conform to their OpenAPI descriptions, and answer no valid or invalid request with a 5xx.
 
-Thousands of requests, made of the descriptions themselves, over sockets, to services with a Redis of their own.
+Thousands of requests, generated from the descriptions, are sent over sockets to services with a separate Redis.
 """
 
 from collections import Counter
@@ -35,9 +35,9 @@ CHECKS = [
     response_schema_conformance,
 ]
 CASES = 2000
-"""So many at least, for each API."""
-# The same cases every time; what fails is told as it was found, as shrinking it takes minutes.
-EVERY_TIME = settings(
+"""Minimum number of requests per API."""
+# The same cases every time. Failures are reported without shrinking, which takes minutes.
+REPRODUCIBLE = settings(
     derandomize=True,
     deadline=None,
     database=None,
@@ -48,7 +48,7 @@ EVERY_TIME = settings(
 
 @pytest.fixture(scope="module")
 def services(stack, tmp_path_factory) -> Iterator[LocalSettings]:
-    """Such that ask for a key, and have seen a few events."""
+    """Services that require an API key and have recorded a few events."""
     with beside(stack, tmp_path_factory.mktemp("described"), ORCHESTRATOR_API_KEYS=f"tests:{KEY}") as own:
         events = [{"user_id": "u", "item_id": item, "event": "view"} for item in toy.ITEM_IDS[:5]]
         httpx.post(f"{own.feature_service_url}/v1/events", json=events).raise_for_status()
@@ -65,46 +65,46 @@ def feature_service_description(services):
     return schemathesis.openapi.from_url(f"{services.feature_service_url}/openapi.json")
 
 
-def ask(description: BaseSchema, examples: int) -> Counter[str]:
-    """How often every operation answered with which status to so many valid and so many invalid requests."""
+def send_requests(description: BaseSchema, examples: int) -> Counter[str]:
+    """Send `examples` valid and `examples` invalid requests to every operation. Returns counts by status."""
     answered: Counter[str] = Counter()
     for found in description.get_all_operations():
         for cases in kinds_of_cases(found.ok()):
 
-            @settings(EVERY_TIME, max_examples=examples)
+            @settings(REPRODUCIBLE, max_examples=examples)
             @given(cases)
             def send(case: schemathesis.Case) -> None:
-                answer = case.call_and_validate(checks=CHECKS, headers={"X-API-Key": KEY, **unhurried(case)})
-                answered[f"{case.method} {case.path} {answer.status_code}"] += 1
+                response = case.call_and_validate(checks=CHECKS, headers={"X-API-Key": KEY, **longest_deadline(case)})
+                answered[f"{case.method} {case.path} {response.status_code}"] += 1
 
             send()
     return answered
 
 
-def unhurried(case: schemathesis.Case) -> dict[str, str]:
-    """Time enough on a busy machine, where a valid deadline is asked for: to be too late is a 504, and rightly so."""
-    asked = str((case.headers or {}).get(DEADLINE_HEADER, ""))
-    valid = asked.isdecimal() and SHORTEST_MS <= int(asked) <= LONGEST_MS
+def longest_deadline(case: schemathesis.Case) -> dict[str, str]:
+    """Replaces a valid deadline with the longest: on a busy machine, a short one correctly leads to a 504."""
+    requested = str((case.headers or {}).get(DEADLINE_HEADER, ""))
+    valid = requested.isdecimal() and SHORTEST_MS <= int(requested) <= LONGEST_MS
     return {DEADLINE_HEADER: str(LONGEST_MS)} if valid else {}
 
 
 def kinds_of_cases(operation: APIOperation) -> Iterator[st.SearchStrategy[schemathesis.Case]]:
     yield operation.as_strategy(generation_mode=GenerationMode.POSITIVE)
-    if operation.path.startswith("/v1/"):  # what takes no parameters has no invalid ones
+    if operation.path.startswith("/v1/"):  # paths without parameters have no invalid requests
         yield operation.as_strategy(generation_mode=GenerationMode.NEGATIVE)
-    if "{item_id}" in operation.path:  # nobody guesses one that is there
+    if "{item_id}" in operation.path:  # random ids are never in the catalogue
         ids = st.sampled_from(toy.ITEM_IDS)
         yield ids.flatmap(lambda item_id: operation.as_strategy(path_parameters={"item_id": quote(item_id, safe="")}))
 
 
 def test_the_orchestrator_answers_as_described(orchestrator_description):
-    answered = ask(orchestrator_description, examples=200)
+    answered = send_requests(orchestrator_description, examples=200)
     assert answered.total() >= CASES, answered
     for operation in orchestrator_description.get_all_operations():
         named = operation.ok().label
-        assert answered[f"{named} 200"], f"{named} never got beyond a refusal"
+        assert answered[f"{named} 200"], f"{named} never returned 200"
 
 
 def test_the_feature_service_answers_as_described(feature_service_description):
-    answered = ask(feature_service_description, examples=400)
+    answered = send_requests(feature_service_description, examples=400)
     assert answered.total() >= CASES, answered

@@ -1,4 +1,4 @@
-"""Whatever an upstream does wrong comes out of its adapter as an error of ours."""
+"""Adapters translate every failure of an upstream to a `TandemError`."""
 
 import asyncio
 import json
@@ -58,12 +58,12 @@ HTTP_CALLS: dict[str, HttpCall] = {
 
 
 def error_answer(status: str, code: str) -> bytes:
-    return response(status, json.dumps({"error": code, "detail": "told so"}).encode())
+    return response(status, json.dumps({"error": code, "detail": "some detail"}).encode())
 
 
 @asynccontextmanager
-async def hurried_session(url: str) -> AsyncIterator[aiohttp.ClientSession]:
-    """Like the product's own, but with less patience."""
+async def impatient_session(url: str) -> AsyncIterator[aiohttp.ClientSession]:
+    """A session with a short timeout."""
     async with open_session(url) as session:
         session._timeout = aiohttp.ClientTimeout(total=0.2)
         yield session
@@ -80,8 +80,8 @@ WRONG: dict[str, tuple[Connection, type[TandemError]]] = {
     "no HTTP": (saying(b"SSH-2.0-OpenSSH_9.6\r\n\r\n"), UpstreamUnavailable),
     "hangs up": (hanging_up, UpstreamUnavailable),
     "hangs up in the middle": (saying(CUT_SHORT), UpstreamUnavailable),
-    "chunks that are none": (saying(BAD_CHUNK), UpstreamUnavailable),
-    "no gzip": (saying(response("200 OK", b"no gzip", "content-encoding: gzip")), UpstreamUnavailable),
+    "invalid chunks": (saying(BAD_CHUNK), UpstreamUnavailable),
+    "invalid gzip": (saying(response("200 OK", b"no gzip", "content-encoding: gzip")), UpstreamUnavailable),
     "redirects to nowhere": (saying(response("302 Found", b"", "location: http://[")), UpstreamUnavailable),
     "redirects in circles": (saying(response("302 Found", b"", "location: /")), UpstreamUnavailable),
     "never answers": (silent, UpstreamTimeout),
@@ -98,52 +98,52 @@ WRONG: dict[str, tuple[Connection, type[TandemError]]] = {
     "a damaged release": (saying(error_answer("500 Oops", "release_damaged")), ReleaseError),
     "an unknown path of ours": (saying(error_answer("404 Not Found", "not_found")), UpstreamUnavailable),
     "a code of a newer version": (saying(error_answer("503 Busy", "from_the_future")), UpstreamUnavailable),
-    "its own upstream is away": (saying(error_answer("503 Busy", "upstream_unavailable")), UpstreamUnavailable),
+    "its own upstream is unavailable": (saying(error_answer("503 Busy", "upstream_unavailable")), UpstreamUnavailable),
     "its own upstream is slow": (saying(error_answer("504 Slow", "upstream_timeout")), UpstreamTimeout),
     "no release": (saying(error_answer("503 Busy", "release_not_loaded")), ReleaseNotLoaded),
-    "our request is at fault": (saying(error_answer("422 No", "invalid_request")), InvalidRequest),
+    "our request is invalid": (saying(error_answer("422 No", "invalid_request")), InvalidRequest),
 }
 
 
 @pytest.mark.parametrize("wrong", WRONG)
-async def test_what_an_http_upstream_does_wrong_is_translated(call, wrong):
+async def test_failures_of_an_http_upstream_are_translated(call, wrong):
     connected, expected = WRONG[wrong]
-    async with server(connected) as url, hurried_session(url) as session:
+    async with server(connected) as url, impatient_session(url) as session:
         with pytest.raises(expected):
             await call(session)
 
 
-async def test_what_an_upstream_told_is_passed_on(call):
-    async with server(saying(error_answer("503 Busy", "release_not_loaded"))) as url, hurried_session(url) as session:
-        with pytest.raises(ReleaseNotLoaded, match="told so"):
+async def test_the_details_of_an_upstreams_error_are_kept(call):
+    async with server(saying(error_answer("503 Busy", "release_not_loaded"))) as url, impatient_session(url) as session:
+        with pytest.raises(ReleaseNotLoaded, match="some detail"):
             await call(session)
 
 
-async def test_a_closed_port_is_an_upstream_that_is_away(call):
-    async with hurried_session(f"http://{HOST}:{free_ports(1)[0]}") as session:
+async def test_a_closed_port_is_an_unavailable_upstream(call):
+    async with impatient_session(f"http://{HOST}:{free_ports(1)[0]}") as session:
         with pytest.raises(UpstreamUnavailable):
             await call(session)
 
 
-async def test_a_call_whose_connection_was_hung_up_is_sent_once_more():
-    told = b'{"champion": 5, "loaded": [5], "vocabulary_hash": "abc"}'
-    answers = iter([hanging_up, saying(response("200 OK", told))])
+async def test_a_call_is_retried_once_after_a_closed_connection():
+    content = b'{"champion": 5, "loaded": [5], "vocabulary_hash": "abc"}'
+    responses = iter([hanging_up, saying(response("200 OK", content))])
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await next(answers)(reader, writer)
+        await next(responses)(reader, writer)
 
-    async with server(connected) as url, hurried_session(url) as session:
+    async with server(connected) as url, impatient_session(url) as session:
         assert (await HttpRanker(session).releases()).champion == 5
 
 
-async def test_scores_that_are_not_one_per_candidate_are_refused():
+async def test_a_response_without_one_score_per_candidate_is_invalid():
     short = saying(response("200 OK", b'{"release": 1, "weights": "", "personalized": true, "scores": [1.0]}'))
-    async with server(short) as url, hurried_session(url) as session:
+    async with server(short) as url, impatient_session(url) as session:
         with pytest.raises(UpstreamAnswerInvalid, match="1 scores for 2"):
             await HttpRanker(session).rank(["a"], ["b", "c"])
 
 
-# --- the maps are complete --------------------------------------------------------------------------------------------
+# --- no error is missing ----------------------------------------------------------------------------------------------
 
 
 def with_subclasses(cls: type[Exception]) -> list[type[Exception]]:
@@ -154,12 +154,12 @@ def with_subclasses(cls: type[Exception]) -> list[type[Exception]]:
 
 
 def made(cls: type[Exception]) -> Exception:
-    """An instance without all that its constructor asks for."""
+    """An instance that needs no constructor arguments."""
     return type(cls.__name__, (cls,), {"__init__": lambda _: None, "__str__": lambda _: "something broke"})()
 
 
 class Raises:
-    """Stands where a session would: every request raises."""
+    """A stub session whose requests all raise."""
 
     def __init__(self, error: Exception) -> None:
         self._error = error
@@ -207,18 +207,18 @@ def test_every_error_of_the_qdrant_client_is_translated(error):
         raise error
 
 
-def test_the_qdrant_client_has_no_errors_that_this_test_does_not_know():
+def test_the_list_of_qdrant_client_errors_is_complete():
     known = {type(error) for error in qdrant_errors()}
     roots = (qdrant_client.http.exceptions.ApiException, qdrant_client.common.client_exceptions.QdrantException)
     assert {cls for root in roots for cls in with_subclasses(root)} == known
 
 
-@pytest.mark.parametrize("mistake", [TypeError, KeyError, AttributeError])
-def test_programmers_mistakes_are_not_translated(mistake):
-    with pytest.raises(mistake), redis_feature_store._translated_errors():
-        raise mistake
-    with pytest.raises(mistake), qdrant_server_collections.translated_errors(1):
-        raise mistake
+@pytest.mark.parametrize("bug", [TypeError, KeyError, AttributeError])
+def test_bugs_are_not_translated(bug):
+    with pytest.raises(bug), redis_feature_store._translated_errors():
+        raise bug
+    with pytest.raises(bug), qdrant_server_collections.translated_errors(1):
+        raise bug
 
 
 # --- Redis ------------------------------------------------------------------------------------------------------------
@@ -239,7 +239,7 @@ def redis_that_stopped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loc
 
 
 @pytest.mark.parametrize("ask", STORE_CALLS.values(), ids=list(STORE_CALLS))
-async def test_a_redis_that_was_stopped_is_away(redis_that_stopped, ask):
+async def test_a_stopped_redis_is_unavailable(redis_that_stopped, ask):
     redis = open_redis(redis_url(redis_that_stopped))
     with pytest.raises(UpstreamUnavailable):
         await ask(RedisFeatureStore(redis))
@@ -247,7 +247,7 @@ async def test_a_redis_that_was_stopped_is_away(redis_that_stopped, ask):
 
 
 @pytest.mark.parametrize("ask", STORE_CALLS.values(), ids=list(STORE_CALLS))
-async def test_a_redis_that_stops_in_between_is_away_and_is_found_again(tmp_path, ask):
+async def test_a_redis_that_stops_is_unavailable_until_it_restarts(tmp_path, ask):
     settings = local_settings(tmp_path)
     redis = open_redis(redis_url(settings))
     store = RedisFeatureStore(redis)
@@ -262,7 +262,7 @@ async def test_a_redis_that_stops_in_between_is_away_and_is_found_again(tmp_path
 
 
 @pytest.mark.parametrize("ask", STORE_CALLS.values(), ids=list(STORE_CALLS))
-async def test_a_redis_that_never_answers_is_too_slow(ask):
+async def test_a_redis_that_never_responds_times_out(ask):
     async with server(silent) as url:
         redis = open_redis(url.replace("http", "redis"))
         redis.connection_pool.connection_kwargs["socket_timeout"] = 0.1
@@ -272,7 +272,7 @@ async def test_a_redis_that_never_answers_is_too_slow(ask):
 
 
 @pytest.mark.parametrize("ask", STORE_CALLS.values(), ids=list(STORE_CALLS))
-async def test_what_speaks_no_redis_is_away(ask):
+async def test_a_server_without_the_redis_protocol_is_unavailable(ask):
     async def garbage(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(1)
         writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
@@ -285,7 +285,7 @@ async def test_what_speaks_no_redis_is_away(ask):
         await redis.aclose()
 
 
-async def test_a_key_of_the_wrong_kind_is_a_redis_that_refuses(feature_engines):
+async def test_a_key_of_the_wrong_type_is_a_rejected_command(feature_engines):
     redis = open_redis(redis_url(feature_engines))
     await redis.flushall()
     await redis.set(redis_feature_store.recent_key("u"), "not a sorted set")
@@ -319,7 +319,7 @@ INDEXED = IndexedItem(CatalogueItem("a", "A", {}), [1.0])
 
 @asynccontextmanager
 async def qdrant_at(url: str) -> AsyncIterator[QdrantServerIndex]:
-    """With a collection that was open before anything went wrong."""
+    """An index with a collection that was opened before the failure."""
     index = QdrantServerIndex(url)
     index._session._timeout = aiohttp.ClientTimeout(total=1)
     await index._opened.open(1, ["a"], "w", EXACT)
@@ -328,7 +328,7 @@ async def qdrant_at(url: str) -> AsyncIterator[QdrantServerIndex]:
 
 
 @pytest.mark.parametrize("ask", {**INDEX_CALLS, **JOB_CALLS}.values(), ids=[*INDEX_CALLS, *JOB_CALLS])
-async def test_a_qdrant_server_whose_port_is_closed_is_away(ask):
+async def test_a_qdrant_server_with_a_closed_port_is_unavailable(ask):
     async with qdrant_at(f"http://{HOST}:{free_ports(1)[0]}") as index:
         with pytest.raises(UpstreamUnavailable):
             await ask(index)
@@ -355,7 +355,7 @@ QDRANT_WRONG: dict[str, tuple[Connection, type[TandemError]]] = {
 
 @pytest.mark.parametrize("wrong", QDRANT_WRONG)
 @pytest.mark.parametrize("ask", INDEX_CALLS.values(), ids=list(INDEX_CALLS))
-async def test_what_a_qdrant_server_does_wrong_is_translated(ask, wrong):
+async def test_failures_of_a_qdrant_server_are_translated(ask, wrong):
     connected, expected = QDRANT_WRONG[wrong]
     async with server(connected) as url, qdrant_at(url) as index:
         with pytest.raises(expected):
@@ -364,7 +364,7 @@ async def test_what_a_qdrant_server_does_wrong_is_translated(ask, wrong):
 
 @pytest.mark.parametrize("ask", JOB_CALLS.values(), ids=list(JOB_CALLS))
 @pytest.mark.parametrize("wrong", ["hangs up", "garbage", "500", "429", "429 odd", "401", "no JSON", "nothing"])
-async def test_what_a_qdrant_server_does_wrong_to_a_job_is_translated(ask, wrong):
+async def test_failures_of_a_qdrant_server_are_translated_for_jobs(ask, wrong):
     async with server(QDRANT_WRONG[wrong][0]) as url, qdrant_at(url) as index:
         with pytest.raises(UpstreamError):
             await ask(index)
@@ -377,7 +377,7 @@ def found(*points: dict[str, Any]) -> Connection:
 @pytest.mark.parametrize(
     "point",
     [
-        {"id": point_id("never heard of"), "score": 0.5},
+        {"id": point_id("unknown"), "score": 0.5},
         {"id": "7b7a1b1e-9d1f-4f0b-8a52-0d7ac0d8a9b1", "score": 0.5},
         {"id": -1, "score": 0.5},
         {"id": 2**63, "score": 0.5},
@@ -388,19 +388,19 @@ def found(*points: dict[str, Any]) -> Connection:
         {"score": 0.5},
     ],
 )
-async def test_points_that_are_no_items_of_the_release_are_no_answer(point):
+async def test_invalid_points_are_an_error(point):
     async with server(found(point)) as url, qdrant_at(url) as index:
         with pytest.raises(UpstreamAnswerInvalid):
             await index.search(1, [0.0], 3)
 
 
-async def test_points_come_back_as_items():
+async def test_points_are_returned_as_items():
     async with server(found({"id": point_id("a"), "version": 0, "score": 0.5})) as url, qdrant_at(url) as index:
         assert await index.search(1, [0.0], 3) == [("a", 0.5, "w")]
 
 
 @pytest.mark.parametrize("payload", [None, {}, {"weights": None}, {"weights": 7}, []])
-async def test_a_collection_of_no_known_weights_is_not_opened(payload):
+async def test_a_collection_without_weights_is_not_opened(payload):
     async with server(found({"id": 1, "payload": payload})) as url, qdrant_at(url) as index:
         with pytest.raises(UpstreamAnswerInvalid):
             await index.open(1, ["a"], EXACT)
@@ -413,7 +413,7 @@ async def test_an_empty_collection_is_not_opened():
 
 
 @pytest.mark.parametrize("ask", INDEX_CALLS.values(), ids=list(INDEX_CALLS))
-async def test_a_qdrant_server_that_never_answers_is_too_slow(ask):
+async def test_a_qdrant_server_that_never_responds_times_out(ask):
     async with server(silent) as url, qdrant_at(url) as index:
         with pytest.raises(UpstreamTimeout):
             await ask(index)
@@ -431,7 +431,7 @@ async def test_a_qdrant_server_that_never_answers_is_too_slow(ask):
         ),
     ],
 )
-async def test_a_search_asks_a_server_for_ids_only_by_its_settings_and_uncompressed(settings, params):
+async def test_a_search_request_follows_its_settings_and_asks_for_ids_uncompressed(settings, params):
     asked: list[bytes] = []
 
     async def recording(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -457,7 +457,7 @@ async def test_a_search_asks_a_server_for_ids_only_by_its_settings_and_uncompres
     }
 
 
-async def test_a_server_behind_a_prefix_is_asked_there_with_the_key():
+async def test_requests_include_the_path_prefix_and_the_api_key():
     asked: list[bytes] = []
 
     async def recording(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -484,7 +484,7 @@ async def test_a_server_behind_a_prefix_is_asked_there_with_the_key():
         ("http://[::1]:7000/prefix/", "http://[::1]:7000/prefix/"),
     ],
 )
-def test_an_address_without_a_port_means_qdrants_own(url, expected):
+def test_a_url_without_a_port_gets_qdrants_default_port(url, expected):
     assert qdrant_server_index._base_url(url) in (expected, expected.replace(":443", ""))
 
 
@@ -492,7 +492,7 @@ def test_an_address_without_a_port_means_qdrants_own(url, expected):
 
 
 class BrokenShard:
-    """An engine of which every call fails in the same way."""
+    """A stub shard whose calls all raise."""
 
     def __init__(self, error: Exception) -> None:
         self._error = error
@@ -503,7 +503,7 @@ class BrokenShard:
     search = retrieve = scroll = info = fail
 
     def close(self) -> None:
-        """Even so."""
+        """Does nothing."""
 
 
 @asynccontextmanager
@@ -526,7 +526,7 @@ async def test_every_error_of_qdrant_edge_is_translated(tmp_path, ask, error):
         assert raised.value.__cause__ is error
 
 
-async def test_a_query_that_qdrant_edge_cannot_take_is_an_error_of_ours(tmp_path):
+async def test_an_invalid_query_of_qdrant_edge_is_translated(tmp_path):
     async with edge_in(tmp_path) as index:
         for query in ([0.0] * 7, ["no number"], []):
             with pytest.raises(UpstreamUnavailable):
@@ -535,7 +535,7 @@ async def test_a_query_that_qdrant_edge_cannot_take_is_an_error_of_ours(tmp_path
             await index.search(1, [0.0], -1)
 
 
-async def test_a_vector_of_another_kind_is_no_answer(tmp_path):
+async def test_a_vector_of_another_kind_is_an_error(tmp_path):
     class SparseShard(BrokenShard):
         def retrieve(self, *_: object, **__: object) -> list[Any]:
             return [SimpleNamespace(vector={"sparse": [1.0]})]
@@ -547,7 +547,7 @@ async def test_a_vector_of_another_kind_is_no_answer(tmp_path):
             await index.similar(1, "a", 3)
 
 
-async def test_a_point_of_no_known_item_is_no_answer_of_qdrant_edge(tmp_path):
+async def test_an_unknown_point_of_qdrant_edge_is_an_error(tmp_path):
     async with edge_in(tmp_path) as index:
         await index._opened.open(1, ["another"], "other weights", EXACT)
         for asked in (index.search(1, [0.0], 3), index.find_by_title(1, "a", 3)):
@@ -569,7 +569,7 @@ async def test_an_edge_collection_that_another_process_has_open_is_not_opened(tm
             await QdrantEdgeIndex(tmp_path).open(1, ["a"], EXACT)
 
 
-async def test_a_batch_that_qdrant_edge_cannot_take_fails_its_build(tmp_path):
+async def test_an_invalid_batch_fails_a_build_of_qdrant_edge(tmp_path):
     index = QdrantEdgeIndex(tmp_path)
     wrong = INDEXED._replace(embedding=[1.0, 2.0])
     with pytest.raises(UpstreamUnavailable):
@@ -582,7 +582,7 @@ async def test_a_batch_that_qdrant_edge_cannot_take_fails_its_build(tmp_path):
 # --- MLflow -----------------------------------------------------------------------------------------------------------
 
 
-def test_an_mlflow_whose_port_is_closed_is_away(tmp_path, monkeypatch):
+def test_an_mlflow_with_a_closed_port_is_unavailable(tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     registry = ModelRegistry(f"http://{HOST}:{free_ports(1)[0]}")
     for ask in (

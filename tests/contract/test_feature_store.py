@@ -1,4 +1,4 @@
-"""What every feature store does alike: in memory, in Redis, and over HTTP in front of Redis."""
+"""The contract of every feature store: in memory, in Redis, and over HTTP in front of Redis."""
 
 import time
 import uuid
@@ -86,11 +86,11 @@ async def recent(store: FeatureStore, user_id: str = "u") -> list[str]:
     return (await store.user_features(user_id)).recent_items
 
 
-async def test_of_an_unknown_user_nothing_is_known(store):
-    assert await store.user_features("nobody") == UserFeatures.unknown("nobody")
+async def test_an_unknown_user_has_no_features(store):
+    assert await store.user_features("unknown") == UserFeatures.unknown("unknown")
 
 
-async def test_an_event_is_in_the_features_right_after_it_was_recorded(store):
+async def test_features_include_an_event_right_after_it_was_recorded(store):
     assert await store.record([view("a", 1)]) == EventsRecorded(recorded=1, duplicates=0)
     features = await store.user_features("u")
     assert (features.user_id, features.known) == ("u", True)
@@ -98,20 +98,20 @@ async def test_an_event_is_in_the_features_right_after_it_was_recorded(store):
     assert features.attributes == {}
 
 
-async def test_recent_items_are_the_newest_last(store):
+async def test_recent_items_are_ordered_newest_last(store):
     await store.record([view("a", 1), view("b", 2)])
     await store.record([view("c", 3)])
     assert await recent(store) == ["a", "b", "c"]
 
 
-async def test_an_event_that_arrives_late_stands_where_its_time_says(store):
+async def test_a_late_event_is_ordered_by_its_timestamp(store):
     await store.record([view("b", 20), view("d", 40)])
     await store.record([view("c", 30)])
     await store.record([view("a", 10)])
     assert await recent(store) == ["a", "b", "c", "d"]
 
 
-async def test_events_of_the_same_time_stand_in_the_order_of_their_arrival(store):
+async def test_events_with_equal_timestamps_keep_the_order_of_arrival(store):
     await store.record([view("z", 5), view("m", 5)])
     await store.record([view("a", 5)])
     assert await recent(store) == ["z", "m", "a"]
@@ -123,7 +123,7 @@ async def test_fractions_of_a_second_count(store):
     assert await recent(store) == ["a", "b"]
 
 
-async def test_an_event_of_the_future_counts_as_one_of_now(store):
+async def test_an_event_in_the_future_counts_as_one_of_now(store):
     await store.record([view("future", time.time() + 10_000)])
     await store.record([view("now", time.time())])
     await store.record([view("past", time.time() - 10_000)])
@@ -138,7 +138,7 @@ async def test_only_the_newest_items_are_recent_and_all_are_seen(store):
     assert sorted(features.seen_items) == items
 
 
-async def test_an_event_older_than_all_that_is_kept_is_seen_but_not_recent(store):
+async def test_an_event_older_than_all_recent_ones_is_seen_but_not_recent(store):
     await store.record([view("i", 100 + number) for number in range(MAX_HISTORY)])
     await store.record([view("ancient", 1)])
     features = await store.user_features("u")
@@ -146,7 +146,7 @@ async def test_an_event_older_than_all_that_is_kept_is_seen_but_not_recent(store
     assert sorted(features.seen_items) == ["ancient", "i"]
 
 
-async def test_repeats_of_an_item_are_all_recent_and_seen_once(store):
+async def test_a_repeated_item_is_recent_each_time_and_seen_once(store):
     await store.record([view("a", 1), view("b", 2), view("a", 3)])
     await store.record([view("a", 3)])
     features = await store.user_features("u")
@@ -164,24 +164,24 @@ async def test_an_event_that_is_sent_again_counts_once(store):
     )
 
 
-async def test_an_event_that_stands_twice_in_a_batch_counts_once(store):
+async def test_an_event_that_is_twice_in_a_batch_counts_once(store):
     event = view("a", 1, event_id="e1")
     assert await store.record([event, view("b", 2), event]) == EventsRecorded(recorded=2, duplicates=1)
     assert await recent(store) == ["a", "b"]
 
 
-async def test_under_a_known_event_id_the_first_event_stays(store):
+async def test_the_first_event_with_an_event_id_is_kept(store):
     await store.record([view("a", 1, event_id="e1")])
     await store.record([view("b", 2, event_id="e1")])
     assert await recent(store) == ["a"]
 
 
-async def test_two_users_may_have_events_of_one_id(store):
+async def test_two_users_may_have_events_with_the_same_id(store):
     events = [view("a", 1, "ann", "e1"), view("b", 1, "bob", "e1")]
     assert await store.record(events) == EventsRecorded(recorded=2, duplicates=0)
 
 
-async def test_a_batch_may_hold_several_users_in_any_order(store):
+async def test_a_batch_may_contain_several_users_in_any_order(store):
     events = [
         view("a1", 1, "ann"),
         view("b1", 1, "bob"),
@@ -201,7 +201,7 @@ async def test_the_largest_batch_is_recorded_whole(store):
     assert await recent(store, "u3") == [f"i{number}" for number in range(3, MAX_EVENTS, 7)]
 
 
-async def test_what_is_popular_comes_best_first(store):
+async def test_popular_items_are_ordered_best_first(store):
     now = time.time()
     views = {"much": 3, "some": 2, "little": 1}
     await store.record([view(item_id, now, f"u{n}") for item_id, count in views.items() for n in range(count)])
@@ -210,19 +210,19 @@ async def test_what_is_popular_comes_best_first(store):
     assert popular[0].popularity > popular[1].popularity > popular[2].popularity > 0
 
 
-async def test_no_more_popular_items_come_than_were_asked_for(store):
+async def test_the_number_of_popular_items_is_limited(store):
     await store.record([view(f"i{number}", 1) for number in range(5)])
     assert len(await store.popular(3)) == 3
     assert len(await store.popular(5)) == 5
     assert len(await store.popular(1000)) == 5
 
 
-async def test_where_nothing_happened_nothing_is_popular(store):
+async def test_without_events_nothing_is_popular(store):
     assert await store.popular(10) == []
 
 
 @pytest.mark.parametrize("odd", ODD_IDS.values(), ids=list(ODD_IDS))
-async def test_ids_may_hold_any_character(store, odd):
+async def test_ids_may_contain_any_character(store, odd):
     assert not (await store.user_features(odd)).known
     await store.record([view(odd, 1, odd), view("a", 2, odd)])
     features = await store.user_features(odd)
@@ -232,7 +232,7 @@ async def test_ids_may_hold_any_character(store, odd):
     assert odd in {item.item_id for item in await store.popular(10)}
 
 
-async def test_users_of_similar_ids_are_different_users(store):
+async def test_users_with_similar_ids_are_different_users(store):
     names = ["u", "U", "u ", "u}", "{u}", "u:recent", "u%20", "ü", "u\u0308"]
     await store.record([view(f"item of {name}", 1, name) for name in names])
     for name in names:

@@ -1,7 +1,7 @@
-"""What every vector index does alike: in memory, on Qdrant Edge, and on a Qdrant server.
+"""The contract of every vector index: in memory, on Qdrant Edge, and on a Qdrant server.
 
-The server is a stand-in that the tests start. With QDRANT_TEST_URL set they run on the server it names instead, in
-collections of their own: QDRANT_TEST_URL=http://127.0.0.1:6333 pytest tests/contract/test_vector_index.py
+The tests start a stub server. With QDRANT_TEST_URL they use that server instead, with their own collections:
+QDRANT_TEST_URL=http://127.0.0.1:6333 pytest tests/contract/test_vector_index.py
 """
 
 import asyncio
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from recsys.adapters import open_index as open_index_module
 from recsys.adapters import qdrant_server_collections
 from recsys.adapters.graph_layout import GraphLayout
 from recsys.adapters.in_memory import InMemoryVectorIndex
@@ -29,7 +30,7 @@ from recsys.errors import JobError, ReleaseNotLoaded, UnknownItem
 from recsys.ports import VectorIndex
 
 FIRST = 2**31 - 1000
-"""Higher than the versions that somebody's server may hold."""
+"""Higher than the versions on any real server."""
 RELEASE, SCRATCH, LARGE, MISSING = range(FIRST, FIRST + 4)
 WEIGHTS = "hash"
 EXACT = SearchSettings(hnsw_ef=None)
@@ -120,8 +121,8 @@ async def build_once(index: VectorIndex) -> None:
         await index.close()
 
 
-def run_aside(work: Coroutine[Any, Any, None]) -> None:
-    """In a loop of its own: that of the test which needs a module's fixture first is running."""
+def run_in_thread(work: Coroutine[Any, Any, None]) -> None:
+    """Run in a new event loop in a thread, because the loop of the current test is running."""
     with ThreadPoolExecutor() as thread:
         thread.submit(asyncio.run, work).result()
 
@@ -129,7 +130,7 @@ def run_aside(work: Coroutine[Any, Any, None]) -> None:
 @pytest.fixture(scope="module")
 def edge_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("edge")
-    run_aside(build_once(QdrantEdgeIndex(directory)))
+    run_in_thread(build_once(QdrantEdgeIndex(directory)))
     return directory
 
 
@@ -146,9 +147,9 @@ def qdrant_url(request: pytest.FixtureRequest) -> Iterator[str]:
             await index.drop(release_version)
         await index.close()
 
-    run_aside(build_there())
+    run_in_thread(build_there())
     yield url
-    run_aside(drop_there())
+    run_in_thread(drop_there())
 
 
 @pytest.fixture(params=ADAPTERS, ids=lambda adapter: adapter.__name__)
@@ -160,13 +161,13 @@ async def index(request: pytest.FixtureRequest) -> AsyncIterator[VectorIndex]:
 
 @pytest.fixture(params=ADAPTERS[1:], ids=lambda adapter: adapter.__name__)
 async def engine(request: pytest.FixtureRequest) -> AsyncIterator[VectorIndex]:
-    """Nothing of it is open yet."""
+    """An index without open collections."""
     async with request.param(request) as opened:
         yield opened
 
 
 def brute_force(query: np.ndarray, exclude: set[str] = frozenset()) -> list[str]:
-    """Every allowed item id by falling dot product."""
+    """Every allowed item id by descending dot product."""
     return [IDS[row] for row in np.argsort(-(VECTORS @ query)) if IDS[row] not in exclude]
 
 
@@ -188,34 +189,34 @@ async def test_a_search_finds_what_brute_force_finds_best_first(index, seed):
     assert similarities == pytest.approx(np.sort(VECTORS @ query)[::-1][:20].tolist(), abs=1e-4)
 
 
-async def test_long_vectors_win_as_similarity_is_the_plain_dot_product(index):
+async def test_similarity_is_the_dot_product_without_normalisation(index):
     query = VECTORS[17] * 100
     assert found(await index.search(RELEASE, query.tolist(), 10)) == brute_force(query)[:10]
 
 
-async def test_excluded_items_are_not_found_and_others_take_their_places(index):
+async def test_excluded_items_are_replaced_by_others(index):
     query = some_query()
     exclude = set(brute_force(query)[:30:2])
     assert found(await index.search(RELEASE, query.tolist(), 20, exclude)) == brute_force(query, exclude)[:20]
 
 
-async def test_excluding_items_that_are_not_there_changes_nothing(index):
+async def test_excluding_unknown_items_changes_nothing(index):
     query = some_query()
-    exclude = {"never heard of", "", "?"}
+    exclude = {"unknown", "", "?"}
     assert found(await index.search(RELEASE, query.tolist(), 5, exclude)) == brute_force(query)[:5]
 
 
-async def test_a_thousand_exclusions_are_taken(index):
+async def test_thousands_of_items_may_be_excluded(index):
     query = some_query()
-    exclude = {*(f"nobody-{number}" for number in range(10_000)), *IDS[10:]}
+    exclude = {*(f"unknown-{number}" for number in range(10_000)), *IDS[10:]}
     assert found(await index.search(RELEASE, query.tolist(), 20, exclude)) == brute_force(query, exclude)
 
 
-async def test_where_everything_is_excluded_nothing_is_found(index):
+async def test_nothing_is_found_if_everything_is_excluded(index):
     assert await index.search(RELEASE, some_query().tolist(), 5, IDS) == []
 
 
-async def test_asking_for_more_than_there_is_gives_all(index):
+async def test_a_limit_above_the_number_of_items_returns_all(index):
     query = some_query()
     assert found(await index.search(RELEASE, query.tolist(), 1000)) == brute_force(query)
 
@@ -236,14 +237,14 @@ async def test_similar_items_are_the_nearest_by_angle_without_the_item_itself(in
     assert [each.similarity for each in candidates] == pytest.approx(np.sort(cosines)[::-1][1:16].tolist(), abs=1e-4)
 
 
-async def test_no_more_similar_items_come_than_were_asked_for_or_are_there(index):
+async def test_the_number_of_similar_items_is_limited(index):
     assert len(await index.similar(RELEASE, "i5", 3)) == 3
     assert len(await index.similar(RELEASE, "i5", COUNT)) == COUNT - 1
 
 
-async def test_of_an_unknown_item_nothing_is_similar(index):
-    with pytest.raises(UnknownItem, match="never heard of"):
-        await index.similar(RELEASE, "never heard of", 5)
+async def test_similar_items_of_an_unknown_item_are_an_error(index):
+    with pytest.raises(UnknownItem, match="unknown"):
+        await index.similar(RELEASE, "unknown", 5)
 
 
 @pytest.mark.parametrize(
@@ -264,7 +265,7 @@ async def test_items_are_found_by_the_words_of_their_titles_in_any_order_and_cas
     assert set(await index.find_by_title(RELEASE, query, 50)) == expected
 
 
-async def test_no_more_titles_come_than_were_asked_for(index):
+async def test_the_number_of_titles_is_limited(index):
     assert len(await index.find_by_title(RELEASE, "thing", 7)) == 7
 
 
@@ -291,7 +292,7 @@ async def test_a_collection_that_is_not_open_is_not_searched(engine):
             await asked
 
 
-async def test_only_the_collections_that_were_opened_last_stay_open(engine):
+async def test_only_the_most_recently_opened_collections_stay_open(engine):
     releases = range(FIRST + 10, FIRST + 10 + KEPT_OPEN + 1)
     for release_version in releases:
         await build(engine, release_version, ITEMS[:5])
@@ -307,7 +308,7 @@ async def test_only_the_collections_that_were_opened_last_stay_open(engine):
 # --- building ---------------------------------------------------------------------------------------------------------
 
 
-async def test_a_collection_is_held_once_it_is_published_until_it_is_dropped(index):
+async def test_a_collection_is_held_from_publishing_to_dropping(index):
     await build(index, SCRATCH)
     assert await index.holds(SCRATCH, WEIGHTS, COUNT)
     assert not await index.holds(SCRATCH, "others", COUNT)
@@ -322,7 +323,7 @@ async def test_a_collection_is_held_once_it_is_published_until_it_is_dropped(ind
     await index.drop(SCRATCH)
 
 
-async def test_a_collection_that_is_built_can_be_searched_before_it_is_published(index):
+async def test_a_staged_collection_can_be_searched_before_it_is_published(index):
     staging = index.staging()
     batches = [ITEMS[:5]]
     await staging.build(
@@ -336,7 +337,7 @@ async def test_a_collection_that_is_built_can_be_searched_before_it_is_published
     await index.drop(SCRATCH)
 
 
-async def test_building_again_replaces_what_was_there(index):
+async def test_rebuilding_replaces_a_collection(index):
     await build(index, SCRATCH, ITEMS[:5], weights_hash="first")
     await index.open(SCRATCH, IDS[:5], EXACT)
     await build(index, SCRATCH, ITEMS, weights_hash="second")
@@ -350,12 +351,12 @@ async def test_building_again_replaces_what_was_there(index):
 
 
 @pytest.mark.parametrize("adapter", [in_memory, on_a_server], ids=lambda adapter: adapter.__name__)
-async def test_a_collection_of_fewer_items_is_not_whole(request, adapter):
+async def test_a_collection_with_fewer_items_is_incomplete(request, adapter):
     async with adapter(request) as index:
         assert not await index.holds(RELEASE, WEIGHTS, COUNT + 1)
 
 
-async def test_a_graph_is_complete_when_building_returns_and_exact_by_choice_means_none(index):
+async def test_a_graph_is_complete_when_build_returns_and_is_optional(index):
     await index.open(LARGE, LARGE_IDS, SearchSettings(hnsw_ef=400))
     indexed = await index.status(LARGE)
     assert indexed.num_points == LARGE_COUNT
@@ -387,14 +388,14 @@ async def test_settings_decide_how_a_graph_is_searched(index):
     assert await recall(index, LARGE, None) == 1.0
 
 
-async def test_a_graph_is_found_through_with_thousands_excluded(index):
+async def test_a_graph_search_with_thousands_excluded_keeps_its_recall(index):
     await index.open(LARGE, LARGE_IDS, SearchSettings(hnsw_ef=400))
     for excluded in (40, 1_000, 1_800):
         assert await recall(index, LARGE, None, frozenset(LARGE_IDS[:excluded])) >= 0.95
 
 
-async def test_building_reports_how_much_of_the_graph_there_is(index):
-    told: list[int] = []
+async def test_building_reports_its_progress(index):
+    reported: list[int] = []
     await index.staging().build(
         SCRATCH,
         embedding_dim=DIM,
@@ -403,16 +404,16 @@ async def test_building_reports_how_much_of_the_graph_there_is(index):
         weights_hash=WEIGHTS,
         graph=GRAPH,
         batches=BATCHES,
-        progress=told.append,
+        progress=reported.append,
     )
-    assert told[-1] > 0
-    assert told == sorted(told)
+    assert reported[-1] > 0
+    assert reported == sorted(reported)
     await index.staging().drop(SCRATCH)
 
 
 async def test_a_server_that_does_not_index_in_time_fails_the_job(qdrant_url):
     if "QDRANT_TEST_URL" in os.environ:
-        pytest.skip("a real server may be quick enough")
+        pytest.skip("a real server may be fast enough")
     index = QdrantServerIndex(qdrant_url)
     with pytest.raises(JobError, match=f"{collection_name(SCRATCH)} is not indexed after 0 s: 0 of {COUNT} vectors"):
         await index.build(
@@ -436,11 +437,11 @@ async def test_a_server_that_has_stopped_indexing_fails_the_job(qdrant_url, monk
     await index.close()
 
 
-async def test_what_an_interrupted_edge_build_left_is_not_served(tmp_path):
+async def test_an_interrupted_edge_build_is_not_served(tmp_path):
     index = QdrantEdgeIndex(tmp_path)
     half_built = tmp_path / STAGING / collection_name(RELEASE)
     half_built.mkdir(parents=True)
-    (half_built / "rubbish").write_text("left by a run that was killed")
+    (half_built / "rubbish").write_text("from a run that was killed")
     assert not await index.staging().holds(RELEASE, WEIGHTS, COUNT)
     with pytest.raises(ReleaseNotLoaded):
         await index.publish(RELEASE)
@@ -451,7 +452,7 @@ async def test_what_an_interrupted_edge_build_left_is_not_served(tmp_path):
     await index.close()
 
 
-async def test_an_edge_collection_that_was_replaced_is_opened_anew(tmp_path):
+async def test_a_replaced_edge_collection_is_reopened(tmp_path):
     index, job = QdrantEdgeIndex(tmp_path), QdrantEdgeIndex(tmp_path)
     await build(job, RELEASE, ITEMS[:5], weights_hash="first")
     await index.open(RELEASE, IDS[:5], EXACT)
@@ -461,15 +462,23 @@ async def test_an_edge_collection_that_was_replaced_is_opened_anew(tmp_path):
     await index.close()
 
 
-async def test_the_address_decides_which_index_is_opened(tmp_path):
+async def test_the_url_decides_which_index_is_opened(tmp_path):
     assert isinstance(open_index(None, None, tmp_path), QdrantEdgeIndex)
     on_server = open_index("http://localhost", None, tmp_path)
     assert isinstance(on_server, QdrantServerIndex)
     await on_server.close()
-    with pytest.raises(ValueError, match="QDRANT_URL"):
+    with pytest.raises(ValueError, match="set QDRANT_URL"):
         open_index(None, None, None)
+    with pytest.raises(ValueError, match="must start with one of http://, https://"):
+        open_index("localhost:6333", None, tmp_path)
 
 
-def test_a_payload_holds_all_of_an_item():
+async def test_another_index_is_chosen_by_its_scheme(tmp_path, monkeypatch):
+    adapters = {**open_index_module.ADAPTERS, "scratch": lambda *_: InMemoryVectorIndex()}
+    monkeypatch.setattr(open_index_module, "ADAPTERS", adapters)
+    assert isinstance(open_index("scratch://", None, tmp_path), InMemoryVectorIndex)
+
+
+def test_a_payload_contains_the_whole_item():
     expected = {"item_id": "i0", "title": TITLES["i0"], "metadata": METADATA, "weights": WEIGHTS}
     assert payload_of(ITEMS[0].item, WEIGHTS) == expected

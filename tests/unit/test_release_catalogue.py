@@ -1,4 +1,4 @@
-"""Items are described from the lines that the ranker sent."""
+"""The catalogue in memory: loaded from the ranker's items file, decoded on request."""
 
 import json
 
@@ -24,14 +24,14 @@ LINES = b"".join(map(line, ITEMS))
 
 
 class Source:
-    """Sends the same items for every release, and counts how often."""
+    """Sends the same items for every release, and records the requests."""
 
     def __init__(self, lines: bytes = LINES) -> None:
         self.lines = lines
         self.sent: list[int] = []
 
     async def releases(self) -> ServingReleases:
-        raise UpstreamUnavailable("not asked here")
+        raise UpstreamUnavailable("not used here")
 
     async def item_lines(self, release_version: int) -> bytes:
         self.sent.append(release_version)
@@ -47,11 +47,11 @@ async def test_items_are_described_as_they_were_written():
 async def test_unknown_items_are_left_out_and_repeated_ones_described_once():
     catalogue = ReleaseCatalogue(Source())
     await catalogue.load(1, "w")
-    assert list(await catalogue.items(1, ["7", "never heard of", "..", "7"])) == ["7", ".."]
+    assert list(await catalogue.items(1, ["7", "unknown", "..", "7"])) == ["7", ".."]
     assert await catalogue.items(1, []) == {}
 
 
-async def test_a_release_is_downloaded_once_unless_its_weights_are_others():
+async def test_a_release_is_downloaded_once_per_weights():
     source = Source()
     catalogue = ReleaseCatalogue(source)
     for weights_hash in ("first", "first", "second", "second"):
@@ -59,7 +59,7 @@ async def test_a_release_is_downloaded_once_unless_its_weights_are_others():
     assert source.sent == [1, 1]
 
 
-async def test_the_releases_that_were_loaded_last_stay():
+async def test_the_most_recently_loaded_releases_are_kept():
     catalogue = ReleaseCatalogue(Source())
     for release_version in range(1, KEPT_RELEASES + 1):
         await catalogue.load(release_version, "w")
@@ -70,12 +70,12 @@ async def test_the_releases_that_were_loaded_last_stay():
         await catalogue.items(2, ["7"])
 
 
-async def test_a_release_that_was_never_loaded_is_not_described():
+async def test_a_release_that_is_not_loaded_is_an_error():
     with pytest.raises(ReleaseNotLoaded):
         await ReleaseCatalogue(Source()).items(1, ["7"])
 
 
-async def test_what_cannot_be_loaded_leaves_what_was_there():
+async def test_a_failed_download_keeps_the_loaded_release():
     source = Source()
     catalogue = ReleaseCatalogue(source)
     await catalogue.load(1, "first")
@@ -99,16 +99,16 @@ async def test_what_cannot_be_loaded_leaves_what_was_there():
         b'{"item_id": "\xff", "title": "t"}\n',
     ],
 )
-def test_lines_that_describe_no_items_are_refused(lines):
+def test_invalid_lines_are_an_error(lines):
     with pytest.raises(UpstreamAnswerInvalid):
         PackedItems(lines)
 
 
-async def test_the_memory_that_is_taken_is_measured():
+async def test_the_used_memory_is_reported():
     await ReleaseCatalogue(Source()).load(1, "w")
     taken = REGISTRY.get_sample_value("tandem_catalogue_bytes")
     assert len(LINES) < taken < 4 * len(LINES)
 
 
-async def test_a_download_may_come_in_a_bytearray():
+async def test_a_download_may_be_a_bytearray():
     assert PackedItems(bytearray(LINES)).described(["7"])["7"].title == "Thing '7'"

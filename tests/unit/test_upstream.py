@@ -1,4 +1,4 @@
-"""What guards a call: how its time is cut, what it does to the breaker, and what it raises."""
+"""Guarded calls: their timeouts, their effect on the breaker, and the errors they raise."""
 
 import asyncio
 
@@ -46,16 +46,16 @@ async def repeat(upstream: Upstream, error: TandemError) -> None:
 
 
 @pytest.mark.parametrize(
-    "error", [UpstreamUnavailable("away"), UpstreamAnswerInvalid("garbage"), UpstreamTimeout("slow")]
+    "error", [UpstreamUnavailable("unreachable"), UpstreamAnswerInvalid("garbage"), UpstreamTimeout("slow")]
 )
-async def test_who_fails_is_left_alone(upstream, error):
+async def test_calls_to_a_failing_upstream_are_suspended(upstream, error):
     await repeat(upstream, error)
     with pytest.raises(UpstreamSuspended):
         await call(upstream)
 
 
 @pytest.mark.parametrize("error", [ReleaseNotLoaded("other"), UnknownItem("none"), UpstreamOverloaded("busy")])
-async def test_who_answers_that_it_will_not_is_alive(upstream, error):
+async def test_an_upstream_that_rejects_requests_is_healthy(upstream, error):
     await repeat(upstream, error)
     await call(upstream)
     assert upstream.state == State.CLOSED
@@ -66,14 +66,14 @@ async def test_a_call_ends_at_the_deadline(upstream):
         await hang(upstream, 0.01)
 
 
-async def test_who_hangs_is_left_alone(upstream):
+async def test_calls_to_a_hanging_upstream_are_suspended(upstream):
     for _ in range(FAILURES + 1):
         with pytest.raises(UpstreamTimeout):
             await hang(upstream, ENOUGH)
     assert upstream.state == State.OPEN
 
 
-async def test_who_was_given_hardly_any_time_is_not(upstream):
+async def test_timeouts_of_very_short_calls_do_not_count(upstream):
     for _ in range(2 * FAILURES):
         with pytest.raises(UpstreamTimeout):
             await hang(upstream, PATIENCE_SECONDS / 10)
@@ -81,7 +81,7 @@ async def test_who_was_given_hardly_any_time_is_not(upstream):
 
 
 async def abandon(upstream: Upstream, allowed: float, after: float) -> None:
-    """A call that somebody cancels from outside."""
+    """A call that its caller cancels."""
     task = asyncio.create_task(hang(upstream, allowed))
     await asyncio.sleep(after)
     task.cancel()
@@ -89,13 +89,13 @@ async def abandon(upstream: Upstream, allowed: float, after: float) -> None:
         await task
 
 
-async def test_who_is_given_up_before_the_deadline_may_be_well(upstream):
+async def test_calls_cancelled_before_the_deadline_do_not_count(upstream):
     for _ in range(2 * FAILURES):
         await abandon(upstream, allowed=10.0, after=0.001)
     assert upstream.state == State.CLOSED
 
 
-async def test_a_mistake_of_ours_says_nothing_of_the_other_side(upstream):
+async def test_bugs_in_this_process_do_not_count(upstream):
     for _ in range(FAILURES):
         with pytest.raises(TypeError):
             await call(upstream, TypeError("a bug"))
