@@ -50,6 +50,11 @@ data: $(JOB_NEEDS) ## Prepare DATASET (shop, ml-latest-small, ..., amazon-<categ
 .PHONY: train
 train: $(JOB_NEEDS) ## Train the two towers and the second stage for at most TRAIN_MINUTES
 	@$(JOB) training.jobs.train
+	@$(JOB) training.jobs.train_second_stage
+
+.PHONY: second-stage
+second-stage: $(JOB_NEEDS) ## Train only the second stage, on the latest towers
+	@$(JOB) training.jobs.train_second_stage
 
 .PHONY: evaluate
 evaluate: $(JOB_NEEDS) ## Test the model beside its baselines; writes data/reports/

@@ -1,6 +1,6 @@
 """Build and tune the index of a generated catalogue: `python -m bench.index_size 1000000`.
 
-Items lie in clusters, their bias falls with their rank as popularity does, and histories keep to a few clusters.
+Items form clusters, their bias falls with their rank like popularity, and each history stays within a few clusters.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ from recsys.model.vocabulary import Vocabulary
 from training.indexing.build import indexed_items
 from training.indexing.recall_target import RecallTarget
 from training.indexing.tuning import build_and_tune, verification_queries
-from training.jobs.register import describe_release
+from training.release_manifest import describe_release
 
 EMBEDDING_DIM = 64
 ITEMS_PER_CLUSTER = 100
@@ -35,7 +35,7 @@ MAX_HISTORY = 50
 
 
 def write_model(directory: Path, num_items: int) -> None:
-    """A model that was never trained, with generated items in its table."""
+    """Write an untrained model with a generated item table."""
     random = np.random.default_rng(0)
     torch.manual_seed(0)
     clusters = random.standard_normal((max(1, num_items // ITEMS_PER_CLUSTER), EMBEDDING_DIM - 1), dtype=np.float32)

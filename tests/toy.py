@@ -13,9 +13,8 @@ from recsys.model.files import ITEMS_FILE, METRICS_FILE, TRAINING_FILE, VOCABULA
 from recsys.model.histories import save_histories
 from recsys.model.two_tower import TwoTower, TwoTowerConfig, save_model
 from recsys.model.vocabulary import Vocabulary
-from training.datasets.manifest import INTERACTIONS_FILE, Manifest
-from training.datasets.manifest import ITEMS_FILE as PREPARED_ITEMS_FILE
-from training.jobs.evaluate import LATEST_FILE
+from training.datasets.manifest import CATALOGUE_FILE, INTERACTIONS_FILE, Manifest
+from training.model_directory import LATEST_FILE
 from training.settings import JobSettings
 
 ODD_ITEM = 'a/b ..?#%"\n\u00e9'
@@ -81,7 +80,7 @@ def write_prepared(settings: JobSettings) -> None:
     ]
     schema = {"item_id": pl.String, "title": pl.String, "categories": pl.List(pl.String)}
     pl.DataFrame(items, schema={**schema, "year": pl.Int32, "price": pl.Float64}).write_parquet(
-        settings.processed_dir / PREPARED_ITEMS_FILE
+        settings.processed_dir / CATALOGUE_FILE
     )
     times = interactions["timestamp"].to_numpy()
     Manifest(

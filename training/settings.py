@@ -10,6 +10,10 @@ from recsys.contracts.base import MAX_CANDIDATES, MAX_HISTORY, NUM_CANDIDATES
 from training.datasets.splits import SplitKind
 from training.indexing.recall_target import RecallTarget
 
+SECOND_STAGE_SHARE = 0.2
+"""The second stage's share of `train_minutes`."""
+MAX_SECOND_STAGE_SECONDS = 240.0
+
 
 class JobSettings(BaseSettings):
     model_config = SettingsConfigDict(env_ignore_empty=True)
@@ -32,6 +36,14 @@ class JobSettings(BaseSettings):
     """How many of a user's latest items the model looks at."""
     split: SplitKind = SplitKind.LEAVE_ONE_OUT
     """What is held out: each user's last items, or what happened after a cut in time, which is for measuring only."""
+
+    @property
+    def second_stage_seconds(self) -> float:
+        return min(MAX_SECOND_STAGE_SECONDS, SECOND_STAGE_SHARE * self.train_minutes * 60)
+
+    @property
+    def towers_seconds(self) -> float:
+        return self.train_minutes * 60 - self.second_stage_seconds
 
     @property
     def processed_dir(self) -> Path:

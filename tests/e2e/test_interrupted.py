@@ -1,4 +1,4 @@
-"""`kill -9` anywhere in `make pipeline`, then the same command again: the end is the same."""
+"""After `kill -9` anywhere in `make pipeline`, running the same command again gives the same result."""
 
 import asyncio
 import time
@@ -19,7 +19,7 @@ STORES = ".venv/bin/python -m local.stores sleep 3600"
 
 
 def own_shop(folder: Path) -> Path:
-    """A small log of a team's own: 120 users who go through 40 items in order, from different starts."""
+    """A small custom log: 120 users who go through 40 items in order, from different starts."""
     folder.mkdir()
     rows = [f"u{user},i{(user + step) % 40},{1000 * step + user}" for user in range(120) for step in range(12)]
     (folder / "interactions.csv").write_text("user_id,item_id,timestamp\n" + "\n".join(rows) + "\n")
@@ -36,9 +36,9 @@ def env(tmp_path: Path) -> dict[str, str]:
 
 
 def kill_one(started: Running, part_of_command: str, after: float) -> bool:
-    """SIGKILL to a process below `make` whose command line has this in it, some seconds into its life.
+    """Send SIGKILL to the descendant of `make` with this text in its command line, `after` seconds after it appears.
 
-    Whether it was still there to be killed.
+    Returns False if it had already ended.
     """
     give_up = time.monotonic() + 60
     while time.monotonic() < give_up:
@@ -56,14 +56,14 @@ def kill_one(started: Running, part_of_command: str, after: float) -> bool:
 
 
 def state(env: dict[str, str]) -> dict[str, object]:
-    """What the stores and folders hold, as far as two complete runs must agree on it."""
+    """The content of stores and folders that two complete runs must have in common."""
     data = Path(env["DATA_DIR"])
     models = data / "models" / "csv"
     latest = (models / "latest").read_text().strip()
     manifest = ReleaseManifest.read(models / latest)
     with running(STORES.split(), env):
         registry = ModelRegistry(f"http://127.0.0.1:{env['MLFLOW_PORT']}")
-        version = _once_it_answers(lambda: registry.version_of(latest))
+        version = _once_available(lambda: registry.version_of(latest))
         champion = registry.aliases().get(CHAMPION)
         users, popular = _redis_counts(env)
     home = Path(env["STATE_DIR"]) / "csv"
@@ -74,17 +74,17 @@ def state(env: dict[str, str]) -> dict[str, object]:
         "users": users,
         "popular": popular,
         "collection": asyncio.run(QdrantEdgeIndex(home / "qdrant").holds(version or 0, manifest.weights_hash, 0)),
-        "left over": sorted(path.name for path in data.rglob("*") if path.name.endswith((".partial", ".checkpoint"))),
+        "leftovers": sorted(path.name for path in data.rglob("*") if path.name.endswith((".partial", ".checkpoint"))),
     }
 
 
-def _once_it_answers(ask: Callable[[], int | None]) -> int | None:
+def _once_available(ask: Callable[[], int | None]) -> int | None:
     for _ in range(300):
         try:
             return ask()
         except UpstreamError:
             time.sleep(0.2)
-    raise AssertionError("MLflow did not answer")
+    raise AssertionError("MLflow did not respond")
 
 
 def _redis_counts(env: dict[str, str]) -> tuple[int, int]:
@@ -95,6 +95,7 @@ def _redis_counts(env: dict[str, str]) -> tuple[int, int]:
 VICTIMS = {
     "training.jobs.prepare": 0.8,
     "training.jobs.train": 4.0,
+    "training.jobs.train_second_stage": 3.0,
     "training.jobs.evaluate": 3.0,
     "training.jobs.register": 4.0,
     "training.jobs.index": 4.0,
@@ -104,7 +105,7 @@ VICTIMS = {
     "valkey-server": 0.0,
     "-m local.stores make": 0.5,
 }
-"""Part of a command line, and how many seconds into its life it is killed: jobs mostly in the middle of their work."""
+"""Part of a command line, and the seconds after which the process is killed, mostly in the middle of its work."""
 
 
 @pytest.mark.timeout(600)
@@ -125,5 +126,5 @@ def test_the_pipeline_ends_the_same_after_any_process_was_killed(env: dict[str, 
         "users": 120,
         "popular": 40,
         "collection": True,
-        "left over": [],
+        "leftovers": [],
     }

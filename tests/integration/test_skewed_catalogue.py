@@ -17,7 +17,7 @@ from tests import toy
 from training.indexing.build import indexed_items
 from training.indexing.recall_target import RecallTarget
 from training.indexing.tuning import GRAPHS, VerificationQuery, build_and_tune, measure, verification_queries
-from training.jobs.register import describe_release
+from training.release_manifest import describe_release
 
 NUM_ITEMS, NUM_UNSEEN, DIM, NUM_CLUSTERS = 30_000, 3_000, 32, 300
 NUM_CANDIDATES = 200

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import polars as pl
 
-from training.datasets.manifest import INTERACTIONS_FILE, ITEMS_FILE, Manifest
+from training.datasets.manifest import CATALOGUE_FILE, INTERACTIONS_FILE, Manifest
 from training.jobs.prepare import prepare
 from training.settings import JobSettings
 
@@ -35,7 +35,7 @@ def run(tmp_path: Path, dataset: str, source: Path | None = None, columns: str |
     return Prepared(
         line,
         pl.read_parquet(folder / INTERACTIONS_FILE),
-        pl.read_parquet(folder / ITEMS_FILE),
+        pl.read_parquet(folder / CATALOGUE_FILE),
         Manifest.read(folder),
     )
 

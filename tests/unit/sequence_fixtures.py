@@ -8,6 +8,10 @@ import numpy as np
 import polars as pl
 import pytest
 
+from training.datasets.manifest import CATALOGUE_FILE, INTERACTIONS_FILE, MANIFEST_FILE
+from training.jobs.train import train
+from training.jobs.train_second_stage import train_second_stage
+from training.models.recipe import Recipe
 from training.settings import JobSettings
 
 
@@ -15,6 +19,12 @@ def job_settings(data_dir: Path, **values: object) -> JobSettings:
     return JobSettings.model_validate(
         {"dataset": "toy", "data_dir": data_dir, "seed": 1, "train_minutes": 0.1, **values}
     )
+
+
+def train_model(settings: JobSettings, recipe: Recipe) -> str:
+    """Both steps of `make train`; the line of the second one."""
+    train(settings, recipe)
+    return train_second_stage(settings)
 
 
 def write_processed(
@@ -35,7 +45,7 @@ def write_log(
     events = pl.DataFrame(
         rows, schema={"user_id": pl.String, "item_id": pl.String, "timestamp": pl.Int64}, orient="row"
     )
-    events.with_columns(event=pl.lit("view")).write_parquet(settings.processed_dir / "interactions.parquet")
+    events.with_columns(event=pl.lit("view")).write_parquet(settings.processed_dir / INTERACTIONS_FILE)
     items = sorted(catalogue)
     pl.DataFrame(
         {"item_id": items, "title": [f"Thing {item}" for item in items], "categories": [catalogue[i] for i in items]},
@@ -43,8 +53,8 @@ def write_log(
     ).with_columns(
         year=pl.lit(None, dtype=pl.Int32),
         price=pl.lit(None, dtype=pl.Float64),
-    ).write_parquet(settings.processed_dir / "items.parquet")
-    (settings.processed_dir / "manifest.json").write_text(json.dumps({"content_hash": "c0ffee"}))
+    ).write_parquet(settings.processed_dir / CATALOGUE_FILE)
+    (settings.processed_dir / MANIFEST_FILE).write_text(json.dumps({"content_hash": "c0ffee"}))
 
 
 def cyclic_sequences(num_users: int, num_items: int, length: int, seed: int = 0) -> dict[str, list[str]]:

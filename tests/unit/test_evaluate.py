@@ -5,9 +5,9 @@ import pytest
 
 from recsys.errors import JobError
 from recsys.model.files import METRICS_FILE
-from tests.unit.sequence_fixtures import cyclic_sequences, job_settings, write_processed
-from training.jobs.evaluate import evaluate, latest_model
-from training.jobs.train import train
+from tests.unit.sequence_fixtures import cyclic_sequences, job_settings, train_model, write_processed
+from training.jobs.evaluate import evaluate
+from training.model_directory import latest_model
 from training.models.recipe import Recipe
 
 
@@ -16,7 +16,7 @@ def test_the_latest_model_is_tested_beside_its_baselines(tmp_path: Path) -> None
     with pytest.raises(JobError, match="make train"):
         evaluate(settings)
     write_processed(settings, cyclic_sequences(num_users=250, num_items=50, length=12))
-    train(settings, Recipe(embedding_dim=32, max_history=20, steps_per_round=20, max_epochs=2, warmup_steps=10))
+    train_model(settings, Recipe(embedding_dim=32, max_history=20, steps_per_round=20, max_epochs=2, warmup_steps=10))
     line = evaluate(settings)
     directory = latest_model(settings.models_dir)
     metrics = json.loads((directory / METRICS_FILE).read_text())
@@ -49,7 +49,7 @@ def test_the_latest_model_is_tested_beside_its_baselines(tmp_path: Path) -> None
     assert "already evaluated" in evaluate(settings)
     assert (directory / METRICS_FILE).stat().st_mtime_ns == before
 
-    (settings.processed_dir / "manifest.json").write_text('{"content_hash": "other"}')
+    write_processed(settings, cyclic_sequences(num_users=249, num_items=50, length=12))
     (directory / METRICS_FILE).unlink()
     with pytest.raises(JobError, match="other data"):
         evaluate(settings)

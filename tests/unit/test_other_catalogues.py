@@ -13,13 +13,14 @@ from recsys.errors import DataError
 from recsys.model.files import METRICS_FILE
 from recsys.model.ranking_features import RankingFeatures
 from recsys.model.release import Release
-from tests.unit.sequence_fixtures import job_settings, write_processed
+from tests.unit.sequence_fixtures import job_settings, train_model, write_processed
+from training.datasets.catalogue import read_catalogue
 from training.datasets.sequences import load_sequences
-from training.jobs.evaluate import evaluate, latest_model
-from training.jobs.register import describe_release
-from training.jobs.train import train
+from training.jobs.evaluate import evaluate
+from training.model_directory import latest_model
 from training.models.ranking_tables import ranking_tables
 from training.models.recipe import Recipe
+from training.release_manifest import describe_release
 
 SMALL = Recipe(embedding_dim=32, max_history=50, steps_per_round=20, max_epochs=8, warmup_steps=10)
 
@@ -38,7 +39,7 @@ def test_groceries_are_bought_again(tmp_path: Path) -> None:
     for exclude_seen in (True, False):
         settings = job_settings(tmp_path / str(exclude_seen), exclude_seen=exclude_seen, train_minutes=1.0)
         write_processed(settings, baskets)
-        train(settings, SMALL)
+        train_model(settings, SMALL)
         evaluate(settings)
         directory = latest_model(settings.models_dir)
         found[exclude_seen] = read_metrics(directory)
@@ -64,7 +65,7 @@ def test_histories_are_short_and_items_have_no_content(tmp_path: Path) -> None:
     write_processed(settings, table)
     bare = pl.read_parquet(settings.processed_dir / "items.parquet").select("item_id")
     bare.with_columns(title=pl.col("item_id")).write_parquet(settings.processed_dir / "items.parquet")
-    train(settings, SMALL)
+    train_model(settings, SMALL)
     evaluate(settings)
     metrics = read_metrics(latest_model(settings.models_dir))
     assert metrics["ndcg_at_10"] > 0.15
@@ -75,7 +76,7 @@ def test_one_user_is_refused_in_a_sentence(tmp_path: Path) -> None:
     settings = job_settings(tmp_path, train_minutes=1.0)
     write_processed(settings, {"ann": list("abcdefgh")})
     with pytest.raises(DataError, match="fewer than 2 users"):
-        train(settings, SMALL)
+        train_model(settings, SMALL)
 
 
 def test_the_tables_of_a_large_catalogue_are_bounded(tmp_path: Path) -> None:
@@ -96,9 +97,8 @@ def test_the_tables_of_a_large_catalogue_are_bounded(tmp_path: Path) -> None:
     items.write_parquet(settings.processed_dir / "items.parquet")
     (settings.processed_dir / "manifest.json").write_text('{"content_hash": "c0ffee"}')
     sequences = load_sequences(settings.processed_dir, settings.models_dir)
-    described = tmp_path / "items.jsonl"
-    described.write_text('{"year": null, "price": null}\n' * num_items)
-    tables = ranking_tables(sequences, described)
+    catalogue = read_catalogue(settings.processed_dir / "items.parquet", sequences.vocabulary.item_ids)
+    tables = ranking_tables(sequences, catalogue)
     tables.save(tmp_path)
     assert (tmp_path / "ranking_tables.safetensors").stat().st_size < 200_000_000
     assert not tables.ease.weights.any()

@@ -9,7 +9,7 @@ import pytest
 
 from recsys.errors import DataError
 from tests.unit.prepare_case import folder_of, run, settings
-from training.datasets.manifest import INTERACTIONS_FILE, ITEMS_FILE, MANIFEST_FILE, Manifest
+from training.datasets.manifest import CATALOGUE_FILE, INTERACTIONS_FILE, MANIFEST_FILE, Manifest
 from training.jobs.prepare import prepare
 
 LOG = "user_id,item_id,timestamp\na,x,1600000000\na,y,1600090000\n"
@@ -33,7 +33,7 @@ def test_nothing_is_done_twice_until_the_input_changes(tmp_path: Path) -> None:
     assert "up to date" not in run(tmp_path, "csv", source, "event=item_id").line
 
 
-@pytest.mark.parametrize("name", [INTERACTIONS_FILE, ITEMS_FILE, MANIFEST_FILE])
+@pytest.mark.parametrize("name", [INTERACTIONS_FILE, CATALOGUE_FILE, MANIFEST_FILE])
 def test_a_lost_file_is_made_again(tmp_path: Path, name: str) -> None:
     source = folder_of(tmp_path, interactions__csv=LOG)
     first = run(tmp_path, "csv", source)
@@ -65,7 +65,7 @@ def test_a_failure_keeps_what_was_there(tmp_path: Path) -> None:
 def test_the_hash_is_of_the_bytes(tmp_path: Path) -> None:
     prepared = run(tmp_path, "csv", folder_of(tmp_path, interactions__csv=LOG))
     directory = settings(tmp_path, "csv").processed_dir
-    both = (directory / INTERACTIONS_FILE).read_bytes() + (directory / ITEMS_FILE).read_bytes()
+    both = (directory / INTERACTIONS_FILE).read_bytes() + (directory / CATALOGUE_FILE).read_bytes()
     assert prepared.manifest.content_hash == hashlib.sha256(both).hexdigest()
 
 

@@ -3,11 +3,12 @@
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 
 from recsys.errors import ReleaseDamaged
-from recsys.model.files import RANKING_TABLES_FILE, SECOND_STAGE_FILE
+from recsys.model.files import ITEMS_FILE, RANKING_TABLES_FILE, SECOND_STAGE_FILE
 from recsys.model.neighbours import Neighbours
 from recsys.model.ranking_features import NEVER, RankingFeatures
 from recsys.model.ranking_tables import RankingTables
@@ -16,10 +17,10 @@ from recsys.model.second_stage import SecondStage
 from recsys.model.two_tower import load_model
 from tests import toy
 from training.datasets.sequences import load_sequences
-from training.jobs.register import describe_release
 from training.models.exact_retrieval import ExactRetrieval
 from training.models.ranking_tables import ranking_tables, strongest
-from training.models.second_stage import label, train_second_stage
+from training.models.second_stage import fit_second_stage, label
+from training.release_manifest import describe_release
 
 MATRIX = np.array([[0, 0, 0, 0], [0, 0, 5, -7], [0, 1, 0, 2], [0, 3, 0, 0]], dtype=np.float32)
 
@@ -114,7 +115,8 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     directory = toy.write_model(settings, "first", seed=1)
     sequences = load_sequences(settings.processed_dir, settings.models_dir)
     sequences.vocabulary.save(directory / "vocabulary.json")
-    train_second_stage(directory, sequences, exclude_seen=True, seed=1, budget_seconds=20)
+    catalogue = pl.read_ndjson(directory / ITEMS_FILE)
+    fit_second_stage(directory, sequences, catalogue, directory, exclude_seen=True, seed=1, budget_seconds=20)
     return directory
 
 
@@ -127,7 +129,9 @@ def test_training_and_serving_compute_the_same_numbers(
     model = load_model(directory)
     retrieval = ExactRetrieval(model, exclude_seen=True, num_candidates=1000)
     trained_on = RankingFeatures(
-        ranking_tables(sequences, directory / "items.jsonl"), retrieval.candidate_embeddings, model.content.numpy()
+        ranking_tables(sequences, pl.read_ndjson(directory / ITEMS_FILE)),
+        retrieval.candidate_embeddings,
+        model.content.numpy(),
     )
     examples = [sequences.validation(int(user)) for user in sequences.validated_users]
     labelled = label(examples, retrieval, trained_on, 200, until=torch.inf)

@@ -1,4 +1,4 @@
-"""Which retrievals are checked, what becomes of the checks, and that no request ever notices."""
+"""Which retrievals are checked, how outcomes are counted, and that checks never delay a request."""
 
 import asyncio
 
@@ -14,14 +14,14 @@ from recsys.errors import Overloaded, UpstreamOverloaded, UpstreamTimeout
 from recsys.model.release import Release
 from tests import toy
 from tests.unit.pipeline_case import ITEMS, Broken, open_pipeline, recommend
-from training.jobs.register import describe_release
+from training.release_manifest import describe_release
 
 RELEASE = 4711
 RETRIEVAL = Retrieval(RELEASE, "w", [1.0], 10, {"seen"}, ["found"])
 
 
 class Reference:
-    """Measures what it is told to, once it may."""
+    """Returns a fixed measurement, or `error`, once `may_answer` is set."""
 
     def __init__(self) -> None:
         self.asked: list[Retrieval] = []
@@ -59,7 +59,7 @@ def count(outcome: str) -> float:
 
 
 def observed(release: int = RELEASE) -> tuple[float, float]:
-    """How many checks were measured, and the sum of their recalls."""
+    """The number of measured checks and the sum of their recalls."""
     labels = {"release": str(release)}
     values = [REGISTRY.get_sample_value(f"tandem_retrieval_recall_{part}", labels) for part in ("count", "sum")]
     return values[0] or 0.0, values[1] or 0.0
@@ -71,7 +71,7 @@ async def settle() -> None:
 
 
 @pytest.mark.parametrize(("sample", "checked"), [(0.0, 0), (0.25, 25), (1.0, 100)])
-async def test_the_share_that_is_asked_for_is_checked(reference, clock, sample, checked):
+async def test_the_configured_share_is_checked(reference, clock, sample, checked):
     draws = iter(number / 100 for number in range(100))
     monitor = RecallMonitor(reference, sample, draw=lambda: next(draws), clock=clock)
     skipped = count("skipped")
@@ -83,7 +83,7 @@ async def test_the_share_that_is_asked_for_is_checked(reference, clock, sample, 
     assert count("skipped") == skipped
 
 
-async def test_what_was_measured_is_shown_by_release(reference):
+async def test_measurements_are_recorded_by_release(reference):
     before, (times, total) = count("measured"), observed()
     RecallMonitor(reference, 1.0).on_retrieved(RETRIEVAL)
     await settle()
@@ -92,7 +92,7 @@ async def test_what_was_measured_is_shown_by_release(reference):
     assert observed() == (times + 1, pytest.approx(total + 0.7))
 
 
-async def test_while_a_check_is_under_way_others_are_skipped_and_counted(reference, clock):
+async def test_during_a_check_others_are_skipped_and_counted(reference, clock):
     monitor, skipped = RecallMonitor(reference, 1.0, clock=clock), count("skipped")
     reference.may_answer.clear()
     for _ in range(3):
@@ -107,7 +107,7 @@ async def test_while_a_check_is_under_way_others_are_skipped_and_counted(referen
     assert len(reference.asked) == 2
 
 
-async def test_checks_keep_a_distance(reference, clock):
+async def test_checks_have_a_minimum_distance(reference, clock):
     monitor, skipped = RecallMonitor(reference, 1.0, clock=clock), count("skipped")
     for _ in range(10):
         monitor.on_retrieved(RETRIEVAL)
@@ -116,8 +116,8 @@ async def test_checks_keep_a_distance(reference, clock):
     assert (len(reference.asked), count("skipped")) == (3, skipped + 7)
 
 
-@pytest.mark.parametrize("error", [UpstreamTimeout("late"), ValueError("a mistake of ours")])
-async def test_what_fails_is_counted_and_the_next_check_is_made(reference, clock, error):
+@pytest.mark.parametrize("error", [UpstreamTimeout("late"), ValueError("a bug")])
+async def test_failures_are_counted_and_the_next_check_runs(reference, clock, error):
     monitor, failed, (times, _) = RecallMonitor(reference, 1.0, clock=clock), count("failed"), observed()
     reference.error = error
     monitor.on_retrieved(RETRIEVAL)
@@ -130,15 +130,15 @@ async def test_what_fails_is_counted_and_the_next_check_is_made(reference, clock
 
 
 @pytest.mark.parametrize("busy", [Overloaded, UpstreamOverloaded])
-async def test_a_check_that_the_reference_has_no_time_for_is_skipped(reference, busy):
+async def test_a_check_is_skipped_if_the_reference_is_overloaded(reference, busy):
     skipped, failed = count("skipped"), count("failed")
-    reference.error = busy("another is measured")
+    reference.error = busy("another measurement runs")
     RecallMonitor(reference, 1.0).on_retrieved(RETRIEVAL)
     await settle()
     assert (count("skipped"), count("failed")) == (skipped + 1, failed)
 
 
-async def test_a_check_that_hangs_is_given_up(reference, monkeypatch):
+async def test_a_check_that_hangs_is_cancelled(reference, monkeypatch):
     monkeypatch.setattr("orchestrator.recall_monitor.CHECK_SECONDS", 0.01)
     failed = count("failed")
     reference.may_answer.clear()
@@ -147,7 +147,7 @@ async def test_a_check_that_hangs_is_given_up(reference, monkeypatch):
     assert count("failed") == failed + 1
 
 
-async def test_failures_are_logged_now_and_then(reference, clock, capsys):
+async def test_failures_are_logged_at_a_limited_rate(reference, clock, capsys):
     monitor = RecallMonitor(reference, 1.0, clock=clock)
     reference.error = UpstreamTimeout("late")
     for now in (0.0, LOG_SECONDS / 2, LOG_SECONDS - 1, LOG_SECONDS):
@@ -157,7 +157,7 @@ async def test_failures_are_logged_now_and_then(reference, clock, capsys):
     assert capsys.readouterr().out.count("recall_check_failed") == 2
 
 
-async def test_closing_ends_the_check_under_way(reference):
+async def test_closing_cancels_the_running_check(reference):
     monitor = RecallMonitor(reference, 1.0)
     reference.may_answer.clear()
     monitor.on_retrieved(RETRIEVAL)
@@ -166,11 +166,11 @@ async def test_closing_ends_the_check_under_way(reference):
     await RecallMonitor(reference, 1.0).close()
 
 
-async def test_a_request_is_answered_while_its_check_hangs(reference):
+async def test_a_request_does_not_wait_for_its_check(reference):
     reference.may_answer.clear()
     monitor = RecallMonitor(reference, 1.0)
-    answer = await recommend(await open_pipeline(on_retrieved=monitor.on_retrieved), top_k=3)
-    assert answer.tier_reason == "complete"
+    response = await recommend(await open_pipeline(on_retrieved=monitor.on_retrieved), top_k=3)
+    assert response.tier_reason == "complete"
     await settle()
     assert len(reference.asked) == 1
     await monitor.close()
@@ -185,7 +185,7 @@ async def test_a_retrieval_that_failed_is_not_checked(reference):
     assert reference.asked == []
 
 
-async def test_what_was_asked_for_is_what_is_checked(reference):
+async def test_the_check_gets_the_retrieval_of_the_request(reference):
     pipeline = await open_pipeline(num_candidates=4, on_retrieved=RecallMonitor(reference, 1.0).on_retrieved)
     await recommend(pipeline, exclude_items=["i5"], top_k=2)
     await settle()
@@ -200,7 +200,7 @@ async def test_what_was_asked_for_is_what_is_checked(reference):
 
 
 class LossyIndex(InMemoryVectorIndex):
-    """Finds a part of the nearest only: fewer items, or others in their place."""
+    """Returns only `kept` of the nearest items: fewer items, or other items instead."""
 
     def __init__(self, collection: InMemoryCollection, kept: int, others_instead: bool) -> None:
         super().__init__({1: collection})
@@ -222,7 +222,7 @@ def release(tmp_path_factory) -> Release:
 
 @pytest.mark.parametrize("others_instead", [False, True], ids=["fewer", "others instead"])
 @pytest.mark.parametrize(("kept", "recall"), [(20, 1.0), (10, 0.5), (0, 0.0)])
-async def test_an_index_that_loses_candidates_shows_as_low_recall(release, others_instead, kept, recall):
+async def test_an_index_that_loses_candidates_has_a_low_recall(release, others_instead, kept, recall):
     ranker = LocalRanker()
     ranker.add(release)
     ranker.set_roles(1)

@@ -11,7 +11,7 @@ from recsys.errors import ReleaseDamaged
 from recsys.model.release import Release, ReleaseManifest
 from recsys.model.two_tower import load_model
 from tests import toy
-from training.jobs.register import describe_release
+from training.release_manifest import describe_release
 
 A, B, C = toy.ITEM_IDS[:3]
 

@@ -14,7 +14,7 @@ from recsys.errors import InvalidRequest, Overloaded, ReleaseMismatch
 from recsys.model.release import Release
 from recsys.model.retrieval_recall import SCORE_TOLERANCE, measure_recall
 from tests import toy
-from training.jobs.register import describe_release
+from training.release_manifest import describe_release
 
 HISTORY = np.array([1, 2, 3])
 ITEM_IDS = toy.ITEM_IDS

@@ -48,10 +48,10 @@ def test_an_item_several_times_in_a_row_is_one_step(tmp_path: Path) -> None:
     assert [len(sequences.test(user)[0]) + 1 for user in range(2)] == [4, 3]
 
 
-def test_conversion_is_cached_and_memory_mapped(tmp_path: Path) -> None:
+def test_conversion_is_cached_and_memory_mapped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = load(tmp_path, {"ann": ["a", "b", "c"], "bob": ["b", "c"]})
     settings = job_settings(tmp_path)
-    (settings.processed_dir / "interactions.parquet").write_bytes(b"not read again")
+    monkeypatch.setattr("training.datasets.sequences._convert", None)
     again = load_sequences(settings.processed_dir, settings.models_dir)
     assert isinstance(again.items, np.memmap)
     assert again.items.tolist() == first.items.tolist()

@@ -9,14 +9,17 @@ from safetensors.numpy import load_file
 
 from recsys.errors import DataError, JobError
 from recsys.model.files import ITEMS_FILE, METRICS_FILE, TRAINING_FILE, WEIGHTS_FILE
-from tests.unit.sequence_fixtures import cyclic_sequences, job_settings, write_log, write_processed
+from tests.unit.sequence_fixtures import cyclic_sequences, job_settings, train_model, write_log, write_processed
+from training.datasets.catalogue import read_catalogue
+from training.datasets.manifest import CATALOGUE_FILE
 from training.datasets.sequences import Sequences, TrainBatches, load_sequences
 from training.evaluation.slices import slices_of
-from training.jobs.evaluate import evaluate, latest_model
+from training.fingerprints import towers_fingerprint
+from training.indexing.build import newest_version
+from training.jobs.evaluate import evaluate
 from training.jobs.evaluate_served import evaluate_served
-from training.jobs.index import newest_version
 from training.jobs.register import register
-from training.jobs.train import train, training_fingerprint
+from training.model_directory import latest_model
 from training.models.cooccurrence import directed_cooccurrence
 from training.models.ease import ease_weights
 from training.models.ranking_tables import ranking_tables
@@ -102,9 +105,8 @@ def test_what_came_after_the_cut_changes_nothing_that_is_learnt_from(tmp_path: P
     for place, log in enumerate((LOG, LOG | future)):
         settings = write(tmp_path / str(place), log)
         sequences = load(settings)
-        described = tmp_path / "items.jsonl"
-        described.write_text('{"year": null, "price": null}\n' * sequences.num_items)
-        tables = ranking_tables(sequences, described)
+        catalogue = read_catalogue(settings.processed_dir / CATALOGUE_FILE, sequences.vocabulary.item_ids)
+        tables = ranking_tables(sequences, catalogue)
         batches = TrainBatches(sequences, 20, 2, 1, 0.5, seed=1)
         spans = [span for batch in batches.of_epoch(0) for span in batch]
         learnt.append(
@@ -145,14 +147,14 @@ def test_the_trained_model_and_its_second_stage_know_nothing_of_the_test(tmp_pat
     directories, metrics = [], []
     futures = two_futures(tmp_path)
     for settings in futures:
-        train(settings, SMALL)
+        train_model(settings, SMALL)
         evaluate(settings)
         directories.append(latest_model(settings.models_dir))
         metrics.append(json.loads((directories[-1] / METRICS_FILE).read_text()))
     records = [json.loads((directory / TRAINING_FILE).read_text()) for directory in directories]
-    stages = [
-        {name: value for name, value in record["second_stage"].items() if name != "seconds"} for record in records
-    ]
+    stages = [dict(record["second_stage"]) for record in records]
+    for stage in stages:
+        del stage["seconds"], stage["fingerprint"]
     assert stages[0] == stages[1]
     assert stages[0]["num_users"] == 400  # so it was learnt from validation, of which the test changed nothing
     first, second = (load_file(directory / WEIGHTS_FILE) for directory in directories)
@@ -172,9 +174,9 @@ def test_a_model_for_measuring_is_kept_apart_and_never_served(tmp_path: Path) ->
     served, measured = job_settings(tmp_path), job_settings(tmp_path, split="temporal")
     assert served.models_dir != measured.models_dir
     assert served.reports_dir != measured.reports_dir
-    assert training_fingerprint("c0ffee", served, SMALL) != training_fingerprint("c0ffee", measured, SMALL)
+    assert towers_fingerprint("c0ffee", served, SMALL) != towers_fingerprint("c0ffee", measured, SMALL)
     write_log(measured, LOG)
-    train(measured, SMALL)
+    train_model(measured, SMALL)
     with pytest.raises(JobError, match="make train"):
         latest_model(served.models_dir)
 
@@ -204,7 +206,7 @@ def test_times_that_allow_for_no_split_are_refused_by_what_was_found(
 ) -> None:
     settings = write(tmp_path, log)
     with pytest.raises(DataError, match=found) as refused:
-        train(settings, SMALL)
+        train_model(settings, SMALL)
     assert "interactions.parquet" in str(refused.value)
 
 

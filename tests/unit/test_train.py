@@ -15,9 +15,12 @@ from recsys.model.files import CONFIG_FILE, HISTORIES_FILE, ITEMS_FILE, TRAINING
 from recsys.model.release import SECOND_STAGE_FILES
 from recsys.model.two_tower import TwoTower, TwoTowerConfig, load_model
 from recsys.model.vocabulary import Vocabulary
-from tests.unit.sequence_fixtures import cyclic_sequences, job_settings, write_processed
+from tests.unit.sequence_fixtures import cyclic_sequences, job_settings, train_model, write_processed
 from training.datasets.sequences import load_sequences
-from training.jobs.train import train, training_fingerprint
+from training.fingerprints import towers_fingerprint
+from training.jobs.train import train
+from training.jobs.train_second_stage import train_second_stage
+from training.model_directory import LATEST_TOWERS_FILE, latest_model, latest_towers
 from training.models.content_features import content_features
 from training.models.item_table import initialise_item_table
 from training.models.recipe import Recipe
@@ -43,18 +46,18 @@ def read_record(directory: Path) -> dict:
 def test_a_pattern_is_learnt_and_the_model_directory_is_complete(tmp_path: Path) -> None:
     settings = job_settings(tmp_path, train_minutes=1.0)
     write_processed(settings, cyclic_sequences(num_users=300, num_items=50, length=12))
-    line = train(settings, SMALL)
-    directory = settings.models_dir / (settings.models_dir / "latest").read_text().strip()
+    line = train_model(settings, SMALL)
+    directory, towers = latest_model(settings.models_dir), latest_towers(settings.models_dir)
     assert str(directory) in line
     record = read_record(directory)
     names = {WEIGHTS_FILE, CONFIG_FILE, VOCABULARY_FILE, ITEMS_FILE, HISTORIES_FILE, TRAINING_FILE}
     shipped = SECOND_STAGE_FILES if record["second_stage"]["shipped"] else ()
     assert {path.name for path in directory.iterdir()} == {*names, *shipped}
-    assert not (settings.models_dir / f"{directory.name}.checkpoint").exists()
+    assert not list(settings.models_dir.glob("*.checkpoint"))
 
     # With 50 items and no favourite among them popularity finds the next one in one of ten lists at best.
     assert record["metrics"]["validation_ndcg_at_10"] > 0.9
-    assert record["data_content_hash"] == "c0ffee"
+    assert record["data_content_hash"] == read_record(towers)["data_content_hash"]
     assert record["epochs"] <= SMALL.max_epochs + 0.1
 
     vocabulary, model = Vocabulary.load(directory / VOCABULARY_FILE), load_model(directory)
@@ -67,9 +70,10 @@ def test_a_pattern_is_learnt_and_the_model_directory_is_complete(tmp_path: Path)
     scores[history[0] - 1] = -torch.inf
     assert vocabulary.item_id(int(scores.argmax()) + 1) == "i013"
 
-    before = (directory / WEIGHTS_FILE).stat().st_mtime_ns
+    before = [(folder / WEIGHTS_FILE).stat().st_mtime_ns for folder in (directory, towers)]
     assert "nothing to do" in train(settings, SMALL)
-    assert (directory / WEIGHTS_FILE).stat().st_mtime_ns == before
+    assert "nothing to do" in train_second_stage(settings)
+    assert [(folder / WEIGHTS_FILE).stat().st_mtime_ns for folder in (directory, towers)] == before
 
 
 def test_killed_and_run_again_it_ends_as_if_never_killed(tmp_path: Path) -> None:
@@ -78,7 +82,6 @@ def test_killed_and_run_again_it_ends_as_if_never_killed(tmp_path: Path) -> None
     undisturbed, killed = (job_settings(tmp_path / name, train_minutes=2.0) for name in ("undisturbed", "killed"))
     for settings in (undisturbed, killed):
         write_processed(settings, table)
-    fingerprint = training_fingerprint("c0ffee", killed, recipe)
     code = (
         "import sys, torch; torch.set_num_threads(1); "
         "from training.models.recipe import Recipe; from training.settings import JobSettings; "
@@ -91,22 +94,27 @@ def test_killed_and_run_again_it_ends_as_if_never_killed(tmp_path: Path) -> None
         stderr=subprocess.DEVNULL,
     )
     try:
-        checkpoint = killed.models_dir / f"{fingerprint}.checkpoint" / "checkpoint.pt"
         deadline = time.monotonic() + 60
-        while not checkpoint.exists() and process.poll() is None and time.monotonic() < deadline:
+        while (
+            not (checkpoints := list(killed.models_dir.glob("*.checkpoint/checkpoint.pt")))
+            and process.poll() is None
+            and time.monotonic() < deadline
+        ):
             time.sleep(0.02)
         assert process.poll() is None, "it ended before it could be killed"
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait()
-    assert checkpoint.exists()
-    assert not (killed.models_dir / fingerprint).exists()
-    assert not (killed.models_dir / "latest").exists()
+    assert len(checkpoints) == 1
+    towers = killed.models_dir / checkpoints[0].parent.name.removesuffix(".checkpoint")
+    assert not towers.exists()
+    assert not (killed.models_dir / LATEST_TOWERS_FILE).exists()
 
     train(killed, recipe)
     train(undisturbed, recipe)
-    assert not checkpoint.parent.exists()
-    histories = [read_record(settings.models_dir / fingerprint)["history"] for settings in (killed, undisturbed)]
+    assert not checkpoints[0].parent.exists()
+    assert latest_towers(killed.models_dir) == towers
+    histories = [read_record(settings.models_dir / towers.name)["history"] for settings in (killed, undisturbed)]
     losses = [[record["train_loss"] for record in history] for history in histories]
     np.testing.assert_allclose(losses[0], losses[1], rtol=0.02)
     assert [record["step"] for record in histories[0]] == [record["step"] for record in histories[1]]
@@ -116,16 +124,14 @@ def test_sampled_softmax_with_sparse_gradients_learns_the_pattern_too(tmp_path: 
     settings = job_settings(tmp_path, train_minutes=1.0)
     write_processed(settings, cyclic_sequences(num_users=300, num_items=50, length=12))
     train(settings, SMALL.model_copy(update={"full_softmax_items": 10, "num_negatives": 20}))
-    fingerprint = (settings.models_dir / "latest").read_text().strip()
-    assert read_record(settings.models_dir / fingerprint)["metrics"]["validation_ndcg_at_10"] > 0.9
+    assert read_record(latest_towers(settings.models_dir))["metrics"]["validation_ndcg_at_10"] > 0.9
 
 
 def test_the_budget_is_kept(tmp_path: Path) -> None:
     settings = job_settings(tmp_path, train_minutes=0.02)
     write_processed(settings, cyclic_sequences(num_users=300, num_items=50, length=12))
     train(settings, SMALL.model_copy(update={"max_epochs": 100_000}))
-    fingerprint = (settings.models_dir / "latest").read_text().strip()
-    record = read_record(settings.models_dir / fingerprint)
+    record = read_record(latest_towers(settings.models_dir))
     assert record["seconds"] < 5.0
     assert record["metrics"]
 
@@ -141,7 +147,7 @@ def test_an_untouched_item_is_placed_by_its_content(tmp_path: Path) -> None:
     settings = job_settings(tmp_path)
     write_processed(settings, table, catalogue | {"new0": ["left"], "new1": ["right"]})
     train(settings, SMALL)
-    directory = settings.models_dir / (settings.models_dir / "latest").read_text().strip()
+    directory = latest_towers(settings.models_dir)
     vocabulary, model = Vocabulary.load(directory / VOCABULARY_FILE), load_model(directory)
     with torch.inference_mode():
         history = torch.tensor([vocabulary.indices(["left1", "left5", "left3"])])
@@ -153,14 +159,14 @@ def test_an_untouched_item_is_placed_by_its_content(tmp_path: Path) -> None:
 
 def test_fingerprint_follows_what_the_weights_follow_from(tmp_path: Path) -> None:
     settings = job_settings(tmp_path)
-    base = training_fingerprint("a", settings, SMALL)
+    base = towers_fingerprint("a", settings, SMALL)
     assert len(base) == 12
-    assert base == training_fingerprint("a", job_settings(tmp_path / "elsewhere"), SMALL)
+    assert base == towers_fingerprint("a", job_settings(tmp_path / "elsewhere"), SMALL)
     others = [
-        training_fingerprint("b", settings, SMALL),
-        training_fingerprint("a", job_settings(tmp_path, seed=2), SMALL),
-        training_fingerprint("a", job_settings(tmp_path, train_minutes=3), SMALL),
-        training_fingerprint("a", settings, Recipe()),
+        towers_fingerprint("b", settings, SMALL),
+        towers_fingerprint("a", job_settings(tmp_path, seed=2), SMALL),
+        towers_fingerprint("a", job_settings(tmp_path, train_minutes=3), SMALL),
+        towers_fingerprint("a", settings, Recipe()),
     ]
     assert len({base, *others}) == 5
 
@@ -179,7 +185,7 @@ def test_too_little_data_is_refused_in_a_sentence(tmp_path: Path, table: dict[st
     write_processed(settings, table)
     with pytest.raises(DataError, match=reason):
         train(settings, SMALL)
-    assert not (settings.models_dir / "latest").exists()
+    assert not (settings.models_dir / LATEST_TOWERS_FILE).exists()
 
 
 def test_without_prepared_data_it_says_what_to_run(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 from recsys.errors import DataError
 
 INTERACTIONS_FILE = "interactions.parquet"
-ITEMS_FILE = "items.parquet"
+CATALOGUE_FILE = "items.parquet"
 MANIFEST_FILE = "manifest.json"
 
 SCHEMA_VERSION: Literal[1] = 1

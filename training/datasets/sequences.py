@@ -1,5 +1,6 @@
-"""Prepared interactions -> memory-mapped sequences of item indices, their split, and batches of them."""
+"""Prepared interactions -> memory-mapped sequences of item indices, their split, and training batches."""
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +13,10 @@ from recsys.errors import DataError, JobError
 from recsys.model.files import VOCABULARY_FILE
 from recsys.model.vocabulary import Vocabulary
 from training.atomic import atomic_directory, exclusive_lock
+from training.datasets.manifest import CATALOGUE_FILE, INTERACTIONS_FILE, MANIFEST_FILE
 from training.datasets.splits import NOWHERE, Split, SplitKind, leave_one_out, temporal
 
 SEQUENCES_VERSION = 2
-INTERACTIONS_FILE = "interactions.parquet"
-ITEM_METADATA_FILE = "items.parquet"
-MANIFEST_FILE = "manifest.json"
 ITEMS_ARRAY = "items.npy"
 OFFSETS_ARRAY = "offsets.npy"
 TIMES_ARRAY = "times.npy"
@@ -25,6 +24,12 @@ TIMES_ARRAY = "times.npy"
 SAMPLED_HISTORIES = 500
 MAX_SAMPLED_ITEMS = 1000
 """Of one history."""
+
+
+History = NDArray[np.int32]
+"""Item indices of one user, oldest first."""
+Example = tuple[History, int]
+"""A history and the item index that came next."""
 
 
 @dataclass(frozen=True)
@@ -59,15 +64,15 @@ class Sequences:
     def tested_users(self) -> NDArray[np.int64]:
         return np.flatnonzero(self.split.test_places != NOWHERE)
 
-    def train(self, user: int) -> NDArray[np.int32]:
+    def train(self, user: int) -> History:
         start = self.offsets[user]
         return self.items[start : start + self.train_lengths[user]]
 
-    def validation(self, user: int) -> tuple[NDArray[np.int32], int]:
+    def validation(self, user: int) -> Example:
         """History and target; the user must be one of `validated_users`."""
         return self._example(user, self.split.validation_places[user])
 
-    def test(self, user: int) -> tuple[NDArray[np.int32], int]:
+    def test(self, user: int) -> Example:
         """History and target; the user must be one of `tested_users`."""
         return self._example(user, self.split.test_places[user])
 
@@ -75,11 +80,11 @@ class Sequences:
     def newcomers(self) -> NDArray[np.int64]:
         return np.flatnonzero(self.split.newcomer_places != NOWHERE)
 
-    def newcomer_test(self, user: int) -> tuple[NDArray[np.int32], int]:
+    def newcomer_test(self, user: int) -> Example:
         """History and target; the user must be one of `newcomers`."""
         return self._example(user, self.split.newcomer_places[user])
 
-    def _example(self, user: int, place: np.int64) -> tuple[NDArray[np.int32], int]:
+    def _example(self, user: int, place: np.int64) -> Example:
         start = self.offsets[user]
         return self.items[start : start + place], int(self.items[start + place])
 
@@ -95,21 +100,24 @@ class Sequences:
         return np.bincount(self.train_events()[0], minlength=self.num_items + 1)
 
 
-def data_content_hash(processed_dir: Path) -> str:
-    """The hash of the prepared data. Raises JobError where nothing is prepared."""
-    for name in (INTERACTIONS_FILE, ITEM_METADATA_FILE, MANIFEST_FILE):
+def sequences_hash(processed_dir: Path) -> str:
+    """sha256, in hex, of what sequences are made of: the interactions file and the catalogue's item ids.
+
+    Raises JobError if no data is prepared.
+    """
+    for name in (INTERACTIONS_FILE, CATALOGUE_FILE, MANIFEST_FILE):
         if not (processed_dir / name).exists():
             raise JobError(f"no prepared data in {processed_dir} ({name} is missing); run `make data` first")
-    manifest = processed_dir / MANIFEST_FILE
-    try:
-        return str(json.loads(manifest.read_text(encoding="utf-8"))["content_hash"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError("it has no content_hash; run `make data` again", file=manifest) from error
+    with (processed_dir / INTERACTIONS_FILE).open("rb") as file:
+        total = hashlib.file_digest(file, "sha256")
+    item_ids = pl.read_parquet(processed_dir / CATALOGUE_FILE, columns=["item_id"])["item_id"]
+    total.update(json.dumps(item_ids.to_list()).encode())
+    return total.hexdigest()
 
 
 def load_sequences(processed_dir: Path, cache_root: Path, kind: SplitKind = SplitKind.LEAVE_ONE_OUT) -> Sequences:
-    """The sequences of the prepared data, memory-mapped; converted once per content and split into `cache_root`."""
-    cache = cache_root / f"sequences-{data_content_hash(processed_dir)[:12]}-{kind}-v{SEQUENCES_VERSION}"
+    """The sequences of the prepared data, memory-mapped from a cache in `cache_root`; converted if they are not in it."""
+    cache = cache_root / f"sequences-{sequences_hash(processed_dir)[:12]}-{kind}-v{SEQUENCES_VERSION}"
     with exclusive_lock(cache):
         if not cache.exists():
             with atomic_directory(cache) as directory:
@@ -130,7 +138,7 @@ def _split(kind: SplitKind, lengths: NDArray[np.int64], times: NDArray[np.int64]
 
 def _convert(processed_dir: Path, directory: Path, kind: SplitKind) -> None:
     file = processed_dir / INTERACTIONS_FILE
-    catalogue = pl.read_parquet(processed_dir / ITEM_METADATA_FILE, columns=["item_id"]).with_row_index("row")
+    catalogue = pl.read_parquet(processed_dir / CATALOGUE_FILE, columns=["item_id"]).with_row_index("row")
     events = pl.read_parquet(file, columns=["user_id", "item_id", "timestamp"])
     if events.height == 0:
         raise DataError("it holds no interactions; run `make data` again", file=file)
@@ -139,7 +147,7 @@ def _convert(processed_dir: Path, directory: Path, kind: SplitKind) -> None:
         raise DataError("it is not sorted by user; run `make data` again", file=file, column="user_id")
     joined = events.join(catalogue, on="item_id", how="left", maintain_order="left")["row"]
     if joined.null_count():
-        raise DataError(f"{joined.null_count()} interactions are with items that {ITEM_METADATA_FILE} lacks", file=file)
+        raise DataError(f"{joined.null_count()} interactions are with items that {CATALOGUE_FILE} lacks", file=file)
 
     rows = joined.to_numpy().astype(np.int64)
     starts = new_user.to_numpy()
@@ -180,7 +188,7 @@ def sample_histories(sequences: Sequences, seed: int) -> list[NDArray[np.int64]]
     return sampled
 
 
-def pad(histories: list[NDArray[np.int32]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def pad(histories: list[History]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Right-padded item indices [batch, longest] and lengths [batch]."""
     lengths = np.array([len(history) for history in histories], dtype=np.int64)
     padded = np.zeros((len(histories), int(lengths.max())), dtype=np.int64)

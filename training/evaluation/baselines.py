@@ -5,7 +5,7 @@ import scipy.sparse as sp
 import torch
 from numpy.typing import NDArray
 
-from training.evaluation.ranking import History
+from training.datasets.sequences import History
 
 LATEST_ITEMS = 10
 DECAY = 0.8

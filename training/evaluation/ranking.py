@@ -9,12 +9,9 @@ from numpy.typing import NDArray
 
 from recsys.model.exact_search import searchable_items
 from recsys.model.two_tower import TwoTower
-from training.datasets.sequences import pad
+from training.datasets.sequences import Example, History
 from training.evaluation.metrics import Ranks, target_ranks
-
-History = NDArray[np.int32]
-Example = tuple[History, int]
-"""What the user touched, oldest first, and the item index that came next."""
+from training.models.histories import encode_histories, mask_seen_items
 
 TOP_K = 10
 MAX_USERS_PER_CHUNK = 256
@@ -60,10 +57,9 @@ class TwoTowerScorer:
 
     @torch.inference_mode()
     def scores(self, histories: list[History]) -> NDArray[np.float32]:
-        items, lengths = pad([history[-self.model.config.max_history :] for history in histories])
-        device = self._candidates.device
-        with torch.autocast(device.type, dtype=self._encode_in or torch.bfloat16, enabled=self._encode_in is not None):
-            queries = self.model.encode(torch.from_numpy(items).to(device), torch.from_numpy(lengths).to(device))
+        dtype, device = self._encode_in, self._candidates.device
+        with torch.autocast(device.type, dtype=dtype or torch.bfloat16, enabled=dtype is not None):
+            queries = encode_histories(self.model, histories)
         scores: NDArray[np.float32] = (queries @ self._candidates).float().cpu().numpy()
         scores[:, self._unsearchable] = -np.inf
         return scores
@@ -88,8 +84,7 @@ def rank_held_out(scorer: Scorer, examples: list[Example], exclude_seen: bool = 
         targets = np.array([examples[i][1] for i in chunk], dtype=np.int64) - 1
         scores = scorer.scores(histories)
         if exclude_seen:
-            for row, history in enumerate(histories):
-                scores[row, history - 1] = -np.inf
+            mask_seen_items(scores, histories)
         out_of_reach = np.isneginf(scores[np.arange(len(chunk)), targets])
         ranks[chunk] = np.where(out_of_reach, np.inf, target_ranks(scores, targets))
         best = np.argpartition(-scores, top_k - 1, axis=1)[:, :top_k]

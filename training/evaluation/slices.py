@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from training.evaluation.ranking import Example
+from training.datasets.sequences import Example
 
 FEW = 5
 

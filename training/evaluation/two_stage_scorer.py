@@ -10,7 +10,7 @@ from recsys.model.ranking_features import RankingFeatures
 from recsys.model.ranking_tables import RankingTables
 from recsys.model.second_stage import SecondStage
 from recsys.model.two_tower import TwoTower
-from training.evaluation.ranking import History
+from training.datasets.sequences import History
 from training.models.exact_retrieval import ExactRetrieval
 
 

@@ -20,7 +20,7 @@ from recsys.ports import VectorIndex
 from training.atomic import exclusive_lock
 from training.indexing.recall_target import RecallTarget
 from training.indexing.tuning import Tuned, build_and_tune, verification_queries
-from training.jobs.evaluate import latest_to_serve
+from training.model_directory import latest_to_serve
 from training.settings import IndexSettings, JobSettings
 
 BATCH = 500

@@ -11,12 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from recsys.errors import JobError
-from recsys.model.files import METRICS_FILE, SECOND_STAGE_FILE, TRAINING_FILE
+from recsys.model.files import METRICS_FILE, SECOND_STAGE_FILE
 from recsys.model.two_tower import load_model
 from training.atomic import atomic_directory, atomic_file, exclusive_lock
-from training.datasets.sequences import Sequences, data_content_hash, load_sequences
-from training.datasets.splits import SplitKind
+from training.datasets.sequences import Example, Sequences, load_sequences
 from training.evaluation.baselines import CovisitationScorer, EaseScorer, PopularityScorer
 from training.evaluation.metrics import (
     Ranks,
@@ -28,22 +26,21 @@ from training.evaluation.metrics import (
     ndcg_gains,
     popularity_bias,
 )
-from training.evaluation.ranking import Example, Ranking, Scorer, TwoTowerScorer, rank_held_out
+from training.evaluation.ranking import Ranking, Scorer, TwoTowerScorer, rank_held_out
 from training.evaluation.report import write_report
+from training.evaluation.sample import sample_users, tested_users
 from training.evaluation.slices import Slice, slices_of
 from training.evaluation.two_stage_scorer import TwoStageScorer
-from training.jobs.run import run_job
-from training.jobs.train import LATEST_FILE
+from training.job import run_job
+from training.model_directory import latest_model, read_training, require_trained_on
 from training.models.cooccurrence import directed_cooccurrence
 from training.models.ease import ease_weights
 from training.settings import JobSettings
 
 CUTOFFS = [10, 50, 100, 200]
-MAX_USERS = 20_000
-"""Of more users than this a random sample is tested: the standard error of NDCG@10 is then some 0.002."""
 NEWCOMERS = "not among them: users who came after the cut, on their second item"
-MAX_EASE_ITEMS = 20_000
-"""EASE inverts a dense matrix of the catalogue's size."""
+MAX_EASE_BASELINE_ITEMS = 20_000
+"""The baseline is left out for larger catalogues: EASE inverts a dense matrix of the catalogue's size."""
 
 
 def evaluate(settings: JobSettings) -> str:
@@ -54,12 +51,10 @@ def evaluate(settings: JobSettings) -> str:
         metrics_file = directory / METRICS_FILE
         if metrics_file.exists() and report.exists():
             return f"{directory.name} is already evaluated; {_headline(json.loads(metrics_file.read_text('utf-8')))}"
-        training = json.loads((directory / TRAINING_FILE).read_text(encoding="utf-8"))
-        if training["data_content_hash"] != data_content_hash(settings.processed_dir):
-            raise JobError(
-                f"{directory} was trained on other data than {settings.processed_dir}; run `make train` first"
-            )
-        metrics = _measure(settings, directory, training)
+        sequences = load_sequences(settings.processed_dir, settings.models_dir, settings.split)
+        require_trained_on(directory, settings.processed_dir, sequences)
+        training = read_training(directory)
+        metrics = _measure(settings, sequences, directory, training)
         with atomic_directory(report) as partial:
             write_report(partial, metrics, training)
         with atomic_file(metrics_file) as partial_file:
@@ -67,39 +62,11 @@ def evaluate(settings: JobSettings) -> str:
     return f"{directory.name}: {_headline(metrics)}; report in {report}"
 
 
-def latest_model(models_dir: Path) -> Path:
-    """The directory of the model that was trained last. Raises JobError where there is none."""
-    latest = models_dir / LATEST_FILE
-    if not latest.exists():
-        raise JobError(f"no trained model in {models_dir}; run `make train` first")
-    return models_dir / latest.read_text(encoding="utf-8").strip()
-
-
-def latest_to_serve(settings: JobSettings) -> Path:
-    """The latest model, if such models are served. Raises JobError where they are not."""
-    if settings.split != SplitKind.LEAVE_ONE_OUT:
-        raise JobError(
-            f"SPLIT={settings.split} trains models for measuring only, which never saw the end of the log; "
-            f"what is served is trained with SPLIT={SplitKind.LEAVE_ONE_OUT}"
-        )
-    return latest_model(settings.models_dir)
-
-
-def tested_users(sequences: Sequences, seed: int) -> NDArray[np.int64]:
-    """All users that have a test item or, of very many, a random sample."""
-    return _at_most(MAX_USERS, sequences.tested_users, seed)
-
-
-def _at_most(number: int, users: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
-    return users if len(users) <= number else np.sort(np.random.default_rng(seed).permutation(users)[:number])
-
-
-def _measure(settings: JobSettings, directory: Path, training: dict[str, Any]) -> dict[str, Any]:
+def _measure(settings: JobSettings, sequences: Sequences, directory: Path, training: dict[str, Any]) -> dict[str, Any]:
     """metrics.json: the served model's metrics by name at the top, those of all models under `models`."""
-    sequences = load_sequences(settings.processed_dir, settings.models_dir, settings.split)
     users = tested_users(sequences, settings.seed)
     examples = [sequences.test(int(user)) for user in users]
-    newcomers = _at_most(MAX_USERS, sequences.newcomers, settings.seed)
+    newcomers = sample_users(sequences.newcomers, settings.seed)
     second_items = [sequences.newcomer_test(int(user)) for user in newcomers]
     counts = sequences.train_counts()
     exclude_seen = bool(training["exclude_seen"])
@@ -159,7 +126,7 @@ def _scorers(
     scorers: dict[str, Scorer | str] = {
         "popularity": PopularityScorer(counts),
         "ease": EaseScorer(ease_weights(sequences))
-        if sequences.num_items <= MAX_EASE_ITEMS
+        if sequences.num_items <= MAX_EASE_BASELINE_ITEMS
         else f"its matrix grows with the square of the catalogue, which has {sequences.num_items:,} items",
         "covisitation": CovisitationScorer(directed_cooccurrence(sequences)),
         "two_tower": two_tower,

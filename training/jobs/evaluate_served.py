@@ -21,19 +21,20 @@ from tqdm import tqdm
 from recsys.contracts.base import MAX_EXCLUDED, MAX_HISTORY, MAX_TOP_K
 from recsys.contracts.recommendation import RecommendationResponse
 from recsys.errors import JobError, ReleaseError, UpstreamError, UpstreamUnavailable
-from recsys.model.files import SECOND_STAGE_FILE, TRAINING_FILE
+from recsys.model.files import SECOND_STAGE_FILE
 from recsys.model.registry import WEIGHTS_TAG, ModelRegistry
 from recsys.model.release import weights_of
 from recsys.model.two_tower import load_model
 from recsys.model.vocabulary import Vocabulary
 from recsys.stages import COMPLETE
 from training.atomic import atomic_file
-from training.datasets.sequences import load_sequences
+from training.datasets.sequences import Example, History, load_sequences
 from training.evaluation.metrics import Ranks, bootstrap_interval, hr_at_k, mrr_at_k, ndcg_at_k, ndcg_gains
-from training.evaluation.ranking import Example, History, Scorer, TwoTowerScorer, rank_held_out
+from training.evaluation.ranking import Scorer, TwoTowerScorer, rank_held_out
+from training.evaluation.sample import sample_users, tested_users
 from training.evaluation.two_stage_scorer import TwoStageScorer
-from training.jobs.evaluate import latest_to_serve, tested_users
-from training.jobs.run import run_job
+from training.job import run_job
+from training.model_directory import latest_to_serve, read_training
 from training.settings import JobSettings, ServedSettings
 
 CUTOFFS = [10, 50, MAX_TOP_K]
@@ -61,12 +62,9 @@ def evaluate_served(settings: JobSettings) -> str:
     """The job. Raises UpstreamUnavailable where the services are away, JobError where they serve another model."""
     served_settings = ServedSettings()
     directory = latest_to_serve(settings)
-    training = json.loads((directory / TRAINING_FILE).read_text(encoding="utf-8"))
-    exclude_seen = bool(training["exclude_seen"])
+    exclude_seen = bool(read_training(directory)["exclude_seen"])
     sequences = load_sequences(settings.processed_dir, settings.models_dir)
-    users = tested_users(sequences, settings.seed)
-    if len(users) > served_settings.served_users:
-        users = np.sort(np.random.default_rng(settings.seed).permutation(users)[: served_settings.served_users])
+    users = sample_users(tested_users(sequences, settings.seed), settings.seed, served_settings.served_users)
     examples = [sequences.test(int(user)) for user in users]
     weights = weights_of(directory)
     replay = asyncio.run(_replay(served_settings, sequences.vocabulary, examples, exclude_seen, weights))

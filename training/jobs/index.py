@@ -2,7 +2,7 @@
 
 from recsys.model.registry import ModelRegistry
 from training.indexing.build import index_version, newest_version
-from training.jobs.run import run_job
+from training.job import run_job
 from training.settings import JobSettings, RegistrySettings, ReleaseSettings
 
 

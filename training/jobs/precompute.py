@@ -22,7 +22,7 @@ from recsys.errors import JobError, UpstreamUnavailable
 from recsys.model.registry import CHAMPION, ModelRegistry
 from recsys.model.release import Release
 from recsys.rules import best_first
-from training.jobs.run import run_job
+from training.job import run_job
 from training.settings import FeatureStoreSettings, JobSettings, RegistrySettings
 
 LIST_LENGTH = 50

@@ -12,10 +12,10 @@ from pydantic import JsonValue
 from recsys.errors import DataError
 from training.atomic import atomic_directory, exclusive_lock
 from training.datasets import interactions, item_values, items
-from training.datasets.manifest import INTERACTIONS_FILE, ITEMS_FILE, Manifest
+from training.datasets.manifest import CATALOGUE_FILE, INTERACTIONS_FILE, Manifest
 from training.datasets.registry import dataset_of
 from training.datasets.tables import Dataset
-from training.jobs.run import run_job
+from training.job import run_job
 from training.settings import JobSettings
 
 _WARNINGS = {
@@ -47,7 +47,7 @@ def prepare(settings: JobSettings) -> str:
 
 
 def _prepared(directory: Path) -> Manifest | None:
-    if not all((directory / name).exists() for name in (INTERACTIONS_FILE, ITEMS_FILE)):
+    if not all((directory / name).exists() for name in (INTERACTIONS_FILE, CATALOGUE_FILE)):
         return None
     try:
         return Manifest.read(directory)
@@ -58,7 +58,7 @@ def _prepared(directory: Path) -> Manifest | None:
 def _write(dataset: Dataset, name: str, fingerprint: dict[str, JsonValue], directory: Path) -> Manifest:
     with dataset.open() as raw:
         log = interactions.write(raw.log, directory / INTERACTIONS_FILE)
-        catalogue, item_warnings = items.write(raw.items, log.item_ids, directory / ITEMS_FILE)
+        catalogue, item_warnings = items.write(raw.items, log.item_ids, directory / CATALOGUE_FILE)
     manifest = Manifest(
         dataset=name,
         rows=log.rows,
@@ -77,7 +77,7 @@ def _write(dataset: Dataset, name: str, fingerprint: dict[str, JsonValue], direc
 
 def _content_hash(directory: Path) -> str:
     total = hashlib.sha256()
-    for name in (INTERACTIONS_FILE, ITEMS_FILE):
+    for name in (INTERACTIONS_FILE, CATALOGUE_FILE):
         with (directory / name).open("rb") as file:
             while piece := file.read(1 << 20):
                 total.update(piece)

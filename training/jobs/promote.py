@@ -12,7 +12,7 @@ from recsys.contracts.retrieval import ServingReleases
 from recsys.errors import JobError
 from recsys.model.registry import CHAMPION, NEXT, PREVIOUS, ModelRegistry
 from training.indexing.build import index_version, newest_version
-from training.jobs.run import run_job
+from training.job import run_job
 from training.settings import JobSettings, RegistrySettings, ReleaseSettings
 
 GATE = "ndcg_at_10"

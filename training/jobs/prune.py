@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from recsys.adapters.open_index import open_index
 from recsys.model.registry import ModelRegistry
-from training.jobs.run import run_job
+from training.job import run_job
 from training.settings import IndexSettings, JobSettings, RegistrySettings, ReleaseSettings
 
 

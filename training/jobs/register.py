@@ -3,26 +3,14 @@
 A model that was registered before keeps its version; nothing is uploaded twice.
 """
 
-import json
-from pathlib import Path
 from typing import Any
 
-from recsys.errors import JobError
-from recsys.model.files import CONFIG_FILE, METRICS_FILE, SECOND_STAGE_FILE, TRAINING_FILE
 from recsys.model.registry import MODEL_NAME, ModelRegistry
-from recsys.model.release import (
-    FEATURE_SCHEMA_VERSION,
-    RELEASE_FILE,
-    RELEASE_FILES,
-    SECOND_STAGE_FILES,
-    ReleaseManifest,
-    ReleasePolicy,
-    hash_file,
-)
-from recsys.model.two_tower import TwoTowerConfig
-from training.atomic import atomic_file, exclusive_lock
-from training.jobs.evaluate import latest_to_serve
-from training.jobs.run import run_job
+from recsys.model.release import RELEASE_FILE
+from training.atomic import exclusive_lock
+from training.job import run_job
+from training.model_directory import latest_to_serve, read_training
+from training.release_manifest import describe_release
 from training.settings import JobSettings, RegistrySettings
 
 
@@ -35,7 +23,7 @@ def register(settings: JobSettings) -> str:
         if known is not None:
             return f"{directory.name} is already version {known} of {MODEL_NAME}"
         manifest = describe_release(directory)
-        training = json.loads((directory / TRAINING_FILE).read_text(encoding="utf-8"))
+        training = read_training(directory)
         report = settings.reports_dir / directory.name
         version = registry.register(
             manifest,
@@ -45,32 +33,6 @@ def register(settings: JobSettings) -> str:
             report=report if report.is_dir() else None,
         )
     return f"{directory.name} is version {version} of {MODEL_NAME}, with {len(manifest.metrics)} metrics"
-
-
-def describe_release(directory: Path) -> ReleaseManifest:
-    """Write release.json beside the files that it describes."""
-    metrics_file = directory / METRICS_FILE
-    if not metrics_file.exists():
-        raise JobError(f"{directory} was not evaluated; run `make evaluate` first")
-    metrics = json.loads(metrics_file.read_text(encoding="utf-8"))
-    training = json.loads((directory / TRAINING_FILE).read_text(encoding="utf-8"))
-    config = TwoTowerConfig.load(directory / CONFIG_FILE)
-    has_second_stage = (directory / SECOND_STAGE_FILE).exists()
-    files = (*RELEASE_FILES, *SECOND_STAGE_FILES) if has_second_stage else RELEASE_FILES
-    manifest = ReleaseManifest(
-        fingerprint=directory.name,
-        dataset=training["dataset"],
-        data_hash=training["data_content_hash"],
-        feature_schema_version=FEATURE_SCHEMA_VERSION,
-        num_items=config.num_items,
-        embedding_dim=config.embedding_dim,
-        file_hashes={name: hash_file(directory / name) for name in files},
-        policy=ReleasePolicy(exclude_seen=training["exclude_seen"], max_history=config.max_history),
-        metrics={name: float(value) for name, value in metrics.items() if type(value) in (int, float)},
-    )
-    with atomic_file(directory / RELEASE_FILE) as partial:
-        partial.write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    return manifest
 
 
 def _params(training: dict[str, Any]) -> dict[str, str]:

@@ -4,7 +4,7 @@ import json
 import time
 
 from recsys.model.registry import SEARCH_TAG, SIZE_TAG, ModelRegistry, RegisteredVersion
-from training.jobs.run import run_job
+from training.job import run_job
 from training.settings import JobSettings, RegistrySettings
 
 ROW = "{:>7}  {:<21}  {:<15}  {:>8}  {:>8}  {:>10}  {:>8}  {:>8}"

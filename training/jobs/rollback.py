@@ -2,7 +2,7 @@
 
 from recsys.errors import JobError
 from recsys.model.registry import CHAMPION, PREVIOUS, ModelRegistry
-from training.jobs.run import run_job
+from training.job import run_job
 from training.settings import JobSettings, RegistrySettings
 
 

@@ -24,8 +24,8 @@ from recsys.adapters.redis_feature_store import (
 )
 from recsys.contracts.base import MAX_HISTORY
 from recsys.errors import UpstreamUnavailable
-from training.datasets.manifest import INTERACTIONS_FILE, ITEMS_FILE, Manifest
-from training.jobs.run import run_job
+from training.datasets.manifest import CATALOGUE_FILE, INTERACTIONS_FILE, Manifest
+from training.job import run_job
 from training.settings import FeatureStoreSettings, JobSettings
 
 USERS_PER_WRITE = 200
@@ -42,7 +42,7 @@ def seed(settings: JobSettings) -> str:
     url = FeatureStoreSettings().redis_url
     redis = Redis.from_url(url, decode_responses=True)
     interactions = pl.scan_parquet(settings.processed_dir / INTERACTIONS_FILE)
-    items = pl.scan_parquet(settings.processed_dir / ITEMS_FILE)
+    items = pl.scan_parquet(settings.processed_dir / CATALOGUE_FILE)
     try:
         users = _seed_users(redis, interactions, items, manifest.users)
         popular = _seed_popular(redis, interactions, manifest)

@@ -1,75 +1,51 @@
 """Train the two towers on the prepared data: `python -m training.jobs.train`.
 
-Writes `models_dir/<fingerprint>/`, whole or not at all, and the fingerprint into `models_dir/latest`. Run again it goes
-on where it was interrupted; run after success with the same data and settings it does nothing.
+Writes `models_dir/towers-<fingerprint>/`, complete or not at all, and its name into `models_dir/latest_towers`. An
+interrupted run is resumed from its last checkpoint. Nothing is trained again if data and settings are unchanged.
 """
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
 import torch
 from numpy.typing import NDArray
 
 from recsys.errors import DataError
-from recsys.model.files import ITEMS_FILE, TRAINING_FILE, VOCABULARY_FILE
+from recsys.model.files import TRAINING_FILE, VOCABULARY_FILE
 from recsys.model.histories import save_histories
 from recsys.model.two_tower import TwoTower, TwoTowerConfig, save_model
-from training.atomic import atomic_directory, atomic_file, exclusive_lock
-from training.datasets.sequences import (
-    INTERACTIONS_FILE,
-    ITEM_METADATA_FILE,
-    Sequences,
-    data_content_hash,
-    load_sequences,
-    sample_histories,
-)
-from training.datasets.splits import SplitKind
-from training.jobs.run import run_job
+from training.atomic import atomic_directory, exclusive_lock
+from training.datasets.manifest import CATALOGUE_FILE, INTERACTIONS_FILE
+from training.datasets.sequences import Sequences, load_sequences, sample_histories
+from training.fingerprints import TOWERS_VERSION, learning_data_hash, towers_fingerprint
+from training.job import run_job
+from training.model_directory import set_latest_towers, towers_directory
 from training.models.checkpoint import Progress, remove_checkpoint
 from training.models.content_features import content_features
 from training.models.item_table import initialise_item_table
 from training.models.recipe import Recipe
-from training.models.second_stage import train_second_stage
 from training.models.trainer import Trainer
 from training.settings import JobSettings
 
-TRAINING_VERSION = 4
-"""Raise it when a change of the code makes other weights of the same data and recipe."""
-LATEST_FILE = "latest"
-SECOND_STAGE_SHARE = 0.2
-"""The part of the time budget that the second stage may take at most."""
-MAX_SECOND_STAGE_SECONDS = 240.0
-METADATA_SCHEMA: dict[str, pl.DataType] = {
-    "item_id": pl.String(),
-    "title": pl.String(),
-    "categories": pl.List(pl.String()),
-    "year": pl.Int32(),
-    "price": pl.Float64(),
-}
-
 
 def train(settings: JobSettings, recipe: Recipe | None = None) -> str:
-    """The job. Raises JobError where there is no prepared data, DataError where it is too little to learn from."""
-    content_hash = data_content_hash(settings.processed_dir)
+    """The job. Raises JobError if no data is prepared, DataError if there is too little to learn from."""
     sequences = load_sequences(settings.processed_dir, settings.models_dir, settings.split)
-    second_stage_seconds = min(MAX_SECOND_STAGE_SECONDS, SECOND_STAGE_SHARE * settings.train_minutes * 60)
-    budget_seconds = settings.train_minutes * 60 - second_stage_seconds
+    content = content_features(settings.processed_dir / CATALOGUE_FILE, sequences.vocabulary.item_ids)
+    data_hash = learning_data_hash(settings.processed_dir, content)
     recipe = recipe or Recipe(max_history=settings.max_history)
-    fingerprint = training_fingerprint(content_hash, settings, recipe)
-    directory = settings.models_dir / fingerprint
+    fingerprint = towers_fingerprint(data_hash, settings, recipe)
+    directory = towers_directory(settings.models_dir, fingerprint)
     with exclusive_lock(directory):
         if directory.exists():
-            _point_latest_at(directory)
+            set_latest_towers(directory)
             return f"{directory} is already trained on this data with these settings; nothing to do"
-        checkpoint_directory = settings.models_dir / f"{fingerprint}.checkpoint"
+        checkpoint_directory = directory.with_name(f"{directory.name}.checkpoint")
         counts = sequences.train_counts()
-        _refuse_too_little(sequences, counts, settings.processed_dir / INTERACTIONS_FILE)
+        _require_enough_data(sequences, counts, settings.processed_dir / INTERACTIONS_FILE)
         torch.manual_seed(settings.seed)
-        content = content_features(settings.processed_dir / ITEM_METADATA_FILE, sequences.vocabulary.item_ids)
         config = _config(recipe, sequences.num_items, content.shape[1])
         model = TwoTower(config).to("cuda" if torch.cuda.is_available() else "cpu")
         trainer = Trainer(
@@ -78,61 +54,34 @@ def train(settings: JobSettings, recipe: Recipe | None = None) -> str:
             counts,
             recipe,
             seed=settings.seed,
-            budget_seconds=budget_seconds,
+            budget_seconds=settings.towers_seconds,
             checkpoint_directory=checkpoint_directory,
             exclude_seen=settings.exclude_seen,
         )
         if trainer.resume():
-            print(f"train: going on after {trainer.progress.seconds:.0f} seconds of training", flush=True)
+            print(f"train: resumed after {trainer.progress.seconds:.0f} seconds of training", flush=True)
         else:
             initialise_item_table(model, sequences, content, counts, settings.seed)
         progress = trainer.run()
-        print(f"train: {_how_it_went(progress)}; now the second stage", flush=True)
         with atomic_directory(directory) as partial:
             save_model(model, partial)
             sequences.vocabulary.save(partial / VOCABULARY_FILE)
-            _write_items(settings.processed_dir / ITEM_METADATA_FILE, sequences, partial / ITEMS_FILE)
             save_histories(sample_histories(sequences, settings.seed), partial)
-            second_stage = train_second_stage(
-                partial,
-                sequences,
-                exclude_seen=settings.exclude_seen,
-                seed=settings.seed,
-                budget_seconds=second_stage_seconds,
-            )
-            record = {
-                **_training_record(progress, recipe, settings, sequences, content_hash, fingerprint),
-                "second_stage": second_stage,
-            }
+            record = _training_record(progress, recipe, settings, sequences, data_hash, fingerprint)
             (partial / TRAINING_FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-        _point_latest_at(directory)
+        set_latest_towers(directory)
         remove_checkpoint(checkpoint_directory)
-    return f"{directory}: {_how_it_went(progress)}; {second_stage['outcome']}"
+    return f"{directory}: {_summary(progress)}"
 
 
-def _how_it_went(progress: Progress) -> str:
+def _summary(progress: Progress) -> str:
     return (
         f"validation NDCG@10 {progress.best_ndcg:.4f} after {progress.history[-1]['epoch']:.1f} epochs, "
         f"{progress.seconds / 60:.1f} minutes"
     )
 
 
-def training_fingerprint(content_hash: str, settings: JobSettings, recipe: Recipe) -> str:
-    """12 hex digits over everything that the weights follow from."""
-    inputs = {
-        "content_hash": content_hash,
-        "seed": settings.seed,
-        "train_minutes": settings.train_minutes,
-        "exclude_seen": settings.exclude_seen,
-        "recipe": recipe.model_dump(),
-        "version": TRAINING_VERSION,
-    }
-    if settings.split != SplitKind.LEAVE_ONE_OUT:  # whose models are older than the choice, and keep their names
-        inputs["split"] = settings.split
-    return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:12]
-
-
-def _refuse_too_little(sequences: Sequences, counts: NDArray[np.int64], file: Path) -> None:
+def _require_enough_data(sequences: Sequences, counts: NDArray[np.int64], file: Path) -> None:
     if sequences.num_users < 2:
         raise DataError("it holds fewer than 2 users; there is nothing to learn from", file=file)
     if np.count_nonzero(counts) < 2:
@@ -161,16 +110,16 @@ def _training_record(
     recipe: Recipe,
     settings: JobSettings,
     sequences: Sequences,
-    content_hash: str,
+    data_hash: str,
     fingerprint: str,
 ) -> dict[str, Any]:
     """Flat parameters and metrics, and one flat record per round."""
     best = progress.history[progress.best_round]
     return {
         "fingerprint": fingerprint,
-        "training_version": TRAINING_VERSION,
+        "training_version": TOWERS_VERSION,
         "dataset": settings.dataset,
-        "data_content_hash": content_hash,
+        "data_content_hash": data_hash,
         "seed": settings.seed,
         "train_minutes": settings.train_minutes,
         "exclude_seen": settings.exclude_seen,
@@ -187,22 +136,6 @@ def _training_record(
         "metrics": {name: value for name, value in best.items() if name.startswith("validation_")},
         "history": progress.history,
     }
-
-
-def _write_items(items_parquet: Path, sequences: Sequences, path: Path) -> None:
-    """One JSON object per line, line n for item_index n."""
-    order = pl.DataFrame({"item_id": sequences.vocabulary.item_ids}, schema={"item_id": pl.String})
-    items = order.join(pl.read_parquet(items_parquet), on="item_id", how="left", maintain_order="left")
-    columns = [
-        (pl.col(name) if name in items.columns else pl.lit(None)).cast(dtype).alias(name)
-        for name, dtype in METADATA_SCHEMA.items()
-    ]
-    items.select(columns).with_columns(pl.col("categories").fill_null([])).write_ndjson(path)
-
-
-def _point_latest_at(directory: Path) -> None:
-    with atomic_file(directory.parent / LATEST_FILE) as path:
-        path.write_text(directory.name + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from recsys.contracts.base import NUM_CANDIDATES
 from recsys.model.exact_search import nearest_items, searchable_items
 from recsys.model.two_tower import TwoTower
-from training.datasets.sequences import pad
-from training.evaluation.ranking import History
+from training.datasets.sequences import History
+from training.models.histories import encode_histories, mask_seen_items
 
 
 class Retrieved(NamedTuple):
@@ -35,11 +35,8 @@ class ExactRetrieval:
 
     def encode(self, histories: list[History]) -> NDArray[np.float32]:
         """-> [histories, embedding_dim]"""
-        items, lengths = pad([history[-self._model.config.max_history :] for history in histories])
-        device = self._model.content.device
         with torch.inference_mode():
-            encoded = self._model.encode(torch.from_numpy(items).to(device), torch.from_numpy(lengths).to(device))
-        queries: NDArray[np.float32] = encoded.cpu().numpy()
+            queries: NDArray[np.float32] = encode_histories(self._model, histories).cpu().numpy()
         return queries
 
     def search(self, histories: list[History]) -> tuple[NDArray[np.float32], list[Retrieved]]:
@@ -48,7 +45,6 @@ class ExactRetrieval:
         scores = queries @ self.candidate_embeddings.T
         scores[:, self._unsearchable] = -np.inf
         if self._exclude_seen:
-            for row, history in enumerate(histories):
-                scores[row, history - 1] = -np.inf
+            mask_seen_items(scores, histories)
         found = (nearest_items(row, self._num_candidates) for row in scores)
         return scores, [Retrieved(query, candidates) for query, candidates in zip(queries, found, strict=True)]

@@ -1,33 +1,52 @@
 """The tables of the second stage, from the training part of the sequences alone."""
 
-import json
-from pathlib import Path
+import math
+from collections.abc import Sequence
 
 import numpy as np
+import polars as pl
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from recsys.model.neighbours import Neighbours
 from recsys.model.ranking_tables import PER_ITEM, RankingTables
 from training.datasets.sequences import Sequences
-from training.models.cooccurrence import cooccurrence, directed_cooccurrence
-from training.models.ease import ease_weights
+from training.models.cooccurrence import MAX_PAIRS, WINDOW, cooccurrence, directed_cooccurrence
+from training.models.ease import MAX_USERS, REGULARISATION_PER_USER, ease_weights
 
+ITEM_COLUMNS = ("year", "price")
+"""The columns of the catalogue that the tables are made from."""
 MAX_ENTRIES = 2_000_000
 """Per matrix, so that a release of 100,000 items is no larger than one of 10,000."""
 MAX_NEIGHBOURS = 300
 SESSION_WINDOW = 30
-MAX_EASE_ITEMS = 8_000
+MAX_EASE_TABLE_ITEMS = 8_000
+"""Larger catalogues have an empty EASE table."""
 SMOOTHING = 1.0
 """What a row's sum is raised by before it is divided by: an item seen once says little of what follows it."""
 
 
-def ranking_tables(sequences: Sequences, items_file: Path) -> RankingTables:
-    """items_file: line n describes item_index n, as a model's directory has it."""
+def table_settings() -> dict[str, float]:
+    """Every setting that the tables follow from."""
+    return {
+        "max_entries": MAX_ENTRIES,
+        "max_neighbours": MAX_NEIGHBOURS,
+        "session_window": SESSION_WINDOW,
+        "max_ease_table_items": MAX_EASE_TABLE_ITEMS,
+        "smoothing": SMOOTHING,
+        "max_cooccurrence_pairs": MAX_PAIRS,
+        "follower_window": WINDOW,
+        "max_ease_users": MAX_USERS,
+        "ease_regularisation_per_user": REGULARISATION_PER_USER,
+    }
+
+
+def ranking_tables(sequences: Sequences, catalogue: pl.DataFrame) -> RankingTables:
+    """catalogue: has ITEM_COLUMNS, and one row per item in the order of the item indices."""
     followers = directed_cooccurrence(sequences)
     session = cooccurrence(sequences, [1.0] * SESSION_WINDOW)
     size = sequences.num_items + 1
-    ease = ease_weights(sequences) if sequences.num_items <= MAX_EASE_ITEMS else sp.csr_matrix((size, size))
+    ease = ease_weights(sequences) if sequences.num_items <= MAX_EASE_TABLE_ITEMS else sp.csr_matrix((size, size))
     return RankingTables(
         next_items=strongest(_rows_to_shares(cooccurrence(sequences, [1.0]))),
         followers=strongest(_rows_to_shares(followers)),
@@ -35,7 +54,7 @@ def ranking_tables(sequences: Sequences, items_file: Path) -> RankingTables:
         preceded=strongest(_rows_to_shares(followers.T).T),
         ease=strongest(ease),
         **_of_items(sequences),
-        **_described(items_file, size),
+        **_described(catalogue),
     )
 
 
@@ -79,14 +98,12 @@ def _of_items(sequences: Sequences) -> dict[str, PER_ITEM]:
     }
 
 
-def _described(items_file: Path, size: int) -> dict[str, PER_ITEM]:
-    """Year and price of the catalogue's items, NaN where there is none."""
-    year, log_price = (np.full(size, np.nan, dtype=np.float32) for _ in range(2))
-    with items_file.open(encoding="utf-8") as lines:
-        for index, line in enumerate(lines, start=1):
-            item = json.loads(line)
-            if item["year"] is not None:
-                year[index] = item["year"]
-            if item["price"] is not None and item["price"] > 0:
-                log_price[index] = np.log(item["price"])
-    return {"year": year, "log_price": log_price}
+def _described(catalogue: pl.DataFrame) -> dict[str, PER_ITEM]:
+    """Year and log price by item index; NaN if unknown."""
+    year = catalogue["year"].to_list()
+    log_price = [math.log(price) if price is not None and price > 0 else None for price in catalogue["price"].to_list()]
+    return {"year": _by_item_index(year), "log_price": _by_item_index(log_price)}
+
+
+def _by_item_index(values: Sequence[float | None]) -> PER_ITEM:
+    return np.array([np.nan, *(np.nan if value is None else value for value in values)], dtype=np.float32)

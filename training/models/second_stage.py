@@ -7,23 +7,32 @@ that neither the towers nor the trees had seen. Test items are never looked at.
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import lightgbm as lgb
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from recsys.model.files import ITEMS_FILE, SECOND_STAGE_FILE
-from recsys.model.ranking_features import RankingFeatures
+from recsys.contracts.base import NUM_CANDIDATES
+from recsys.model.files import SECOND_STAGE_FILE
+from recsys.model.neighbours import Neighbours
+from recsys.model.ranking_features import (
+    CONTENT_ITEMS,
+    DECAYS,
+    EASE_DECAYS,
+    LATEST_ITEMS,
+    SIMILAR_ITEMS,
+    RankingFeatures,
+)
 from recsys.model.ranking_tables import RankingTables
 from recsys.model.two_tower import load_model
 from training.atomic import atomic_file
-from training.datasets.sequences import Sequences
+from training.datasets.sequences import Example, Sequences
 from training.evaluation.metrics import ndcg_gains
-from training.evaluation.ranking import Example
 from training.models.exact_retrieval import ExactRetrieval, Retrieved
 from training.models.ranking_tables import ranking_tables
 
@@ -77,13 +86,51 @@ class CrossValidation:
     """[users]: NDCG@10 of trees that were fitted on the other folds."""
 
 
-def train_second_stage(
-    directory: Path, sequences: Sequences, *, exclude_seen: bool, seed: int, budget_seconds: float
+def feature_settings() -> dict[str, Any]:
+    """Every setting that the features follow from, besides the tables."""
+    return {
+        "names": _feature_names(),
+        "latest_items": LATEST_ITEMS,
+        "decays": DECAYS,
+        "ease_decays": EASE_DECAYS,
+        "similar_items": SIMILAR_ITEMS,
+        "content_items": CONTENT_ITEMS,
+    }
+
+
+def fitting_settings() -> dict[str, Any]:
+    """Every setting that the trees follow from, besides their features."""
+    return {
+        "parameters": PARAMETERS,
+        "num_candidates": NUM_CANDIDATES,
+        "folds": FOLDS,
+        "min_users": MIN_USERS,
+        "max_users": MAX_USERS,
+        "max_trees": MAX_TREES,
+        "rounds_per_look": ROUNDS_PER_LOOK,
+        "patience_rounds": PATIENCE_ROUNDS,
+        "features_share": FEATURES_SHARE,
+        "final_fit_share": FINAL_FIT_SHARE,
+    }
+
+
+def fit_second_stage(
+    towers: Path,
+    sequences: Sequences,
+    catalogue: pl.DataFrame,
+    output: Path,
+    *,
+    exclude_seen: bool,
+    seed: int,
+    budget_seconds: float,
 ) -> dict[str, Any]:
-    """Write the second stage's files into a model's `directory` if it lifts NDCG@10; returns how that was found out."""
+    """Write the second stage's files to `output` if it improves NDCG@10; returns how that was measured.
+
+    `towers` holds the files of the two towers; `catalogue` has one row per item in the order of the item indices.
+    """
     started = time.monotonic()
-    model = load_model(directory)
-    tables = ranking_tables(sequences, directory / ITEMS_FILE)
+    model = load_model(towers)
+    tables = ranking_tables(sequences, catalogue)
     retrieval = ExactRetrieval(model, exclude_seen=exclude_seen)
     features = RankingFeatures(tables, retrieval.candidate_embeddings, model.content.numpy())
     users = np.random.default_rng(seed).permutation(sequences.validated_users)[:MAX_USERS]
@@ -96,7 +143,7 @@ def train_second_stage(
     lift, error = _mean_and_error(validated.gains - before, labelled.num_users)
     shipped = _helps(lift, error)
     if shipped:
-        _ship(directory, tables, _fit(labelled, features.names, seed, validated.num_trees))
+        _save(output, tables, _fit(labelled, features.names, seed, validated.num_trees))
     found = f"second stage of {validated.num_trees} trees: {lift:+.4f} (standard error {error:.4f})"
     return {
         "shipped": shipped,
@@ -170,6 +217,17 @@ def cross_validate(labelled: Labelled, names: list[str], seed: int, until: float
     return best
 
 
+def _feature_names() -> list[str]:
+    """The features' names. They do not depend on the data, so a catalogue of one item has them too."""
+    matrix = Neighbours(np.zeros((2, 1), dtype=np.int32), np.zeros((2, 1), dtype=np.float32))
+    column = np.zeros(2, dtype=np.float32)
+    tables: dict[str, Any] = {
+        field.name: matrix if field.type is Neighbours else column for field in fields(RankingTables)
+    }
+    embeddings, content = np.ones((1, 2), dtype=np.float32), np.zeros((2, 0), dtype=np.uint8)
+    return RankingFeatures(RankingTables(**tables), embeddings, content).names
+
+
 def _retrieve(examples: list[Example], retrieval: ExactRetrieval) -> list[Retrieved]:
     return retrieval.search([history for history, _ in examples])[1]
 
@@ -212,7 +270,7 @@ def _helps(lift: float, standard_error: float) -> bool:
     return lift > 1.96 * standard_error
 
 
-def _ship(directory: Path, tables: RankingTables, trees: lgb.Booster) -> None:
+def _save(directory: Path, tables: RankingTables, trees: lgb.Booster) -> None:
     tables.save(directory)
     with atomic_file(directory / SECOND_STAGE_FILE) as path:
         path.write_text(trees.model_to_string(), encoding="utf-8")

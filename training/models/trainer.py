@@ -17,10 +17,12 @@ from tqdm import tqdm
 
 from recsys.errors import JobError
 from recsys.model.two_tower import TwoTower
-from training.datasets.sequences import Sequences, Spans, TrainBatches, pad
+from training.datasets.sequences import Sequences, Spans, TrainBatches
 from training.evaluation.metrics import hr_at_k, mrr_at_k, ndcg_at_k
 from training.evaluation.ranking import TwoTowerScorer, rank_held_out
+from training.evaluation.sample import sample_users
 from training.models.checkpoint import Progress, load_checkpoint, save_checkpoint
+from training.models.histories import encode_histories
 from training.models.item_table import set_untouched_bias
 from training.models.losses import full_softmax_loss, sampled_softmax_loss
 from training.models.negatives import NegativeSampler
@@ -65,9 +67,7 @@ class Trainer:
         self.steps_per_round = min(
             recipe.steps_per_round, max(2 * self.batches_per_epoch, recipe.steps_per_round // 10)
         )
-        validated = sequences.validated_users
-        if len(validated) > recipe.validation_users:
-            validated = np.sort(np.random.default_rng(seed).permutation(validated)[: recipe.validation_users])
+        validated = sample_users(sequences.validated_users, seed, recipe.validation_users)
         self.validation_examples = [sequences.validation(int(user)) for user in validated]
 
         # Items are in the order of falling counts, so those that training saw are 1..num_touched. The others are no
@@ -221,11 +221,9 @@ class Trainer:
 
     def _fit_bias_scale(self) -> None:
         """The scores stay as they are; the index finds them more easily."""
-        histories = [history[-self.recipe.max_history :] for history, _ in self.validation_examples[:MEASURED_QUERIES]]
-        items, lengths = pad(histories)
+        histories = [history for history, _ in self.validation_examples[:MEASURED_QUERIES]]
         with torch.no_grad():
-            queries = self.model.encode(*(torch.from_numpy(array).to(self.device) for array in (items, lengths)))
-        self.model.set_bias_scale(queries)
+            self.model.set_bias_scale(encode_histories(self.model, histories))
 
     def _levelled_off(self) -> bool:
         """No better round for `patience_rounds`, nor within the last epoch."""

@@ -1,0 +1,45 @@
+"""Describe an evaluated model as a release: its files and their hashes, its metrics, and how to serve it."""
+
+import json
+from pathlib import Path
+
+from recsys.errors import JobError
+from recsys.model.files import CONFIG_FILE, METRICS_FILE, SECOND_STAGE_FILE
+from recsys.model.release import (
+    FEATURE_SCHEMA_VERSION,
+    RELEASE_FILE,
+    RELEASE_FILES,
+    SECOND_STAGE_FILES,
+    ReleaseManifest,
+    ReleasePolicy,
+    hash_file,
+)
+from recsys.model.two_tower import TwoTowerConfig
+from training.atomic import atomic_file
+from training.model_directory import read_training
+
+
+def describe_release(directory: Path) -> ReleaseManifest:
+    """Write release.json next to the files it describes. Raises JobError if the model was not evaluated."""
+    metrics_file = directory / METRICS_FILE
+    if not metrics_file.exists():
+        raise JobError(f"{directory} was not evaluated; run `make evaluate` first")
+    metrics = json.loads(metrics_file.read_text(encoding="utf-8"))
+    training = read_training(directory)
+    config = TwoTowerConfig.load(directory / CONFIG_FILE)
+    has_second_stage = (directory / SECOND_STAGE_FILE).exists()
+    files = (*RELEASE_FILES, *SECOND_STAGE_FILES) if has_second_stage else RELEASE_FILES
+    manifest = ReleaseManifest(
+        fingerprint=directory.name,
+        dataset=training["dataset"],
+        data_hash=training["data_content_hash"],
+        feature_schema_version=FEATURE_SCHEMA_VERSION,
+        num_items=config.num_items,
+        embedding_dim=config.embedding_dim,
+        file_hashes={name: hash_file(directory / name) for name in files},
+        policy=ReleasePolicy(exclude_seen=training["exclude_seen"], max_history=config.max_history),
+        metrics={name: float(value) for name, value in metrics.items() if type(value) in (int, float)},
+    )
+    with atomic_file(directory / RELEASE_FILE) as partial:
+        partial.write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    return manifest
