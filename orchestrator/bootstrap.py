@@ -1,4 +1,4 @@
-"""The orchestrator's composition root: opens its upstreams, puts the pipeline together, closes all afterwards."""
+"""The composition root of the orchestrator: opens the upstreams, builds the pipeline, and closes everything on exit."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -19,12 +19,12 @@ from recsys.ports import Catalogue, FeatureStore, VectorIndex
 from recsys.quality import QualityFactor
 
 SLOW = 0.4
-"""A recommendation that takes more than this part of the usual deadline counts as slow."""
+"""A recommendation that takes longer than this fraction of the default deadline counts as slow."""
 
 
 @dataclass(frozen=True, slots=True)
 class Orchestrator:
-    """What the endpoints work with."""
+    """The objects that the endpoints use."""
 
     pipeline: RecommendationPipeline
     variants: Variants
@@ -50,18 +50,18 @@ async def open_orchestrator(settings: OrchestratorSettings) -> AsyncIterator[Orc
         recall_monitor = RecallMonitor(ranker, settings.recall_sample)
         stack.push_async_callback(recall_monitor.close)
         pipeline = RecommendationPipeline(
-            features,
-            ranker,
-            index,
-            ranker,
-            catalogue,
+            features=features,
+            encoder=ranker,
+            index=index,
+            ranker=ranker,
+            catalogue=catalogue,
             serving=lambda: release_monitor.releases,
             num_candidates=settings.num_candidates,
             quality=quality,
             on_retrieved=recall_monitor.on_retrieved,
         )
-        watching = asyncio.create_task(release_monitor.run(pipeline.remember_popular))
-        stack.callback(watching.cancel)
+        monitoring = asyncio.create_task(release_monitor.run(pipeline.remember_popular))
+        stack.callback(monitoring.cancel)
         variants = Variants(pipeline, release_monitor, Experiment.parse(settings.experiment), settings.shadow)
         stack.push_async_callback(variants.close)
         yield Orchestrator(pipeline, variants, features, index, catalogue, release_monitor, quality)

@@ -1,4 +1,4 @@
-"""The public API: parse, call, answer."""
+"""The endpoints of the public API."""
 
 from typing import Annotated
 
@@ -15,7 +15,7 @@ from recsys.contracts.recommendation import (
     RecommendationResponse,
 )
 from recsys.contracts.retrieval import CatalogueItem
-from recsys.deadline import LONGEST_MS, SHORTEST_MS, current_deadline
+from recsys.deadline import LONGEST_MS, SHORTEST_MS
 from recsys.errors import ReleaseNotLoaded, UnknownItem
 from recsys.observability import ANSWERS, STAGES, annotate_request_log
 from recsys.rules import ScoredItem, to_recommendations
@@ -30,17 +30,17 @@ async def deadline_header(
         Header(
             ge=SHORTEST_MS,
             le=LONGEST_MS,
-            description="How long the answer may take; ORCHESTRATOR_DEADLINE_MS where it is missing.",
+            description="Maximum response time in milliseconds; by default ORCHESTRATOR_DEADLINE_MS.",
         ),
     ] = None,
 ) -> None:
-    """Refuses and documents what `AdmissionMiddleware` has made the request's deadline of."""
+    """Validates and documents the header. `AdmissionMiddleware` sets the deadline from it."""
 
 
 router = create_router(prefix="/v1", dependencies=[Depends(deadline_header)])
 
 
-async def orchestrator(request: Request) -> Orchestrator:  # async: FastAPI sends plain functions to a thread
+async def orchestrator(request: Request) -> Orchestrator:  # async: FastAPI runs plain functions in a thread
     opened: Orchestrator = request.state.orchestrator
     return opened
 
@@ -51,7 +51,7 @@ Opened = Annotated[Orchestrator, Depends(orchestrator)]
 async def serving_release(opened: Opened) -> int:
     release_version = opened.release_monitor.champion
     if release_version is None:
-        raise ReleaseNotLoaded("no release serves yet; train, register, index and promote one")
+        raise ReleaseNotLoaded("no release is serving yet; train, register, index and promote one")
     return release_version
 
 
@@ -60,36 +60,36 @@ ItemIdInPath = Annotated[str, Path(min_length=1, max_length=MAX_ID_LENGTH)]
 TopK = Annotated[int, Query(ge=1, le=MAX_TOP_K)]
 
 
-@router.post("/recommendations", tags=["recommendations"], summary="What this user should see next")
+@router.post("/recommendations", tags=["recommendations"], summary="Recommendations for a user")
 async def recommend(
     request: RecommendationRequest,
     opened: Opened,
-    x_variant: Annotated[str | None, Header(description="Asks for a variant in spite of the split, for tests.")] = None,
+    x_variant: Annotated[str | None, Header(description="Overrides the experiment's variant, for tests.")] = None,
 ) -> RecommendationResponse:
-    answer = await opened.variants.recommend(request, x_variant)
-    ANSWERS.labels(answer.tier, answer.tier_reason).inc()
-    for stage, spent_ms in answer.timings_ms.items():
+    response = await opened.variants.recommend(request, x_variant)
+    ANSWERS.labels(response.tier, response.tier_reason).inc()
+    for stage, spent_ms in response.timings_ms.items():
         STAGES.labels(stage).observe(spent_ms / 1000)
     annotate_request_log(
         "recommendation_served",
-        recommendation_id=answer.recommendation_id,
-        user_id=answer.user_id,
-        tier=answer.tier,
-        tier_reason=answer.tier_reason,
-        release=answer.release_version,
-        variant=answer.variant,
-        timings_ms=answer.timings_ms,
+        recommendation_id=response.recommendation_id,
+        user_id=response.user_id,
+        tier=response.tier,
+        tier_reason=response.tier_reason,
+        release=response.release_version,
+        variant=response.variant,
+        timings_ms=response.timings_ms,
         quality=round(opened.quality.factor, 3),
     )
-    return answer
+    return response
 
 
-@router.get("/popular", tags=["recommendations"], summary="What everybody likes now")
+@router.get("/popular", tags=["recommendations"], summary="Popular items")
 async def popular(opened: Opened, top_k: TopK = 10) -> RecommendationList:
-    return await opened.pipeline.popular(top_k, current_deadline())
+    return await opened.pipeline.popular(top_k)
 
 
-@router.get("/items/{item_id:any}/similar", tags=["items"], summary="Items like this one")
+@router.get("/items/{item_id:any}/similar", tags=["items"], summary="Similar items")
 async def similar(
     item_id: ItemIdInPath, opened: Opened, release_version: Release, top_k: TopK = 10
 ) -> RecommendationList:
@@ -104,10 +104,10 @@ async def item(item_id: ItemIdInPath, opened: Opened, release_version: Release) 
     found = await opened.catalogue.items(release_version, [item_id])
     if item_id not in found:
         raise UnknownItem(f"release {release_version} has no item {item_id!r}")
-    return _shown(found[item_id])
+    return _item_response(found[item_id])
 
 
-@router.get("/items", tags=["items"], summary="Items by words of their title")
+@router.get("/items", tags=["items"], summary="Search items by words in their titles")
 async def find_items(
     query: Annotated[str, Query(min_length=1, max_length=MAX_QUERY_LENGTH)],
     opened: Opened,
@@ -116,15 +116,15 @@ async def find_items(
 ) -> ItemsResponse:
     item_ids = await opened.index.find_by_title(release_version, query, limit)
     described = await opened.catalogue.items(release_version, item_ids)
-    return ItemsResponse(items=[_shown(each) for each in described.values()])
+    return ItemsResponse(items=[_item_response(each) for each in described.values()])
 
 
-@router.post("/events", tags=["events"], summary="What users just did; the next recommendation knows it")
+@router.post("/events", tags=["events"], summary="Record user events; the next recommendation uses them")
 async def record(events: Events, opened: Opened) -> EventsRecorded:
     recorded = await opened.features.record(events)
     opened.variants.count_events(events)
     return recorded
 
 
-def _shown(described: CatalogueItem) -> ItemResponse:
-    return ItemResponse(item_id=described.item_id, title=described.title, metadata=described.metadata)
+def _item_response(item: CatalogueItem) -> ItemResponse:
+    return ItemResponse(item_id=item.item_id, title=item.title, metadata=item.metadata)

@@ -1,4 +1,4 @@
-"""Watches what retrieval finds: a small share of the searches is repeated exactly, off the request path."""
+"""Measures the recall of retrieval: repeats a small sample of the searches exactly, off the request path."""
 
 import asyncio
 import random
@@ -13,26 +13,26 @@ from recsys.errors import Overloaded, UpstreamOverloaded
 from recsys.ports import RecallReference
 
 SECONDS_BETWEEN = 1.0
-"""From one check to the next, at least. With a million items one takes some 100 ms of a core that requests need too."""
+"""Minimum time between two checks. With a million items a check takes about 100 ms of CPU that requests also need."""
 CHECK_SECONDS = 5.0
-"""A check that takes longer is given up, so that the next one can be made."""
+"""A check that takes longer is cancelled, so that the next one can run."""
 LOG_SECONDS = 60.0
-"""From one log line about failures to the next."""
+"""Minimum time between two log lines about failures."""
 
 RECALL = Histogram(
     "tandem_retrieval_recall",
-    "Part of the nearest items that retrieval found, for a sample of requests.",
+    "Fraction of the nearest items that retrieval found, for a sample of requests.",
     ["release"],
     buckets=(0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 1.0),
 )
-CHECKS = Counter("tandem_retrieval_recall_checks_total", "Checks of retrieval by what became of them.", ["outcome"])
+CHECKS = Counter("tandem_retrieval_recall_checks_total", "Recall checks by outcome.", ["outcome"])
 MEASURED, SKIPPED, FAILED = (CHECKS.labels(outcome) for outcome in ("measured", "skipped", "failed"))
 
 log = structlog.get_logger()
 
 
 class RecallMonitor:
-    """Makes one check at a time; what is sampled meanwhile is skipped rather than queued."""
+    """Runs one check at a time. Samples that arrive during a check are skipped, not queued."""
 
     def __init__(
         self,
@@ -42,7 +42,7 @@ class RecallMonitor:
         draw: Callable[[], float] = random.random,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`sample` is the share of retrievals that are checked; `draw` returns numbers in [0, 1)."""
+        """`sample` is the fraction of retrievals to check; `draw` returns random numbers in [0, 1)."""
         self._reference = reference
         self._sample = sample
         self._draw = draw
@@ -52,7 +52,7 @@ class RecallMonitor:
         self._next_log = float("-inf")
 
     def on_retrieved(self, retrieval: Retrieval) -> None:
-        """Start a check, perhaps; never waits and never raises."""
+        """Start a check if this retrieval is sampled. Never waits and never raises."""
         if self._draw() >= self._sample:
             return
         now = self._clock()
@@ -71,7 +71,7 @@ class RecallMonitor:
         try:
             async with asyncio.timeout(CHECK_SECONDS):
                 measurement = await self._reference.recall(retrieval)
-        except (Overloaded, UpstreamOverloaded):  # another orchestrator's check is under way
+        except (Overloaded, UpstreamOverloaded):  # the ranker is running another orchestrator's check
             SKIPPED.inc()
         except Exception:
             FAILED.inc()

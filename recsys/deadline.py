@@ -1,5 +1,8 @@
-"""One deadline per request. It travels in a context variable to whatever is called in the request's name, and over the
-wire as the header `X-Deadline-Ms`: what is left of it, so that no two clocks have to agree."""
+"""The deadline of the current request.
+
+Within a process it travels in a context variable. Between services the header `X-Deadline-Ms` carries the remaining
+time, so clocks need not be synchronised.
+"""
 
 import math
 import time
@@ -13,20 +16,20 @@ SHORTEST_MS = 20
 LONGEST_MS = 2000
 """The bounds of what a caller of the public API may ask for."""
 RESERVE_SECONDS = 0.003
-"""What a caller keeps of the time it hands on, to make use of the answer."""
+"""Time that a caller keeps for itself, to process the response."""
 
 
 @dataclass(frozen=True, slots=True)
 class Deadline:
     seconds: float
-    """How long the whole request may take."""
+    """The time that the whole request may take."""
     started: float = field(default_factory=time.perf_counter)
 
     def elapsed(self) -> float:
         return time.perf_counter() - self.started
 
     def remaining(self) -> float:
-        """Seconds until it; negative when it has passed."""
+        """Seconds until the deadline; negative when it has passed."""
         return self.seconds - self.elapsed()
 
     def fraction(self, fraction: float) -> "Deadline":
@@ -35,7 +38,7 @@ class Deadline:
 
     @contextmanager
     def activate(self) -> Iterator[None]:
-        """Lets everything that is called in this block know of it."""
+        """Make this the current deadline within the block."""
         token = _current.set(self)
         try:
             yield
@@ -43,10 +46,9 @@ class Deadline:
             _current.reset(token)
 
 
-NEVER = Deadline(math.inf, 0.0)
-_current: ContextVar[Deadline] = ContextVar("deadline", default=NEVER)
+_current: ContextVar[Deadline | None] = ContextVar("deadline", default=None)
 
 
 def current_deadline() -> Deadline:
-    """The deadline of the work under way; `NEVER` where nobody waits."""
-    return _current.get()
+    """The deadline of the current request; outside a request, one that never passes."""
+    return _current.get() or Deadline(math.inf)

@@ -1,12 +1,12 @@
-"""How wide recommendations are computed: the quality factor shrinks while they are slow, before any has to be refused.
+"""The quality factor: retrieves fewer candidates while recommendations are slow, before requests have to be refused.
 
-It settles where one in twenty is slower than the target: a slow one takes it down nineteen times as far as a fast one
-takes it up (the linear latency quality factor of X's home mixer).
+One slow recommendation lowers the factor as much as 19 fast ones raise it, so it settles when 1 in 20 is slower than
+the target (the linear latency quality factor of X's home mixer).
 """
 
 SLOW_PERCENTILE = 95
 STEP = 0.005
-"""What one fast recommendation adds; from the floor back to full width it takes 160 of them."""
+"""Added by one fast recommendation; 160 of them raise the factor from the floor to 1."""
 FLOOR = 0.2
 
 
@@ -16,11 +16,11 @@ class QualityFactor:
         self.factor = 1.0
 
     def observe(self, seconds: float) -> None:
-        """Learn how long a recommendation took."""
+        """Update the factor with the latency of one recommendation."""
         slow = seconds > self._target_seconds
         step = -STEP * SLOW_PERCENTILE / (100 - SLOW_PERCENTILE) if slow else STEP
         self.factor = min(1.0, max(FLOOR, self.factor + step))
 
-    def part_of(self, width: int, at_least: int) -> int:
-        """The width to compute now: `at_least` so much, as far as the full one goes."""
-        return min(width, max(at_least, round(width * self.factor)))
+    def scale(self, num_candidates: int, at_least: int) -> int:
+        """`num_candidates` times the factor, but not less than `at_least` and not more than `num_candidates`."""
+        return min(num_candidates, max(at_least, round(num_candidates * self.factor)))

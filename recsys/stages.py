@@ -1,4 +1,4 @@
-"""The failure policy of the pipeline, as data, and the run that one request makes through its stages."""
+"""The failure policy of the pipeline, as data, and `RequestRun`, which applies it to one request."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -26,13 +26,14 @@ class Stage(StrEnum):
 @dataclass(frozen=True, slots=True)
 class StagePolicy:
     finish_by: float
-    """The part of the deadline after which the stage is given up, so that time is left for what serves instead."""
+    """The stage is cancelled after this fraction of the deadline, which leaves time for the fallback."""
     fallback_tier: Tier | None
-    """The best tier that can still be served without this stage; None where the tier stays as it is."""
+    """The best tier that is possible without this stage; None if the stage does not limit the tier."""
 
 
 FAILURE_POLICY: dict[Stage, StagePolicy] = {
-    Stage.FEATURES: StagePolicy(finish_by=0.45, fallback_tier=Tier.POPULAR),
+    # Without features a session can still be personalized; without both, the pipeline serves popular items.
+    Stage.FEATURES: StagePolicy(finish_by=0.45, fallback_tier=None),
     Stage.ENCODE: StagePolicy(finish_by=0.60, fallback_tier=Tier.PRECOMPUTED),
     Stage.RETRIEVE: StagePolicy(finish_by=0.70, fallback_tier=Tier.PRECOMPUTED),
     Stage.RANK: StagePolicy(finish_by=0.80, fallback_tier=Tier.RETRIEVED),
@@ -46,7 +47,7 @@ COMPLETE = "complete"
 
 @dataclass(slots=True)
 class RequestRun:
-    """One request's way through the stages: its deadline, its timings, and the first thing that went wrong."""
+    """The state of one request: its deadline, its timings, its tier, and the first reason for a lower tier."""
 
     deadline: Deadline
     tier: Tier = Tier.PERSONALIZED
@@ -54,19 +55,19 @@ class RequestRun:
     timings_ms: dict[str, float] = field(default_factory=dict)
 
     async def run_stage(self, stage: Stage, work: Coroutine[Any, Any, T]) -> T | None:
-        """The stage's result, or None where it failed or took too long; then the tier falls as the policy says.
+        """The result of `work`, or None if it fails or takes too long; then the tier drops as the policy says.
 
-        Only failures of upstreams and releases are survived. Everything else is a programmer's mistake and raises.
+        Handles upstream and release errors only. Any other exception is a bug and propagates.
         """
         policy = FAILURE_POLICY[stage]
         started = self.deadline.elapsed()
-        allowed = self.deadline.fraction(policy.finish_by)
+        stage_deadline = self.deadline.fraction(policy.finish_by)
         try:
-            if allowed.remaining() <= 0:
+            if stage_deadline.remaining() <= 0:
                 work.close()
                 raise TimeoutError
-            with allowed.activate():
-                async with asyncio.timeout(allowed.remaining()):
+            with stage_deadline.activate():
+                async with asyncio.timeout(stage_deadline.remaining()):
                     return await work
         except TimeoutError:
             self.degrade_to(policy.fallback_tier, f"{stage}:{UpstreamTimeout.code}")
@@ -78,8 +79,12 @@ class RequestRun:
         return None
 
     def degrade_to(self, tier: Tier | None, reason: str) -> None:
-        """Let the answer be of no better tier than this one; the first reason given is the one that is told."""
+        """Limit the response to this tier or a worse one. Only the first reason is kept."""
         if self.reason == COMPLETE:
             self.reason = reason
         if tier is not None:
             self.tier = max(self.tier, tier, key=list(Tier).index)
+
+    def finish(self) -> dict[str, float]:
+        """The timings of the stages, with the total."""
+        return {**self.timings_ms, "total": round(self.deadline.elapsed() * 1000, 3)}

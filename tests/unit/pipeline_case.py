@@ -1,4 +1,4 @@
-"""A small world for the pipeline: ten items, two users, and ports that break on purpose."""
+"""A pipeline over in-memory adapters with ten items and two users, and ports that fail on purpose."""
 
 import asyncio
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from recsys.adapters.in_memory import (
     InMemoryVectorIndex,
 )
 from recsys.contracts.events import Event
-from recsys.contracts.recommendation import RecommendationRequest, RecommendationResponse
+from recsys.contracts.recommendation import RecommendationList, RecommendationRequest, RecommendationResponse
 from recsys.contracts.retrieval import CatalogueItem, IndexedItem, ServingReleases
 from recsys.deadline import Deadline
 from recsys.pipeline import RecommendationPipeline
@@ -22,16 +22,16 @@ RELEASE = 7
 FOREVER = 3600.0
 VOCABULARY = "abc"
 DEADLINE_SECONDS = 0.5
-"""Long beside what the in-memory adapters take, short enough to wait for where a port hangs."""
+"""Much longer than the in-memory adapters take, and short enough to wait for when a port hangs."""
 ITEMS = [f"i{number}" for number in range(10)]
 POPULAR = ITEMS[::-1]
-"""Best first, as `crowd` has it."""
+"""Best first, from the events of `crowd`."""
 READER = "reader"
-"""Has seen i0 only. By what the model knows, i1 comes next, then i2; the others follow by their bias."""
+"""Has seen i0 only. The model ranks i1 first, then i2; the others follow by their bias."""
 
 
 def _vector(number: int) -> list[float]:
-    """The nearer to i0 the first dimension says; the last dimension is the bias, which grows with the number."""
+    """The first dimension is the similarity to i0; the last one is the bias, which grows with the number."""
     closeness = {0: 1.0, 1: 0.9, 2: 0.8}.get(number, 0.0)
     return [closeness, (1 - closeness**2) ** 0.5, number / 100]
 
@@ -40,7 +40,7 @@ VECTORS = {item_id: _vector(number) for number, item_id in enumerate(ITEMS)}
 
 
 class Broken:
-    """Every port at once: each call raises the error it was given, or never answers where that is None."""
+    """Implements every port: each call raises the given error, or hangs if it is None."""
 
     def __init__(self, error: Exception | None) -> None:
         self._error = error
@@ -54,7 +54,7 @@ class Broken:
 
 
 class NoUsers(InMemoryFeatureStore):
-    """Knows what is popular, and breaks when it is asked for a user."""
+    """Returns popular items, but fails for user features."""
 
     def __init__(self, broken: Broken) -> None:
         super().__init__()
@@ -62,7 +62,7 @@ class NoUsers(InMemoryFeatureStore):
 
 
 class NoPopular(InMemoryFeatureStore):
-    """The other way round."""
+    """Returns user features, but fails for popular items."""
 
     def __init__(self, broken: Broken) -> None:
         super().__init__()
@@ -70,7 +70,7 @@ class NoPopular(InMemoryFeatureStore):
 
 
 async def fill(store: InMemoryFeatureStore) -> None:
-    """A crowd that makes i9 the most popular and i0 the least, and the reader."""
+    """Record a crowd that makes i9 the most popular item and i0 the least, and the reader."""
     views = [("crowd", item_id) for number, item_id in enumerate(ITEMS) for _ in range(number + 1)]
     await store.record([seen(user_id, item_id, at) for at, (user_id, item_id) in enumerate([*views, (READER, "i0")])])
 
@@ -84,7 +84,7 @@ def described(item_id: str) -> IndexedItem:
 
 
 def working_ports() -> dict[str, Any]:
-    """The ports by the names that the pipeline's constructor has for them; the feature store is still empty."""
+    """The ports by the names of the pipeline's constructor arguments. The feature store is empty."""
     ranker = InMemoryRanker(RELEASE, VECTORS)
     catalogue = InMemoryCatalogue({RELEASE: [described(item_id).item for item_id in ITEMS]})
     return {
@@ -103,7 +103,7 @@ def index_of(item_ids: Sequence[str], weights_hash: str = "") -> InMemoryVectorI
 async def open_pipeline(
     *, serving: int | None = RELEASE, num_candidates: int = 10, quality: QualityFactor | None = None, **ports: Any
 ) -> RecommendationPipeline:
-    """A pipeline over working adapters, but for the ports that are given; its feature store is filled."""
+    """A pipeline over working adapters, except for the given ports, with a filled feature store."""
     chosen = {**working_ports(), **ports}
     if isinstance(chosen["features"], InMemoryFeatureStore):
         await fill(chosen["features"])
@@ -117,8 +117,14 @@ async def open_pipeline(
 
 
 async def recommend(pipeline: RecommendationPipeline, user_id: str = READER, **fields: Any) -> RecommendationResponse:
-    return await pipeline.recommend(RecommendationRequest(user_id=user_id, **fields), Deadline(DEADLINE_SECONDS))
+    with Deadline(DEADLINE_SECONDS).activate():
+        return await pipeline.recommend(RecommendationRequest(user_id=user_id, **fields))
 
 
-def item_ids(answer: Any) -> list[str]:
-    return [each.item_id for each in answer.recommendations]
+async def popular(pipeline: RecommendationPipeline, top_k: int) -> RecommendationList:
+    with Deadline(DEADLINE_SECONDS).activate():
+        return await pipeline.popular(top_k)
+
+
+def item_ids(response: RecommendationList) -> list[str]:
+    return [each.item_id for each in response.recommendations]

@@ -1,4 +1,4 @@
-"""From scored candidates to the list that is shown."""
+"""The rules that turn scored candidates into the returned list."""
 
 import pytest
 from hypothesis import given
@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from recsys.contracts.features import PopularItem
 from recsys.contracts.retrieval import CatalogueItem
-from recsys.rules import ScoredItem, best_first, by_popularity, take_top_k, to_recommendations
+from recsys.rules import Exclusions, ScoredItem, best_first, by_popularity, take_top_k, to_recommendations
 
 item_ids = st.sampled_from([f"i{number}" for number in range(8)])
 scored_items = st.lists(st.tuples(item_ids, st.none() | st.integers(-3, 3).map(float)), max_size=20)
@@ -16,37 +16,37 @@ def names(items: list[ScoredItem]) -> list[str]:
     return [item.item_id for item in items]
 
 
-def test_items_come_by_falling_score():
+def test_items_are_sorted_by_descending_score():
     assert names(best_first(["a", "b", "c"], [0.1, 0.3, -0.2])) == ["b", "a", "c"]
 
 
-def test_ties_stay_in_the_order_they_came_in():
+def test_ties_keep_their_order():
     assert names(best_first(["c", "a", "b"], [1.0, 1.0, 1.0])) == ["c", "a", "b"]
 
 
-def test_items_without_a_score_come_last_even_below_negative_ones():
+def test_items_without_a_score_come_last_even_after_negative_scores():
     assert names(best_first(["x", "a", "y", "b"], [None, -5.0, None, 0.0])) == ["b", "a", "x", "y"]
 
 
-def test_a_score_too_few_is_a_mistake():
+def test_a_missing_score_raises():
     with pytest.raises(ValueError, match="zip"):
         best_first(["a", "b"], [1.0])
 
 
 @given(scored_items)
-def test_sorting_neither_loses_nor_invents_an_item(pairs):
+def test_sorting_keeps_every_item(pairs):
     ranked = best_first([item_id for item_id, _ in pairs], [score for _, score in pairs])
     assert sorted((item.item_id, str(item.score)) for item in ranked) == sorted((i, str(s)) for i, s in pairs)
 
 
 @given(scored_items)
-def test_sorting_is_by_score_with_the_unscored_last(pairs):
+def test_sorting_is_by_score_with_unscored_items_last(pairs):
     scores = [item.score for item in best_first([item_id for item_id, _ in pairs], [score for _, score in pairs])]
     known = [score for score in scores if score is not None]
     assert scores == sorted(known, reverse=True) + [None] * (len(scores) - len(known))
 
 
-def test_popular_items_come_first_and_the_others_follow_in_their_order():
+def test_popular_items_come_first_and_the_others_keep_their_order():
     popular = [PopularItem(item_id="b", popularity=5.0), PopularItem(item_id="a", popularity=1.0)]
     assert by_popularity(["z", "a", "y", "b"], popular) == [
         ScoredItem("b", 5.0),
@@ -57,17 +57,17 @@ def test_popular_items_come_first_and_the_others_follow_in_their_order():
 
 
 @given(scored_items, st.sets(item_ids), st.integers(0, 10))
-def test_picking_takes_the_first_that_are_not_excluded_each_once(pairs, exclude, top_k):
+def test_the_first_items_that_are_not_excluded_are_taken_once_each(pairs, exclude, top_k):
     ranked = [ScoredItem(item_id, score) for item_id, score in pairs]
     allowed = list(dict.fromkeys(item_id for item_id, _ in pairs if item_id not in exclude))
     assert names(take_top_k(ranked, exclude, top_k)) == allowed[:top_k]
 
 
-def test_of_an_item_that_comes_twice_the_first_is_picked():
+def test_of_duplicates_the_first_is_taken():
     assert take_top_k([ScoredItem("a", 2.0), ScoredItem("a", 1.0)], (), 5) == [ScoredItem("a", 2.0)]
 
 
-def test_picking_stops_reading_when_it_has_enough():
+def test_taking_stops_after_top_k_items():
     def endless():
         number = 0
         while True:
@@ -77,8 +77,15 @@ def test_picking_stops_reading_when_it_has_enough():
     assert names(take_top_k(endless(), {"0"}, 2)) == ["1", "2"]
 
 
-def test_items_are_numbered_from_one_and_described_where_they_can_be():
+def test_items_are_numbered_from_one_and_described_if_possible():
     known = CatalogueItem("a", "Title", {"year": 1999})
     first, second = to_recommendations([ScoredItem("a", 1.0), ScoredItem("b", None)], {"a": known})
     assert (first.rank, first.title, first.metadata) == (1, "Title", {"year": 1999})
     assert (second.rank, second.title, second.metadata, second.score) == (2, None, {}, None)
+
+
+def test_seen_items_are_excluded_unless_the_release_allows_them():
+    seen, unwanted = {"a"}, {"b"}
+    assert Exclusions(seen, unwanted).item_ids == {"a", "b"}
+    assert Exclusions(seen, unwanted, exclude_seen=False).item_ids == {"b"}
+    assert Exclusions().item_ids == set()

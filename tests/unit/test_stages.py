@@ -1,4 +1,4 @@
-"""The failure policy, and the run that a request makes."""
+"""The failure policy, and how `RequestRun` applies it."""
 
 import asyncio
 
@@ -12,11 +12,11 @@ from recsys.stages import COMPLETE, FAILURE_POLICY, RequestRun, Stage
 FOREVER = 3600.0
 
 
-async def giving(result: object) -> object:
+async def succeed(result: object) -> object:
     return result
 
 
-async def raising(error: Exception) -> None:
+async def fail(error: Exception) -> None:
     raise error
 
 
@@ -24,21 +24,22 @@ def test_every_stage_has_a_policy():
     assert set(FAILURE_POLICY) == set(Stage)
 
 
-def test_stages_that_run_later_may_finish_later_and_all_before_the_deadline():
+def test_later_stages_may_finish_later_and_all_before_the_deadline():
     parts = [FAILURE_POLICY[stage].finish_by for stage in Stage]
     assert parts == sorted(parts)
     assert parts[0] > 0
     assert parts[-1] < 1
 
 
-def test_what_serves_instead_of_a_stage_has_time_left_for_it():
+def test_the_fallback_has_time_left_after_every_stage():
     popular = FAILURE_POLICY[Stage.POPULAR].finish_by
-    assert all(policy.finish_by < popular for policy in FAILURE_POLICY.values() if policy.fallback_tier == Tier.POPULAR)
+    before_fallback = (Stage.FEATURES, Stage.ENCODE, Stage.RETRIEVE, Stage.RANK)
+    assert all(FAILURE_POLICY[stage].finish_by < popular for stage in before_fallback)
 
 
-async def test_a_stage_that_succeeds_gives_its_result_and_leaves_the_tier():
+async def test_a_stage_that_succeeds_returns_its_result_and_keeps_the_tier():
     run = RequestRun(Deadline(FOREVER))
-    assert await run.run_stage(Stage.RANK, giving("scores")) == "scores"
+    assert await run.run_stage(Stage.RANK, succeed("scores")) == "scores"
     assert (run.tier, run.reason) == (Tier.PERSONALIZED, COMPLETE)
     assert run.timings_ms[Stage.RANK] >= 0
 
@@ -46,7 +47,7 @@ async def test_a_stage_that_succeeds_gives_its_result_and_leaves_the_tier():
 @pytest.mark.parametrize("stage", Stage)
 async def test_a_stage_that_fails_lowers_the_tier_as_its_policy_says(stage):
     run = RequestRun(Deadline(FOREVER))
-    assert await run.run_stage(stage, raising(UpstreamUnavailable("away"))) is None
+    assert await run.run_stage(stage, fail(UpstreamUnavailable("cannot be reached"))) is None
     assert run.tier == (FAILURE_POLICY[stage].fallback_tier or Tier.PERSONALIZED)
     assert run.reason == f"{stage}:upstream_unavailable"
     assert stage in run.timings_ms
@@ -67,21 +68,21 @@ async def test_a_stage_that_hangs_is_cancelled():
     assert run.reason == "rank:upstream_timeout"
 
 
-async def test_when_the_deadline_has_passed_a_stage_gets_no_time_at_all():
+async def test_after_the_deadline_a_stage_does_not_start():
     run = RequestRun(Deadline(0.0))
     assert await run.run_stage(Stage.RANK, asyncio.sleep(FOREVER)) is None
     assert run.reason == "rank:upstream_timeout"
 
 
-@pytest.mark.parametrize("error", [TypeError("a bug"), UnknownItem("the caller's")])
-async def test_what_is_no_upstreams_fault_raises_and_is_timed(error):
+@pytest.mark.parametrize("error", [TypeError("a bug"), UnknownItem("a caller error")])
+async def test_other_errors_raise_and_are_timed(error):
     run = RequestRun(Deadline(FOREVER))
     with pytest.raises(type(error)):
-        await run.run_stage(Stage.RANK, raising(error))
+        await run.run_stage(Stage.RANK, fail(error))
     assert Stage.RANK in run.timings_ms
 
 
-async def test_the_request_being_cancelled_is_not_taken_for_a_failing_stage():
+async def test_a_cancelled_request_is_not_a_failed_stage():
     run = RequestRun(Deadline(FOREVER))
     task = asyncio.create_task(run.run_stage(Stage.RANK, asyncio.sleep(FOREVER)))
     await asyncio.sleep(0)
@@ -91,16 +92,16 @@ async def test_the_request_being_cancelled_is_not_taken_for_a_failing_stage():
     assert run.tier == Tier.PERSONALIZED
 
 
-async def test_a_stage_that_runs_twice_is_timed_as_one():
+async def test_the_times_of_a_stage_that_runs_twice_are_added():
     run = RequestRun(Deadline(FOREVER), timings_ms={Stage.POPULAR: 1000.0})
-    await run.run_stage(Stage.POPULAR, giving([]))
+    await run.run_stage(Stage.POPULAR, succeed([]))
     assert run.timings_ms[Stage.POPULAR] >= 1000.0
 
 
-async def test_a_tier_never_rises_again_and_the_first_reason_stays():
+async def test_a_tier_never_rises_and_the_first_reason_stays():
     run = RequestRun(Deadline(FOREVER))
-    await run.run_stage(Stage.POPULAR, raising(UpstreamUnavailable("away")))
-    await run.run_stage(Stage.RANK, raising(ReleaseNotLoaded("gone")))
+    await run.run_stage(Stage.POPULAR, fail(UpstreamUnavailable("cannot be reached")))
+    await run.run_stage(Stage.RANK, fail(ReleaseNotLoaded("not loaded")))
     assert (run.tier, run.reason) == (Tier.STATIC, "popular:upstream_unavailable")
 
 
