@@ -1,1 +1,1 @@
-"""The one public API: recommendations, items and events over HTTP, in front of the pipeline."""
+"""The public API: recommendations, items and events over HTTP."""

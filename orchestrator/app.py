@@ -1,4 +1,4 @@
-"""`uvicorn --factory orchestrator.app:create_app`"""
+"""The app of the public API. Run it with `uvicorn --factory orchestrator.app:create_app`."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -33,17 +33,19 @@ def create_app() -> FastAPI:
         dependencies = (await orchestrator(request)).release_monitor.dependencies
         return Readiness(ready=set(dependencies.values()) == {OK}, dependencies=dependencies)
 
-    # Late is only who waited for this process itself, and the pipeline has an answer for when there is no time.
+    # Queueing time counts against the deadline; a late request still gets a fallback from the pipeline.
     admission = Admission(
         settings.max_concurrent, settings.max_queued, settings.deadline_ms, may_wait=0.25, answers_late=True
     )
     keys = ApiKeys.parse(settings.api_keys)
     limits = RateLimits.parse(settings.rate_limit) if settings.rate_limit else None
-    gates = [Middleware(ApiKeyMiddleware, keys, limits)]
-    if settings.cors_origins:
-        gates.insert(0, cors_middleware(settings.cors_origins.split(",")))
-    app = create_service("Tandem", "Recommendations in real time.", admission, lifespan, readiness, gates)
-    # The gate has looked at the key before; this only makes the pages of the API's description ask for one.
-    shown = [Security(APIKeyHeader(name=KEY_HEADER, auto_error=False))] if keys else []
-    app.include_router(router, dependencies=shown, responses=documented(401))
+    origins = settings.cors_origins.split(",") if settings.cors_origins else []
+    caller_middleware = [  # outermost first
+        *([cors_middleware(origins)] if origins else []),
+        Middleware(ApiKeyMiddleware, keys, limits),
+    ]
+    app = create_service("Tandem", "Recommendations in real time.", admission, lifespan, readiness, caller_middleware)
+    # `ApiKeyMiddleware` checks the key; this dependency only adds it to the OpenAPI description.
+    documented_key = [Security(APIKeyHeader(name=KEY_HEADER, auto_error=False))] if keys else []
+    app.include_router(router, dependencies=documented_key, responses=documented(401))
     return app

@@ -1,7 +1,7 @@
-"""Who may call, and how often: what stands before everything under /v1, and refuses before a body is read.
+"""API keys, rate limits and CORS for everything under /v1. Calls are refused before their body is read.
 
-A key has a name, which is what logs, metrics and limits know of it. Several are valid at once, so that a new one can be
-handed out before the old one is taken back.
+Logs, metrics and limits identify a caller by the name of its key. Several keys are valid at the same time, so keys can
+be rotated without downtime.
 """
 
 import hashlib
@@ -18,26 +18,24 @@ from limits.strategies import SlidingWindowCounterRateLimiter
 from prometheus_client import Counter
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from recsys.errors import CallerError, RateLimited, Unauthorized
-from recsys.observability import App, Receive, Scope, Send
 from recsys.web.api_paths import is_api_call
 from recsys.web.error_response import error_response
 
 KEY_HEADER = "X-API-Key"
 MIN_KEY_LENGTH = 16
 ANONYMOUS = "anybody"
-"""Whoever calls while no keys are asked for."""
+"""The caller's name if no keys are configured."""
 UNAUTHENTICATED = "nobody"
-"""Whoever called without a key that is valid."""
+"""The caller's name if its key is missing or not valid."""
 
-CALLS = Counter(
-    "tandem_calls_total", "Calls by the name of their key and whether they were let in.", ["caller", "outcome"]
-)
+CALLS = Counter("tandem_calls_total", "Calls by the name of their key and by outcome.", ["caller", "outcome"])
 
 
 def cors_middleware(origins: Sequence[str]) -> Middleware:
-    """Lets pages of these origins call from a browser. A browser asks first, without a key, and is told."""
+    """Allows browser calls from pages of these origins. It answers preflight requests, which carry no key."""
     return Middleware(
         CORSMiddleware,
         allow_origins=origins,
@@ -48,25 +46,27 @@ def cors_middleware(origins: Sequence[str]) -> Middleware:
 
 
 class ApiKeys:
-    """The keys that are valid, of which only digests are kept."""
+    """The valid keys, stored as digests."""
 
     def __init__(self, keys: Mapping[str, str]) -> None:
         self._digests = {name: _digest(key.encode()) for name, key in keys.items()}
 
     @classmethod
     def parse(cls, text: str) -> "ApiKeys":
-        """From `name:key,name:key`. Raises `ValueError`, which never repeats a key."""
+        """From `name:key,name:key`. Raises `ValueError`, whose message never contains a key."""
         keys: dict[str, str] = {}
         for number, entry in enumerate(filter(None, text.split(",")), start=1):
             name, colon, key = (part.strip() for part in entry.partition(":"))
             if not colon or not re.fullmatch(r"[a-z0-9][a-z0-9_.-]{0,31}", name):
-                raise ValueError(f"entry {number} is no `name:key` with a name of up to 32 of a-z, 0-9, _, . and -")
+                raise ValueError(
+                    f"entry {number} is not `name:key` with a name of up to 32 characters from a-z, 0-9, _, . and -"
+                )
             if len(key) < MIN_KEY_LENGTH or not re.fullmatch(r"[!-~]+", key):
-                raise ValueError(f"the key of {name!r} needs {MIN_KEY_LENGTH} or more letters, digits and signs")
+                raise ValueError(f"the key of {name!r} needs {MIN_KEY_LENGTH} or more printable ASCII characters")
             if name in keys:
                 raise ValueError(f"two keys have the name {name!r}")
             if key in keys.values():
-                raise ValueError(f"the key of {name!r} has another name too")
+                raise ValueError(f"the key of {name!r} also has another name")
             keys[name] = key
         return cls(keys)
 
@@ -74,17 +74,17 @@ class ApiKeys:
         return bool(self._digests)
 
     def name_of(self, key: bytes) -> str | None:
-        """Whose key this is. Takes as long for any key, right or wrong."""
+        """The name of a key, or None if it is not valid. Takes the same time for every key."""
         digest = _digest(key)
-        found = None
+        match = None
         for name, expected in self._digests.items():
             if hmac.compare_digest(digest, expected):
-                found = name
-        return found
+                match = name
+        return match
 
 
 class RateLimits:
-    """How many calls each caller has within sliding windows, as this process counts them."""
+    """Limits the calls per caller in sliding windows. Each process counts its own calls."""
 
     def __init__(self, windows: list[RateLimitItem]) -> None:
         self._windows = windows
@@ -92,22 +92,24 @@ class RateLimits:
 
     @classmethod
     def parse(cls, text: str) -> "RateLimits":
-        """From `1000/second`, or several as `100/second;2000/minute`. Raises `ValueError`."""
+        """From one limit (`1000/second`) or several (`100/second;2000/minute`). Raises `ValueError`."""
         return cls(parse_many(text))
 
     def count(self, caller: str) -> None:
-        """Raises `RateLimited` where the caller had as many calls as it may have."""
+        """Count one call. Raises `RateLimited` if the caller exceeds a limit."""
         for window in self._windows:
             if not self._limiter.hit(window, caller):
                 reset = self._limiter.get_window_stats(window, caller).reset_time
                 seconds = max(1, math.ceil(reset - time.time()))
-                raise RateLimited(f"more calls of {caller!r} than {window}; try again in {seconds} s", seconds)
+                raise RateLimited(
+                    f"the caller {caller!r} exceeded its limit of {window}; try again in {seconds} s", seconds
+                )
 
 
 class ApiKeyMiddleware:
-    """ASGI middleware: lets in who has a valid key, as often as it may call."""
+    """ASGI middleware: refuses calls without a valid key, and calls over the rate limit."""
 
-    def __init__(self, app: App, keys: ApiKeys, limits: RateLimits | None) -> None:
+    def __init__(self, app: ASGIApp, keys: ApiKeys, limits: RateLimits | None) -> None:
         self._app = app
         self._keys = keys
         self._limits = limits
@@ -122,7 +124,7 @@ class ApiKeyMiddleware:
         await self._app(scope, receive, send)
 
     def _admit(self, scope: Scope) -> None:
-        """Raises Unauthorized or RateLimited."""
+        """Raises `Unauthorized` or `RateLimited`."""
         caller, outcome = UNAUTHENTICATED if self._keys else ANONYMOUS, "let_in"
         try:
             if self._keys:
@@ -140,10 +142,10 @@ class ApiKeyMiddleware:
         header = KEY_HEADER.lower().encode()
         key = next((value for name, value in scope["headers"] if name == header), None)
         if key is None:
-            raise Unauthorized(f"a key is needed, in the header {KEY_HEADER}; none arrived")
+            raise Unauthorized(f"the header {KEY_HEADER} is missing; it must contain an API key")
         name = self._keys.name_of(key)
         if name is None:
-            raise Unauthorized(f"the key in the header {KEY_HEADER} is not valid")
+            raise Unauthorized(f"the API key in the header {KEY_HEADER} is not valid")
         return name
 
 

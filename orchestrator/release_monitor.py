@@ -1,4 +1,4 @@
-"""What the orchestrator learns ahead of requests: which releases serve, and what is popular."""
+"""Keeps the serving releases and the popular items up to date, off the request path."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Container
@@ -14,15 +14,13 @@ from recsys.ports import ReleaseSource, VectorIndex
 
 OK = "ok"
 
-INDEXED = Gauge(
-    "tandem_collection_indexed", "Whether the collection has the graph that it is searched by.", ["release"]
-)
+INDEXED = Gauge("tandem_collection_indexed", "Whether the collection's graph is complete.", ["release"])
 
 log = structlog.get_logger()
 
 
 class ReleaseMonitor:
-    """Repeats its look-ups for as long as it runs; what was found last stays valid while an upstream is away."""
+    """Refreshes its state periodically. If an upstream cannot be reached, the last known state stays valid."""
 
     def __init__(
         self, source: ReleaseSource, index: VectorIndex, catalogue: ReleaseCatalogue, refresh_seconds: float
@@ -33,9 +31,9 @@ class ReleaseMonitor:
         self._refresh_seconds = refresh_seconds
         self._watched: set[int] = set()
         self.releases: ServingReleases | None = None
-        """What is whole: loaded by the ranker, described here, with its collection open."""
-        self.dependencies = dict.fromkeys(("ranker", "index", "feature_service"), "not asked yet")
-        """`ok`, or what is wrong, by name."""
+        """Releases that are ready to serve: loaded by the ranker, with their catalogue and collection open here."""
+        self.dependencies = dict.fromkeys(("ranker", "index", "feature_service"), "not checked yet")
+        """`ok`, or the problem, by name of the dependency."""
 
     @property
     def champion(self) -> int | None:
@@ -48,15 +46,15 @@ class ReleaseMonitor:
     async def run(self, remember_popular: Callable[[], Awaitable[None]]) -> None:
         while True:
             try:
-                await self._look("ranker", self._find_releases)
-                await self._look("feature_service", remember_popular)
+                await self._refresh("ranker", self._refresh_releases)
+                await self._refresh("feature_service", remember_popular)
             except Exception:
-                log.exception("look_out_failed")  # a mistake of ours; the next round may do better than none at all
+                log.exception("refresh_failed")  # a bug; the next refresh may still succeed
             await asyncio.sleep(self._refresh_seconds)
 
-    async def _find_releases(self) -> None:
-        """Take over what the ranker has, a role at a time: a release that cannot be opened leaves the one before in
-        its role."""
+    async def _refresh_releases(self) -> None:
+        """Take over the ranker's releases, one role at a time. If a release cannot be opened, its role keeps the
+        previous release."""
         found = await self._source.releases()
         problems: dict[str, Exception | None] = {}
         if found.challenger is not None and not await self._open(found, found.challenger, problems):
@@ -65,10 +63,10 @@ class ReleaseMonitor:
             self.releases = found
             log.info("releases_found", champion=found.champion, challenger=found.challenger)
         self._set("index", "; ".join(problems) or OK, next(iter(problems.values()), None))
-        self._forget_others({found.champion, found.challenger, self.champion, self.challenger})
+        self._remove_metrics({found.champion, found.challenger, self.champion, self.challenger})
 
     async def _open(self, found: ServingReleases, version: int, problems: dict[str, Exception | None]) -> bool:
-        """Get a release ready to serve, or see that it still is. Adds what is wrong to `problems`."""
+        """Prepare a release for serving, or check that it is still ready. Adds any problem to `problems`."""
         try:
             settings = found.search.get(version)
             if settings is None:
@@ -82,20 +80,20 @@ class ReleaseMonitor:
         indexed = settings.exact or status.is_indexed(settings.num_vectors)
         INDEXED.labels(version).set(indexed)
         self._watched.add(version)
-        if not indexed:  # right, but slow
+        if not indexed:  # correct, but slow
             counts = f"{status.num_indexed:,} of {settings.num_vectors or status.num_points:,} vectors"
             problems[f"collection {collection_name(version)} is not indexed: {counts}"] = None
         return True
 
-    def _forget_others(self, serving: Container[int | None]) -> None:
-        """A release that serves no more would be told of as it last was, for ever."""
+    def _remove_metrics(self, serving: Container[int | None]) -> None:
+        """Remove the metrics of releases that no longer serve; otherwise their last values stay forever."""
         for version in [version for version in self._watched if version not in serving]:
             INDEXED.remove(str(version))
             self._watched.remove(version)
 
-    async def _look(self, name: str, look: Callable[[], Awaitable[None]]) -> None:
+    async def _refresh(self, name: str, refresh: Callable[[], Awaitable[None]]) -> None:
         try:
-            await look()
+            await refresh()
         except (UpstreamError, ReleaseError) as error:
             self._set(name, str(error), error)
         else:
@@ -110,4 +108,6 @@ class ReleaseMonitor:
 
 def _never_verified(version: int) -> ReleaseNotLoaded:
     name = collection_name(version)
-    return ReleaseNotLoaded(f"release {version} was never verified; run `make index` for its collection {name}")
+    return ReleaseNotLoaded(
+        f"release {version} was never verified; run `make index` to build and verify its collection {name}"
+    )

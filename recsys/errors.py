@@ -1,28 +1,28 @@
-"""Every error that Tandem raises on purpose. Each class has a stable `code`, and services answer with its `status`.
+"""All errors that Tandem raises on purpose. Each class has a stable `code` and the HTTP `status` of its response.
 
 TandemError
-├── CallerError                  the caller can mend it; never retried
+├── CallerError                  the caller must change the request; never retried
 │   ├── InvalidRequest           invalid_request      422
 │   ├── RequestTooLarge          request_too_large    413
 │   ├── RequestTooSlow           request_too_slow     408
 │   ├── Unauthorized             unauthorized         401
-│   ├── RateLimited              rate_limited         429  this caller had its share
+│   ├── RateLimited              rate_limited         429  this caller exceeded its rate limit
 │   └── UnknownItem              unknown_item         404
-├── Overloaded                   overloaded           429  there is more to do than can be done in time
+├── Overloaded                   overloaded           429  too much load to answer in time
 ├── ReleaseError                 about a trained model, its index and its feature schema
 │   ├── ReleaseNotLoaded         release_not_loaded   503
 │   ├── ReleaseMismatch          release_mismatch     409
 │   └── ReleaseDamaged           release_damaged      500
-├── UpstreamError                a service or store that this one calls
+├── UpstreamError                a service or store that this service calls
 │   ├── UpstreamUnavailable      upstream_unavailable 503
 │   ├── UpstreamTimeout          upstream_timeout     504
 │   ├── UpstreamOverloaded       upstream_overloaded  503
 │   ├── UpstreamSuspended        upstream_suspended   503  its breaker is open
 │   └── UpstreamAnswerInvalid    upstream_invalid     502
-└── JobError                     a batch job cannot go on; the message is one sentence for a person
-    └── DataError                names the file, and where it can the line and the column
+└── JobError                     a batch job cannot continue; the message is one sentence for its operator
+    └── DataError                names the file and, if known, the line and the column
 
-Anything else that is raised is a programmer's mistake and is left to raise.
+Any other exception is a bug and propagates.
 """
 
 from collections.abc import Mapping
@@ -34,9 +34,9 @@ class TandemError(Exception):
     code: ClassVar[str] = "internal_error"
     status: ClassVar[int] = 500
     retry_after_seconds: int | None = None
-    """When it is worth another try, if it ever is without a change."""
+    """When the caller may retry the same request; None if a retry cannot help."""
     headers: ClassVar[Mapping[str, str]] = {}
-    """What the answer says besides."""
+    """Additional headers of the response."""
 
 
 class CallerError(TandemError):
@@ -148,7 +148,7 @@ class DataError(JobError):
 
 
 def error_for(code: str) -> type[TandemError] | None:
-    """The class behind a code that came over the wire; None for a code of nobody's."""
+    """The class with this code; None if there is none."""
     return _subclasses_by_code().get(code)
 
 

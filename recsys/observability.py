@@ -1,42 +1,35 @@
-"""What an operator sees: one JSON log line and one set of metrics per request, tied together by a request id."""
+"""Logging and metrics: one JSON log line per request, with a request id, and the Prometheus metrics of the services."""
 
 import logging
 import sys
 import time
 import uuid
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
 
 import structlog
 from prometheus_client import Counter, Gauge, Histogram
-
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 REQUEST_ID_HEADER = b"x-request-id"
 MAX_REQUEST_ID = 64
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
 
 REQUESTS = Counter("tandem_requests_total", "Requests by route and status.", ["route", "method", "status"])
-LATENCY = Histogram("tandem_request_seconds", "Time to answer, by route.", ["route", "method"], buckets=BUCKETS)
-IN_PROGRESS = Gauge("tandem_requests_in_progress", "Requests that wait for their answer.", multiprocess_mode="livesum")
-QUEUED = Gauge("tandem_queue_depth", "Requests that wait for their turn.", multiprocess_mode="livesum")
-SHED = Counter("tandem_shed_total", "Requests that were refused because there was too much to do.")
-DEADLINE_MISSES = Counter("tandem_deadline_misses_total", "Requests that were answered after their deadline.")
+LATENCY = Histogram("tandem_request_seconds", "Response time by route.", ["route", "method"], buckets=BUCKETS)
+IN_PROGRESS = Gauge("tandem_requests_in_progress", "Requests in progress.", multiprocess_mode="livesum")
+QUEUED = Gauge("tandem_queue_depth", "Requests waiting in the queue.", multiprocess_mode="livesum")
+SHED = Counter("tandem_shed_total", "Requests refused because of overload.")
+DEADLINE_MISSES = Counter("tandem_deadline_misses_total", "Requests answered after their deadline.")
 QUALITY = Gauge(
-    "tandem_quality_factor", "The part of the full retrieval and rank width that is computed.", multiprocess_mode="min"
+    "tandem_quality_factor", "The fraction of the candidates that is retrieved and ranked.", multiprocess_mode="min"
 )
-ANSWERS = Counter("tandem_recommendations_total", "Recommendations by tier and its reason.", ["tier", "reason"])
-STAGES = Histogram("tandem_stage_seconds", "Time of each stage of a recommendation.", ["stage"], buckets=BUCKETS)
+ANSWERS = Counter("tandem_recommendations_total", "Recommendations by tier and reason.", ["tier", "reason"])
+STAGES = Histogram("tandem_stage_seconds", "Duration of each stage of a recommendation.", ["stage"], buckets=BUCKETS)
 
 log = structlog.get_logger()
 
 
 def configure_logging(service: str, level: str) -> None:
-    """JSON lines on standard output; JSON also keeps an id with a newline in it from forging a line."""
+    """Log JSON lines to standard output. JSON escapes newlines, so a logged id cannot forge a line."""
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -53,14 +46,16 @@ def configure_logging(service: str, level: str) -> None:
 
 
 def annotate_request_log(event: str, **fields: object) -> None:
-    """Name the log line of the request that is being answered, and add fields to it."""
+    """Set the event name of the current request's log line, and add fields to it."""
     structlog.contextvars.bind_contextvars(line=event, **fields)
 
 
 class ObservabilityMiddleware:
-    """ASGI middleware: gives every request an id, counts and times it, and logs one line when it was answered."""
+    """ASGI middleware: gives every request an id, counts and times it, and logs one line per request."""
 
-    def __init__(self, app: App, quiet_paths: frozenset[str] = frozenset({"/healthz", "/readyz", "/metrics"})) -> None:
+    def __init__(
+        self, app: ASGIApp, quiet_paths: frozenset[str] = frozenset({"/healthz", "/readyz", "/metrics"})
+    ) -> None:
         self._app = app
         self._quiet_paths = quiet_paths
 

@@ -1,7 +1,7 @@
-"""What the pipeline asks of the world. Every port has a local adapter that does the work and remote ones.
+"""The interfaces of everything the pipeline calls. Each port has an adapter in this process and remote ones.
 
-Every method raises `recsys.errors.UpstreamError` where the technology behind it fails, and `ReleaseError` where
-what it was asked for belongs to another release or to none.
+Every method raises `recsys.errors.UpstreamError` if the technology behind it fails, and `ReleaseError` if the requested
+data belongs to a different release or to no release.
 """
 
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -25,10 +25,10 @@ from recsys.contracts.retrieval import (
 
 class FeatureStore(Protocol):
     async def user_features(self, user_id: str) -> UserFeatures:
-        """What is known of the user; `known=False` where that is nothing."""
+        """The user's features; `known=False` if there are none."""
 
     async def record(self, events: Sequence[Event]) -> EventsRecorded:
-        """Append events, each once; a `user_features` after the answer shows them."""
+        """Append events, each exactly once. `user_features` includes them as soon as this returns."""
 
     async def popular(self, top_k: int) -> list[PopularItem]:
         """The most popular items, best first."""
@@ -36,12 +36,12 @@ class FeatureStore(Protocol):
 
 class QueryEncoder(Protocol):
     async def encode(self, recent_items: Sequence[str], release_version: int | None = None) -> QueryEmbedding:
-        """The query embedding of recent items (newest last), by the champion or by the release that is asked for."""
+        """The query embedding of recent items (newest last), from the given release or the champion."""
 
 
 class ReleaseSource(Protocol):
     async def releases(self) -> ServingReleases:
-        """Which releases can be asked for now."""
+        """The releases that can be requested now."""
 
     async def item_lines(self, release_version: int) -> bytes | bytearray:
         """The release's items file: a JSON object per line, line n for item_index n."""
@@ -51,27 +51,27 @@ class Ranker(Protocol):
     async def rank(
         self, recent_items: Sequence[str], candidate_items: Sequence[str], release_version: int | None = None
     ) -> RankedScores:
-        """Scores for the candidates, in their order; without recent items by popularity alone."""
+        """Scores for the candidates, in their order. Without recent items the scores are popularity."""
 
 
 class RecallReference(Protocol):
     async def recall(self, retrieval: Retrieval) -> RecallMeasurement:
-        """How much of what exact search finds a retrieval has found. Raises `Overloaded` while it measures another."""
+        """The recall of a retrieval against exact search. Raises `Overloaded` while another measurement runs."""
 
 
 class Catalogue(Protocol):
     async def items(self, release_version: int, item_ids: Sequence[str]) -> dict[str, CatalogueItem]:
-        """The described items among those asked for."""
+        """The requested items that the catalogue has, by id."""
 
 
 class VectorIndex(Protocol):
-    """The candidate embeddings of each release, in a collection per release.
+    """The candidate embeddings, in one collection per release.
 
-    A release is built in `staging()`, opened and verified there, and then published. Serving opens what is published.
+    A collection is built, opened and verified in `staging()`, and then published. Services open published collections.
     """
 
     async def open(self, release_version: int, item_ids: Sequence[str], settings: SearchSettings) -> None:
-        """Get a release ready to be searched. Opening it again is cheap, and takes up new settings.
+        """Prepare a release for searches. Opening it again is cheap and applies new settings.
 
         Raises `ReleaseNotLoaded` if it has no collection.
         """
@@ -84,25 +84,25 @@ class VectorIndex(Protocol):
         exclude: Collection[str] = (),
         settings: SearchSettings | None = None,
     ) -> list[Candidate]:
-        """The nearest items by dot product, best first, without the excluded.
+        """The nearest items by dot product, best first, without the excluded ones.
 
-        `settings` replace those that the release was opened with.
+        `settings` override the settings that the release was opened with.
         """
 
     async def similar(self, release_version: int, item_id: str, top_k: int) -> list[Candidate]:
-        """The items nearest in angle to an item, without itself. Raises `UnknownItem`."""
+        """The items with the highest cosine similarity to an item, without the item itself. Raises `UnknownItem`."""
 
     async def find_by_title(self, release_version: int, query: str, limit: int) -> list[str]:
-        """Ids of items whose titles hold every word of the query, in any order and case."""
+        """Ids of items whose titles contain every word of the query, in any order and case."""
 
     async def status(self, release_version: int) -> CollectionStatus:
         """How much of an open release's collection is indexed."""
 
     async def close(self) -> None:
-        """Let go of every collection and connection."""
+        """Close all collections and connections."""
 
     def staging(self) -> "VectorIndex":
-        """The index of collections that are not served yet; closed together with this one."""
+        """The index of the collections that are not served yet. It is closed together with this one."""
 
     async def build(
         self,
@@ -117,21 +117,21 @@ class VectorIndex(Protocol):
         progress: Callable[[int], None] = ...,
         timeout_seconds: float | None = None,
     ) -> None:
-        """Write a release's collection, replacing any that is there; return once its graph covers it.
+        """Write a release's collection, replacing an existing one. Returns when the graph covers the collection.
 
-        `num_vectors` of the items have an embedding; without `graph` they are never indexed. `progress` gets the number
-        of vectors in the graph while the engine builds it. Raises `JobError` if that takes longer than
+        `num_vectors` of the items have an embedding. Without `graph` no graph is built. `progress` is called with the
+        number of vectors in the graph while the engine builds it. Raises `JobError` if that takes longer than
         `timeout_seconds`, which by default grows with `num_items`.
         """
 
     async def holds(self, release_version: int, weights_hash: str, num_items: int) -> bool:
-        """Whether a release's collection is here, whole and made of these weights."""
+        """Whether the index has the release's complete collection, built from these weights."""
 
     async def publish(self, release_version: int) -> None:
-        """Serve the collection that was built in `staging()`: all of it or, after a failure, what was served before."""
+        """Serve the collection that was built in `staging()`. If that fails, the previous one is still served."""
 
     async def drop(self, release_version: int) -> None:
-        """Delete a release's collection, if there is one."""
+        """Delete a release's collection, if it exists."""
 
     async def collections(self) -> list[int]:
         """The versions that have a collection, ascending."""

@@ -1,4 +1,4 @@
-"""Keys are told apart, limits are kept, and nothing that was wrong with them repeats a key."""
+"""API keys and rate limits work, and no error message contains a key."""
 
 import pytest
 from hypothesis import given
@@ -13,20 +13,20 @@ PAGE, APP = "0123456789abcdef", "fedcba9876543210"
 keys = st.text(st.characters(min_codepoint=33, max_codepoint=126, exclude_characters=","), min_size=16, max_size=64)
 
 
-def test_a_key_is_known_by_its_name():
+def test_a_key_has_a_name():
     known = ApiKeys.parse(f"page:{PAGE}, app:{APP}")
     assert known.name_of(PAGE.encode()) == "page"
     assert known.name_of(APP.encode()) == "app"
 
 
 @given(keys, st.binary(max_size=100))
-def test_no_other_key_is_known(key, other):
+def test_other_keys_are_not_valid(key, other):
     known = ApiKeys.parse(f"page:{key}")
     assert known.name_of(key.encode()) == "page"
     assert (known.name_of(other) is None) == (other != key.encode())
 
 
-def test_without_keys_there_is_nobody_to_know():
+def test_without_keys_there_is_no_name():
     assert not ApiKeys.parse("")
     assert ApiKeys.parse(f"page:{PAGE}")
 
@@ -40,12 +40,12 @@ WRONG_KEYS = {
     f"page:{PAGE} {APP}": "key of 'page' needs 16",
     f"page:{PAGE}é": "key of 'page' needs 16",
     f"page:{PAGE},page:{APP}": "two keys have the name 'page'",
-    f"page:{PAGE},app:{PAGE}": "key of 'app' has another name",
+    f"page:{PAGE},app:{PAGE}": "key of 'app' also has another name",
 }
 
 
 @pytest.mark.parametrize("text", WRONG_KEYS)
-def test_what_is_wrong_with_the_keys_is_told_without_a_key(monkeypatch, text):
+def test_errors_about_keys_do_not_contain_a_key(monkeypatch, text):
     for name, value in {"FEATURE_SERVICE_URL": "http://f", "RANKER_URL": "http://r", "QDRANT_EDGE_DIR": "q"}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("ORCHESTRATOR_API_KEYS", text)
@@ -57,7 +57,7 @@ def test_what_is_wrong_with_the_keys_is_told_without_a_key(monkeypatch, text):
 
 def test_settings_do_not_show_keys(monkeypatch):
     monkeypatch.setenv("ORCHESTRATOR_API_KEYS", f"page:{PAGE}")
-    with pytest.raises(ValidationError) as caught:  # of all that is missing
+    with pytest.raises(ValidationError) as caught:  # because other settings are missing
         OrchestratorSettings()
     assert PAGE not in str(caught.value)
     shown = OrchestratorSettings(FEATURE_SERVICE_URL="http://f", RANKER_URL="http://r", QDRANT_EDGE_DIR="q")
@@ -75,24 +75,24 @@ def test_settings_do_not_show_keys(monkeypatch):
         ("ORCHESTRATOR_CORS_ORIGINS", "*"),
     ],
 )
-def test_settings_that_mean_nothing_are_refused(monkeypatch, name, value):
+def test_invalid_settings_are_refused(monkeypatch, name, value):
     monkeypatch.setenv(name, value)
     with pytest.raises(ValidationError) as caught:
         OrchestratorSettings(FEATURE_SERVICE_URL="http://f", RANKER_URL="http://r", QDRANT_EDGE_DIR="q")
     assert caught.value.errors()[0]["loc"] == (name.removeprefix("ORCHESTRATOR_").lower(),)
 
 
-def test_each_caller_has_calls_of_its_own():
+def test_each_caller_has_its_own_limit():
     limits = RateLimits.parse("3/hour")
     for _ in range(3):
         limits.count("page")
-    with pytest.raises(RateLimited, match="'page' than 3 per 1 hour") as caught:
+    with pytest.raises(RateLimited, match="'page' exceeded its limit of 3 per 1 hour") as caught:
         limits.count("page")
     assert 1 <= caught.value.retry_after_seconds <= 7200
     limits.count("app")
 
 
-def test_the_narrowest_of_several_limits_holds():
+def test_the_narrowest_of_several_limits_applies():
     limits = RateLimits.parse("100/hour;2/day")
     limits.count("page")
     limits.count("page")

@@ -1,4 +1,4 @@
-"""When a failing upstream is left alone, and when it is tried again."""
+"""When the breaker stops calls to a failing upstream, and when it allows them again."""
 
 import pytest
 
@@ -19,17 +19,17 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def told() -> list[State]:
+def states() -> list[State]:
     return []
 
 
 @pytest.fixture
-def breaker(clock: Clock, told: list[State]) -> Breaker:
-    return Breaker(told.append, clock)
+def breaker(clock: Clock, states: list[State]) -> Breaker:
+    return Breaker(states.append, clock)
 
 
 def fail(breaker: Breaker, clock: Clock, times: int, seconds: float = FAILING_SECONDS) -> None:
-    """So many failures, the last of them so much later than the first."""
+    """`times` failures, spread so that `FAILURES` of them take `seconds`."""
     for number in range(times):
         assert breaker.admits()
         breaker.failed()
@@ -37,7 +37,7 @@ def fail(breaker: Breaker, clock: Clock, times: int, seconds: float = FAILING_SE
             clock.now += seconds / (FAILURES - 1)
 
 
-def test_it_opens_at_so_many_failures_and_not_one_before(breaker, clock):
+def test_it_opens_after_the_configured_number_of_failures(breaker, clock):
     fail(breaker, clock, FAILURES - 1, seconds=10 * FAILING_SECONDS)
     assert breaker.state == State.CLOSED
     fail(breaker, clock, 1)
@@ -45,14 +45,14 @@ def test_it_opens_at_so_many_failures_and_not_one_before(breaker, clock):
     assert not breaker.admits()
 
 
-def test_a_success_between_failures_starts_the_count_anew(breaker, clock):
+def test_a_success_resets_the_count_of_failures(breaker, clock):
     for _ in range(3):
         fail(breaker, clock, FAILURES - 1, seconds=10 * FAILING_SECONDS)
         breaker.succeeded()
     assert breaker.state == State.CLOSED
 
 
-def test_many_failures_at_one_moment_do_not_open_it(breaker, clock):
+def test_many_failures_at_the_same_time_do_not_open_it(breaker, clock):
     fail(breaker, clock, 10 * FAILURES, seconds=0.0)
     assert breaker.state == State.CLOSED
     clock.now += FAILING_SECONDS
@@ -60,7 +60,7 @@ def test_many_failures_at_one_moment_do_not_open_it(breaker, clock):
     assert breaker.state == State.OPEN
 
 
-def test_after_a_while_one_call_is_let_through_and_no_other(breaker, clock):
+def test_after_a_while_one_trial_call_is_allowed(breaker, clock):
     fail(breaker, clock, FAILURES)
     clock.now += OPEN_SECONDS
     assert breaker.admits()
@@ -68,17 +68,17 @@ def test_after_a_while_one_call_is_let_through_and_no_other(breaker, clock):
     assert not breaker.admits()
 
 
-def test_where_that_call_succeeds_all_is_as_before(breaker, clock, told):
+def test_a_successful_trial_closes_it(breaker, clock, states):
     fail(breaker, clock, FAILURES)
     clock.now += OPEN_SECONDS
     breaker.admits()
     breaker.succeeded()
     fail(breaker, clock, FAILURES - 1)
     assert breaker.state == State.CLOSED
-    assert told == [State.OPEN, State.HALF_OPEN, State.CLOSED]
+    assert states == [State.OPEN, State.HALF_OPEN, State.CLOSED]
 
 
-def test_where_it_fails_the_upstream_is_left_alone_again(breaker, clock):
+def test_a_failed_trial_opens_it_again(breaker, clock):
     fail(breaker, clock, FAILURES)
     clock.now += OPEN_SECONDS
     fail(breaker, clock, 1)
@@ -88,7 +88,7 @@ def test_where_it_fails_the_upstream_is_left_alone_again(breaker, clock):
     assert breaker.admits()
 
 
-def test_where_it_is_given_up_the_next_one_may_try(breaker, clock):
+def test_after_an_abandoned_trial_the_next_call_may_try(breaker, clock):
     fail(breaker, clock, FAILURES)
     clock.now += OPEN_SECONDS
     breaker.admits()
@@ -96,7 +96,7 @@ def test_where_it_is_given_up_the_next_one_may_try(breaker, clock):
     assert breaker.admits()
 
 
-def test_where_its_outcome_is_never_told_another_may_try_later(breaker, clock):
+def test_if_a_trial_never_reports_its_outcome_another_call_may_try_later(breaker, clock):
     fail(breaker, clock, FAILURES)
     clock.now += OPEN_SECONDS
     assert breaker.admits()
@@ -104,7 +104,7 @@ def test_where_its_outcome_is_never_told_another_may_try_later(breaker, clock):
     assert breaker.admits()
 
 
-def test_calls_that_began_before_it_opened_do_not_keep_it_open(breaker, clock):
+def test_calls_from_before_it_opened_do_not_keep_it_open(breaker, clock):
     fail(breaker, clock, FAILURES)
     clock.now += OPEN_SECONDS / 2
     breaker.failed()

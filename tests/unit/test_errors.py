@@ -1,4 +1,4 @@
-"""One tree of errors: each with a code of its own, drawn as it is."""
+"""The tree of errors: unique codes, and a docstring that matches the classes."""
 
 import re
 
@@ -23,26 +23,26 @@ def test_every_code_names_one_class():
 
 
 @pytest.mark.parametrize("cls", every_class(), ids=lambda cls: cls.__name__)
-def test_a_code_that_came_over_the_wire_finds_its_class(cls):
+def test_every_code_finds_its_class(cls):
     assert error_for(cls.code) is cls
 
 
-def test_a_code_of_nobodys_finds_nothing():
+def test_an_unknown_code_finds_nothing():
     assert error_for("no_such_code") is None
 
 
 @pytest.mark.parametrize("cls", every_class(), ids=lambda cls: cls.__name__)
-def test_every_status_is_that_of_an_error(cls):
+def test_every_status_is_an_error_status(cls):
     assert 400 <= cls.status <= 599
 
 
-def test_the_callers_errors_are_the_ones_with_a_status_below_500():
+def test_caller_errors_have_a_status_below_500():
     below = {cls for cls in leaves() if cls.status < 500}
     others = {errors.ReleaseMismatch, errors.Overloaded}
     assert below == {cls for cls in leaves() if issubclass(cls, errors.CallerError)} | others
 
 
-def test_the_drawing_in_the_docstring_shows_what_is_declared():
+def test_the_tree_in_the_docstring_matches_the_classes():
     drawn = re.findall(r"── (\w+) +([a-z_]+)? *(\d{3})?", errors.__doc__ or "")
     names = {name for name, _, _ in drawn}
     assert names == {cls.__name__ for cls in every_class()} - {"TandemError"}
@@ -51,6 +51,6 @@ def test_the_drawing_in_the_docstring_shows_what_is_declared():
             assert (code, int(status)) == (getattr(errors, name).code, getattr(errors, name).status)
 
 
-def test_bad_data_names_its_place():
+def test_data_errors_name_the_file_line_and_column():
     assert str(DataError("no number", file="a.csv", line=3, column="age")) == "a.csv, line 3, column 'age': no number"
     assert str(DataError("empty", file="a.csv")) == "a.csv: empty"

@@ -1,4 +1,4 @@
-"""The split of traffic: shares, stickiness, and the test that tells a broken split."""
+"""The traffic split: shares, stickiness, and the test that detects a broken split."""
 
 import pytest
 from hypothesis import given
@@ -9,14 +9,14 @@ from recsys.experiment import CHALLENGER, CHAMPION, Experiment, sample_ratio_p_v
 USERS = [f"user-{number}" for number in range(20_000)]
 
 
-def test_without_an_experiment_everybody_gets_the_champion():
+def test_without_an_experiment_all_users_get_the_champion():
     experiment = Experiment.parse("champion:100")
     assert not experiment.runs
     assert {experiment.variant_of(user) for user in USERS} == {CHAMPION}
 
 
 @pytest.mark.parametrize("percent", [1, 10, 50, 99])
-def test_the_split_is_what_was_asked_for(percent):
+def test_the_split_has_the_configured_shares(percent):
     experiment = Experiment.parse(f"champion:{100 - percent},challenger:{percent}")
     share = sum(experiment.variant_of(user) == CHALLENGER for user in USERS) / len(USERS)
     assert share == pytest.approx(percent / 100, abs=0.015)
@@ -30,7 +30,7 @@ def test_a_larger_share_only_adds_users_to_the_challenger():
 
 
 @given(st.text(min_size=1), st.floats(0, 100))
-def test_a_user_stays_where_it_is(user_id, percent):
+def test_a_user_always_gets_the_same_variant(user_id, percent):
     assert Experiment(percent).variant_of(user_id) == Experiment(percent).variant_of(user_id)
 
 
@@ -38,7 +38,7 @@ BROKEN_SPLITS = ["", "champion", "champion:x", "champion:90", "champion:90,chall
 
 
 @pytest.mark.parametrize("text", [*BROKEN_SPLITS, "champion:110,challenger:-10"])
-def test_a_split_that_is_none_is_refused_with_what_arrived(text):
+def test_an_invalid_split_is_refused(text):
     with pytest.raises(ValueError, match="percent"):
         Experiment.parse(text)
 
