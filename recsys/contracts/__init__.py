@@ -1,2 +1,4 @@
-"""Every shape that crosses a wire or a port, once. Requests refuse unknown fields; answers let them pass, so that
-services can be upgraded one at a time."""
+"""The types that cross a network boundary or a port, each defined once.
+
+Requests reject unknown fields. Responses ignore them, so that services can be upgraded one at a time.
+"""

@@ -1,4 +1,4 @@
-"""What the feature store knows of a user, and what everybody likes."""
+"""User features and popular items, as the feature store returns them."""
 
 from pydantic import Field
 
@@ -6,7 +6,7 @@ from recsys.contracts.base import ResponseModel
 
 
 class PrecomputedList(ResponseModel):
-    """What a batch job would show the user; for when nothing better can be had in time."""
+    """Recommendations computed by a batch job, served if no better ones are available in time."""
 
     release_version: int
     vocabulary_hash: str
@@ -15,10 +15,10 @@ class PrecomputedList(ResponseModel):
 
 class UserFeatures(ResponseModel):
     user_id: str
-    known: bool = Field(description="False for a user of whom nothing was ever recorded.")
-    recent_items: list[str] = Field(description="At most 200, newest last, with repeats.")
-    seen_items: list[str] = Field(description="Every item of the user's that is remembered, once each.")
-    attributes: dict[str, str] = Field(description="Whatever was seeded for the user besides.")
+    known: bool = Field(description="False for a user without recorded data.")
+    recent_items: list[str] = Field(description="Up to 200 items, newest last, with repeats.")
+    seen_items: list[str] = Field(description="All stored items of the user, without repeats.")
+    attributes: dict[str, str] = Field(description="Attributes of the user, written by the seed job.")
     precomputed: PrecomputedList | None = None
 
     @classmethod
@@ -28,7 +28,7 @@ class UserFeatures(ResponseModel):
 
 class PopularItem(ResponseModel):
     item_id: str
-    popularity: float = Field(description="Decayed count of events; only its order means something.")
+    popularity: float = Field(description="Decayed count of events; only the order is meaningful.")
 
 
 class PopularItems(ResponseModel):

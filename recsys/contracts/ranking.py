@@ -1,4 +1,4 @@
-"""Scores for candidates, from the release that retrieved them."""
+"""Ranking requests, and the scores for their candidates."""
 
 from pydantic import Field
 
@@ -6,7 +6,7 @@ from recsys.contracts.base import MAX_CANDIDATES, MAX_HISTORY, ItemId, ReleaseNu
 
 
 class RankRequest(RequestModel):
-    recent_items: list[ItemId] = Field(max_length=MAX_HISTORY, description="Newest last; none for a new user.")
+    recent_items: list[ItemId] = Field(max_length=MAX_HISTORY, description="Newest last; empty for a new user.")
     candidate_items: list[ItemId] = Field(min_length=1, max_length=MAX_CANDIDATES)
     release_version: ReleaseNumber | None = Field(
         default=None, description="The release that retrieved the candidates; the champion by default."
@@ -16,5 +16,5 @@ class RankRequest(RequestModel):
 class RankedScores(ResponseModel):
     release_version: int
     weights_hash: str
-    personalized: bool = Field(description="False where none of the recent items is known: then popularity decides.")
-    scores: list[float | None] = Field(description="One per candidate, in their order; null for an unknown item.")
+    personalized: bool = Field(description="False if no recent item is known; the scores are then popularity.")
+    scores: list[float | None] = Field(description="One per candidate, in order; null for an unknown item.")

@@ -1,4 +1,4 @@
-"""How much of what is nearest a retrieval has found, as the ranker measures it."""
+"""The recall of a retrieval against exact search, measured by the ranker."""
 
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
@@ -8,28 +8,28 @@ from pydantic import Field, FiniteFloat
 from recsys.contracts.base import MAX_CANDIDATES, ItemId, ReleaseNumber, RequestModel, ResponseModel
 
 MAX_EMBEDDING_DIM = 4096
-MAX_EXCLUDED_IN_ALL = 20_000
-"""All that the feature store remembers of a user, with what a request brings along."""
+MAX_TOTAL_EXCLUDED = 20_000
+"""Covers the feature store's seen items of a user and the items that a request excludes."""
 
 
 class Retrieval(NamedTuple):
-    """A search for candidates, and what it found."""
+    """A search for candidates, and its results."""
 
     release_version: int
     weights_hash: str
     query_embedding: Sequence[float]
     num_candidates: int
-    """How many were asked for."""
+    """The requested number of candidates."""
     exclude: Collection[str]
     retrieved: Sequence[str]
 
 
 class RecallRequest(RequestModel):
     release_version: ReleaseNumber
-    weights_hash: str = Field(description="Of the query embedding; a release of others is refused.")
+    weights_hash: str = Field(description="Weights of the query embedding; must be those of the release.")
     query_embedding: list[FiniteFloat] = Field(min_length=1, max_length=MAX_EMBEDDING_DIM)
-    num_candidates: int = Field(ge=1, le=MAX_CANDIDATES, description="How many were asked for.")
-    exclude_items: list[ItemId] = Field(max_length=MAX_EXCLUDED_IN_ALL)
+    num_candidates: int = Field(ge=1, le=MAX_CANDIDATES, description="The requested number of candidates.")
+    exclude_items: list[ItemId] = Field(max_length=MAX_TOTAL_EXCLUDED)
     retrieved_items: list[ItemId] = Field(max_length=MAX_CANDIDATES)
 
     @classmethod
@@ -56,8 +56,8 @@ class RecallRequest(RequestModel):
 
 
 class RecallMeasurement(ResponseModel):
-    num_nearest: int = Field(description="How many items exact search finds.")
-    num_found: int = Field(description="How many of the retrieved items score as high as those.")
+    num_nearest: int = Field(description="Number of items found by exact search.")
+    num_found: int = Field(description="Number of retrieved items that score as high as those.")
 
     @property
     def recall(self) -> float:

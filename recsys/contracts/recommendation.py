@@ -1,4 +1,4 @@
-"""The public API's own shapes."""
+"""Requests and responses of the public API."""
 
 from enum import StrEnum
 from typing import Any
@@ -18,7 +18,7 @@ from recsys.contracts.base import (
 
 
 class Tier(StrEnum):
-    """How good an answer is, best first."""
+    """The quality of a response, best first."""
 
     PERSONALIZED = "personalized"
     RETRIEVED = "retrieved"
@@ -28,7 +28,7 @@ class Tier(StrEnum):
 
 
 class Provenance(ResponseModel):
-    """Which weights made each part of an answer; all that are there agree, or the answer was not given."""
+    """The weights that made each part of a response. All that are present are equal."""
 
     query: str | None = None
     collection: str | None = None
@@ -40,26 +40,28 @@ class RecommendationRequest(RequestModel):
     session_items: list[ItemId] = Field(
         default=[],
         max_length=MAX_HISTORY,
-        description="What the user did just now, newest last, without an event.",
+        description="Items of the current session that were not sent as events, newest last.",
     )
     candidate_items: list[ItemId] | None = Field(
-        default=None, min_length=1, max_length=MAX_CANDIDATES, description="Rank just these instead of retrieving."
+        default=None, min_length=1, max_length=MAX_CANDIDATES, description="Rank only these items, without retrieval."
     )
     top_k: int = Field(default=10, ge=1, le=MAX_TOP_K)
-    debug: bool = Field(default=False, description="Say which weights made each part of the answer.")
-    exclude_items: list[ItemId] = Field(default=[], max_length=MAX_EXCLUDED, description="Never recommend these.")
+    debug: bool = Field(default=False, description="Include the weights that made each part of the response.")
+    exclude_items: list[ItemId] = Field(
+        default=[], max_length=MAX_EXCLUDED, description="Items that must not be recommended."
+    )
 
 
 class Recommendation(ResponseModel):
     item_id: str
-    score: float | None = Field(description="Comparable within one answer only; null for an item nobody can score.")
+    score: float | None = Field(description="Comparable within one response only; null for an item without a score.")
     rank: int = Field(description="1 is best.")
     title: str | None
     metadata: dict[str, Any]
 
 
 class RecommendationList(ResponseModel):
-    """What every endpoint that recommends answers with."""
+    """The part of the response that all recommending endpoints share."""
 
     recommendations: list[Recommendation]
     release_version: int | None = Field(description="The release that described or scored the items.")
@@ -68,11 +70,11 @@ class RecommendationList(ResponseModel):
 class RecommendationResponse(RecommendationList):
     recommendation_id: str
     user_id: str
-    total_candidates: int = Field(description="How many items were considered.")
+    total_candidates: int = Field(description="Number of items considered.")
     tier: Tier
-    tier_reason: str = Field(description="`complete`, or what kept the answer from a better tier.")
-    variant: str = Field(description="Which side of the experiment the user is on: champion or challenger.")
-    timings_ms: dict[str, float] = Field(description="Per stage that ran, and `total`.")
+    tier_reason: str = Field(description="`complete`, or the reason for a lower tier.")
+    variant: str = Field(description="The user's variant in the experiment: champion or challenger.")
+    timings_ms: dict[str, float] = Field(description="By stage, for the stages that ran, and `total`.")
     debug: Provenance | None = None
 
 

@@ -1,4 +1,4 @@
-"""From recent items to a query embedding, and from there to candidates."""
+"""Retrieval: query embeddings, search settings, collections and candidates."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,9 +9,9 @@ from pydantic import Field
 from recsys.contracts.base import MAX_HISTORY, ItemId, ReleaseNumber, RequestModel, ResponseModel
 
 UNINDEXED_SHARE = 0.1
-"""Of a collection with a graph, at most this part may be outside it ..."""
+"""The largest share of a collection's vectors that may be outside its graph ..."""
 UNINDEXED_ITEMS = 256
-"""... or this many items, which is all of a tiny collection."""
+"""... or this many vectors, if that is more."""
 
 
 class EncodeRequest(RequestModel):
@@ -22,91 +22,92 @@ class EncodeRequest(RequestModel):
 
 
 class QueryEmbedding(ResponseModel):
-    """The query tower's answer. It may be searched in the collection of `release` only."""
+    """The output of the query tower. Only the collection of `release` may be searched with it."""
 
     release_version: int
-    weights_hash: str = Field(description="Names the weights; a collection that names others is refused.")
+    weights_hash: str = Field(description="Identifies the weights; the collection must have the same.")
     query_embedding: list[float] | None = Field(
-        description="[embedding_dim]; null where the release knows none of the recent items."
+        description="[embedding_dim]; null if the release knows none of the recent items."
     )
     exclude_seen: bool = Field(
-        default=True, description="The release's policy: false where what the user has seen may be recommended again."
+        default=True, description="The release's policy: false if seen items may be recommended again."
     )
 
 
 class SearchSettings(ResponseModel):
-    """How a release's collection is searched: measured by `make index`, stored as a tag of the registered version."""
+    """How a release's collection is searched: tuned by `make index`, stored as a tag of the registered version."""
 
-    hnsw_ef: int | None = Field(ge=1, description="Breadth of the graph search; null compares every vector.")
+    hnsw_ef: int | None = Field(ge=1, description="Breadth of the graph search; null for an exact scan.")
     oversampling: float | None = Field(
-        default=None, ge=1, description="Quantised vectors fetched per result and rescored; null uses none."
+        default=None,
+        ge=1,
+        description="Quantised vectors fetched per result and rescored; null to search without quantisation.",
     )
-
     query_scale: float = Field(
-        default=1.0, gt=0, description="What brings queries into the range of the quantised vectors."
+        default=1.0, gt=0, description="Factor that brings queries into the range of the quantised vectors."
     )
-    num_vectors: int | None = Field(default=None, ge=0, description="Items that have a vector; null for all of them.")
+    num_vectors: int | None = Field(default=None, ge=0, description="Number of items with a vector; null for all.")
 
     @property
     def exact(self) -> bool:
         return self.hnsw_ef is None
 
     def scaled(self, query_embedding: Sequence[float]) -> list[float]:
-        """The query as the index gets it."""
+        """The query as it is sent to the index."""
         return [component * self.query_scale for component in query_embedding]
 
     def unscaled(self, similarities: Sequence[float]) -> list[float]:
-        """What the index answers, as dot products with the query that was asked."""
+        """The index's similarities, as dot products with the original query."""
         return [similarity / self.query_scale for similarity in similarities]
 
 
 class ServingReleases(ResponseModel):
-    """Which releases a ranker has, and what they are to it."""
+    """The releases that a ranker has loaded, with their roles and search settings."""
 
     champion: int
     challenger: int | None = None
-    loaded: list[int] = Field(description="Every version that it serves when it is asked for by number.")
-    vocabulary_hash: str = Field(description="Of the champion; lists that were computed ahead are good for it only.")
-    weights_hashes: dict[int, str] = Field(default={}, description="Names the weights of each loaded release.")
+    loaded: list[int] = Field(description="All versions that can be requested by number.")
+    vocabulary_hash: str = Field(description="Vocabulary of the champion; precomputed lists are valid for it only.")
+    weights_hashes: dict[int, str] = Field(default={}, description="Weights of each loaded release, by version.")
     search: dict[int, SearchSettings] = Field(
-        default={}, description="How each loaded release's collection is searched; missing where it was never verified."
+        default={}, description="Search settings of each loaded release; missing if its collection was never verified."
     )
-    problems: list[str] = Field(default=[], description="What keeps other versions from being loaded.")
+    problems: list[str] = Field(default=[], description="Why other versions are not loaded.")
 
 
 class CatalogueItem(NamedTuple):
-    """An item as it is shown."""
+    """An item with what is displayed of it."""
 
     item_id: str
     title: str
     metadata: dict[str, Any]
-    """categories, year and price, as far as they are known."""
+    """categories, year and price, if known."""
 
 
 class Candidate(NamedTuple):
-    """An item that the index found, described elsewhere."""
+    """An item found by the index, without its description."""
 
     item_id: str
     similarity: float
-    """The dot product of query and candidate embedding; the cosine where items are compared with an item."""
+    """The dot product of query and candidate embedding; for similar items, the cosine."""
     weights_hash: str
-    """Of the release whose embedding was found, as the collection itself says."""
+    """Weights of the candidate embedding, as stored in the collection."""
 
 
 class IndexedItem(NamedTuple):
-    """An item as it is written into a collection."""
+    """An item as it is stored in a collection."""
 
     item: CatalogueItem
     embedding: list[float] | None
     """[embedding_dim], from the candidate tower, with the bias in the last dimension.
 
-    None for an item that the towers cannot place: it is found by id and title only.
+    None for an item without a vector: it is found by id and title only.
     """
 
 
 @dataclass(frozen=True, slots=True)
 class GraphSettings:
-    """How the graph of a collection is built. Beside it lie int8 copies of the vectors, which a search may use."""
+    """How the graph of a collection is built. int8 copies of the vectors are stored with it; a search may use them."""
 
     m: int
     """Edges per node."""
@@ -115,15 +116,15 @@ class GraphSettings:
 
 
 class CollectionStatus(NamedTuple):
-    """How far a collection's graph has been built."""
+    """Progress of building a collection's graph."""
 
     num_points: int
     num_indexed: int
-    """Vectors in the graph; the others are compared one by one."""
+    """Vectors in the graph; the others are scanned."""
     indexing: bool
-    """Whether the engine is still at work on it."""
+    """Whether the engine is still indexing."""
 
     def is_indexed(self, num_vectors: int | None = None) -> bool:
-        """Whether the graph covers the vectors, by default one per point, but for a rest that is cheap to scan."""
+        """Whether the graph covers all vectors (by default one per point) except a few that are cheap to scan."""
         expected = self.num_points if num_vectors is None else num_vectors
         return expected - self.num_indexed <= max(UNINDEXED_ITEMS, UNINDEXED_SHARE * expected)

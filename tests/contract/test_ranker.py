@@ -11,7 +11,7 @@ from recsys.adapters.http_clients import HttpRanker, open_session
 from recsys.adapters.in_memory import InMemoryRanker
 from recsys.adapters.local_ranker import LocalRanker
 from recsys.contracts.base import MAX_CANDIDATES, MAX_HISTORY
-from recsys.contracts.recall import MAX_EXCLUDED_IN_ALL, Retrieval
+from recsys.contracts.recall import MAX_TOTAL_EXCLUDED, Retrieval
 from recsys.deadline import Deadline
 from recsys.errors import InvalidRequest, ReleaseMismatch, ReleaseNotLoaded
 from recsys.model.files import ITEMS_FILE
@@ -209,7 +209,7 @@ async def test_missing_items_lower_recall(reference, embeddings):
 
 async def test_the_largest_allowed_retrieval_is_measured(reference, embeddings):
     whole = await retrieval_by(reference, embeddings)
-    unknown = [f"unknown-{number}" for number in range(MAX_EXCLUDED_IN_ALL)]
+    unknown = [f"unknown-{number}" for number in range(MAX_TOTAL_EXCLUDED)]
     most = whole._replace(num_candidates=MAX_CANDIDATES, exclude=unknown, retrieved=unknown[:MAX_CANDIDATES])
     assert (await reference.recall(most)).num_nearest == len(toy.ITEM_IDS)
 

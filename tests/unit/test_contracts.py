@@ -1,4 +1,4 @@
-"""Every shape that crosses a wire comes out of JSON as it went in; requests are strict, answers are tolerant."""
+"""Contracts survive a JSON round trip; requests reject unknown fields, responses ignore them."""
 
 import inspect
 import json
@@ -62,7 +62,7 @@ recommendations = st.builds(
 
 
 def long_lists(most: int) -> st.SearchStrategy[list[str]]:
-    """With more items than may be."""
+    """Lists with more than `most` items."""
     return st.tuples(ids, st.integers(most + 1, most + 10)).map(lambda parts: [parts[0]] * parts[1])
 
 
@@ -150,7 +150,7 @@ MODELS: dict[type[RequestModel | ResponseModel], st.SearchStrategy[Any]] = {
     ItemsResponse: st.builds(ItemsResponse, items=st.lists(items, max_size=3)),
 }
 REQUESTS = [model for model in MODELS if issubclass(model, RequestModel)]
-ANSWERS = [model for model in MODELS if issubclass(model, ResponseModel)]
+RESPONSES = [model for model in MODELS if issubclass(model, ResponseModel)]
 
 
 def declared() -> set[type[RequestModel | ResponseModel]]:
@@ -167,34 +167,34 @@ def by_name(model: type) -> str:
     return model.__name__
 
 
-def test_no_contract_is_left_out_here():
+def test_every_contract_is_tested_here():
     assert declared() == set(MODELS)
 
 
 @pytest.mark.parametrize("model", MODELS, ids=by_name)
 @given(data=st.data())
-def test_what_goes_into_json_comes_out_of_it(model, data):
+def test_contracts_survive_a_json_round_trip(model, data):
     sent = data.draw(MODELS[model])
     assert model.model_validate_json(sent.model_dump_json()) == sent
 
 
 @pytest.mark.parametrize("model", REQUESTS, ids=by_name)
 @given(data=st.data())
-def test_requests_refuse_fields_that_they_do_not_know(model, data):
+def test_requests_reject_unknown_fields(model, data):
     body = json.loads(data.draw(MODELS[model]).model_dump_json()) | {"no_such_field": 1}
     with pytest.raises(ValidationError, match="no_such_field"):
         model.model_validate_json(json.dumps(body))
 
 
-@pytest.mark.parametrize("model", ANSWERS, ids=by_name)
+@pytest.mark.parametrize("model", RESPONSES, ids=by_name)
 @given(data=st.data())
-def test_answers_let_fields_pass_that_they_do_not_know(model, data):
-    answer = data.draw(MODELS[model])
-    body = json.loads(answer.model_dump_json()) | {"from_a_newer_service": 1}
-    assert model.model_validate_json(json.dumps(body)) == answer
+def test_responses_ignore_unknown_fields(model, data):
+    response = data.draw(MODELS[model])
+    body = json.loads(response.model_dump_json()) | {"from_a_newer_service": 1}
+    assert model.model_validate_json(json.dumps(body)) == response
 
 
-any_text = st.text(max_size=20)  # half surrogate pairs too
+any_text = st.text(max_size=20)  # lone surrogates too
 anything = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | any_text,
     lambda inner: st.lists(inner, max_size=5) | st.dictionaries(any_text, inner, max_size=5),
@@ -204,41 +204,43 @@ anything = st.recursive(
 
 @pytest.mark.parametrize("model", REQUESTS, ids=by_name)
 @given(data=st.data())
-def test_whatever_arrives_is_taken_or_refused(model, data):
+def test_any_body_is_accepted_or_rejected(model, data):
     body = data.draw(st.fixed_dictionaries({}, optional=dict.fromkeys(model.model_fields, anything)) | anything)
     try:
-        taken = model.model_validate(body)
+        accepted = model.model_validate(body)
     except ValidationError:
         return
-    assert model.model_validate_json(taken.model_dump_json()) == taken
+    assert model.model_validate_json(accepted.model_dump_json()) == accepted
 
 
 too_long = st.integers(MAX_ID_LENGTH + 1, 1000).map("x".__mul__)
-no_id = too_long | st.just("") | st.sampled_from(["\ud800", "a\udfff"]) | st.integers() | st.none()
-ids_with_one_that_is_none = st.tuples(id_lists, no_id, id_lists).map(lambda parts: [*parts[0], parts[1], *parts[2]])
-no_release = st.integers(max_value=0) | st.integers(min_value=2**31) | any_text.filter(lambda text: not text.isdigit())
+invalid_id = too_long | st.just("") | st.sampled_from(["\ud800", "a\udfff"]) | st.integers() | st.none()
+ids_with_an_invalid_one = st.tuples(id_lists, invalid_id, id_lists).map(lambda parts: [*parts[0], parts[1], *parts[2]])
+invalid_release = (
+    st.integers(max_value=0) | st.integers(min_value=2**31) | any_text.filter(lambda text: not text.isdigit())
+)
 OUT_OF_BOUNDS: list[tuple[type[RequestModel], str, st.SearchStrategy[Any]]] = [
-    (RecommendationRequest, "user_id", no_id),
+    (RecommendationRequest, "user_id", invalid_id),
     (RecommendationRequest, "top_k", st.integers(max_value=0) | st.integers(min_value=MAX_TOP_K + 1)),
-    (RecommendationRequest, "session_items", ids_with_one_that_is_none | long_lists(MAX_HISTORY)),
-    (RecommendationRequest, "candidate_items", ids_with_one_that_is_none | long_lists(MAX_CANDIDATES)),
-    (RecommendationRequest, "exclude_items", ids_with_one_that_is_none | long_lists(MAX_EXCLUDED)),
-    (Event, "user_id", no_id),
-    (Event, "item_id", no_id),
+    (RecommendationRequest, "session_items", ids_with_an_invalid_one | long_lists(MAX_HISTORY)),
+    (RecommendationRequest, "candidate_items", ids_with_an_invalid_one | long_lists(MAX_CANDIDATES)),
+    (RecommendationRequest, "exclude_items", ids_with_an_invalid_one | long_lists(MAX_EXCLUDED)),
+    (Event, "user_id", invalid_id),
+    (Event, "item_id", invalid_id),
     (Event, "timestamp", st.floats(max_value=0, exclude_max=True) | st.floats(LATEST_TIMESTAMP, exclude_min=True)),
     (Event, "event", st.from_regex(r"[^a-z].*|.{33,40}", fullmatch=True)),
     (Event, "event_id", st.from_regex(r"[A-Za-z0-9]*[^A-Za-z0-9_.:-]+|\w{65,70}", fullmatch=True)),
-    (RankRequest, "recent_items", ids_with_one_that_is_none | long_lists(MAX_HISTORY)),
-    (RankRequest, "candidate_items", ids_with_one_that_is_none | long_lists(MAX_CANDIDATES)),
-    (RankRequest, "release", no_release),
-    (EncodeRequest, "recent_items", ids_with_one_that_is_none | long_lists(MAX_HISTORY)),
-    (EncodeRequest, "release", no_release),
+    (RankRequest, "recent_items", ids_with_an_invalid_one | long_lists(MAX_HISTORY)),
+    (RankRequest, "candidate_items", ids_with_an_invalid_one | long_lists(MAX_CANDIDATES)),
+    (RankRequest, "release", invalid_release),
+    (EncodeRequest, "recent_items", ids_with_an_invalid_one | long_lists(MAX_HISTORY)),
+    (EncodeRequest, "release", invalid_release),
 ]
 
 
 @pytest.mark.parametrize(("model", "field", "values"), OUT_OF_BOUNDS, ids=lambda part: getattr(part, "__name__", None))
 @given(data=st.data())
-def test_a_value_out_of_bounds_is_refused_by_the_name_of_its_field(model, field, values, data):
+def test_a_value_out_of_bounds_is_rejected_with_the_name_of_its_field(model, field, values, data):
     body = data.draw(MODELS[model]).model_dump() | {field: data.draw(values)}
     with pytest.raises(ValidationError) as caught:
         model.model_validate(body)
@@ -247,7 +249,7 @@ def test_a_value_out_of_bounds_is_refused_by_the_name_of_its_field(model, field,
 
 @pytest.mark.parametrize("model", MODELS, ids=by_name)
 @given(data=st.data())
-def test_shapes_cannot_be_changed_on_their_way(model, data):
+def test_contracts_are_immutable(model, data):
     shape = data.draw(MODELS[model])
     with pytest.raises(ValidationError, match="frozen"):
         setattr(shape, next(iter(model.model_fields)), None)
@@ -266,7 +268,7 @@ ACCEPTED = [
     (RankRequest, {"recent_items": [], "candidate_items": ["i"], "release": 2**31 - 1}),
     (EncodeRequest, {"recent_items": ["i"] * MAX_HISTORY}),
 ]
-REFUSED = [
+REJECTED = [
     (RecommendationRequest, {}),
     (RecommendationRequest, {"user_id": ""}),
     (RecommendationRequest, {"user_id": LONGEST + "x"}),
@@ -297,17 +299,17 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("model", "body"), ACCEPTED)
-def test_requests_up_to_their_limits_are_taken(model, body):
+def test_requests_within_the_limits_are_accepted(model, body):
     model.model_validate_json(json.dumps(body))
 
 
-@pytest.mark.parametrize(("model", "body"), REFUSED)
-def test_requests_beyond_their_limits_are_refused(model, body):
+@pytest.mark.parametrize(("model", "body"), REJECTED)
+def test_requests_beyond_the_limits_are_rejected(model, body):
     with pytest.raises(ValidationError):
         model.model_validate_json(json.dumps(body))
 
 
-def test_an_event_without_id_and_time_gets_an_id_of_its_own_and_the_present():
+def test_an_event_without_id_and_timestamp_gets_a_unique_id_and_the_current_time():
     before = time.time()
     first, second = Event(**EVENT), Event(**EVENT)
     assert first.event_id != second.event_id
@@ -315,6 +317,6 @@ def test_an_event_without_id_and_time_gets_an_id_of_its_own_and_the_present():
 
 
 @pytest.mark.parametrize("count", [0, MAX_EVENTS + 1])
-def test_a_batch_of_events_is_neither_empty_nor_endless(count):
+def test_a_batch_of_events_has_a_minimum_and_maximum_size(count):
     with pytest.raises(ValidationError):
         TypeAdapter(Events).validate_python([Event(**EVENT)] * count)
