@@ -70,7 +70,7 @@ async def test_a_known_user_gets_what_the_model_ranks_best():
     assert (response.release_version, response.user_id) == (RELEASE, READER)
 
 
-async def test_scores_are_the_rankers_and_fall():
+async def test_scores_come_from_the_ranker_in_descending_order():
     response = await recommend(await open_pipeline(), top_k=9)
     ranked = await InMemoryRanker(RELEASE, VECTORS).rank(["i0"], item_ids(response))
     scores = [each.score for each in response.recommendations]
