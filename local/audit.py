@@ -1,57 +1,68 @@
-"""What is known against the locked packages: `python -m local.audit` asks osv.dev about every line of constraints.txt.
+"""Check the locked packages for known vulnerabilities: `python -m local.audit` asks osv.dev about every locked version.
 
-A found vulnerability fails, unless `audit-ignored.txt` names it with a reason. Where osv.dev cannot be reached nothing
-is known, which one line says.
+A vulnerability fails the audit unless `audit-ignored.txt` lists it with a reason. If osv.dev cannot be reached, the
+audit is skipped with a message.
 """
 
 import json
+import re
 import subprocess
 import sys
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
-LOCK = Path("constraints.txt")
+LOCKS = (Path("requirements-dev.lock"), Path("requirements-torch.txt"))
 IGNORED = Path("audit-ignored.txt")
 OSV_URL = "https://api.osv.dev/v1/query"
 TIMEOUT_SECONDS = "5"
 UNREACHABLE = "requests.exceptions."
-"""pip-audit ends with one of these where there is no network."""
+"""Prefix of pip-audit's last line if the network fails."""
 
 
-def audit(lock: Path = LOCK, ignored: Path = IGNORED, osv_url: str = OSV_URL) -> tuple[bool, str]:
-    """Whether nothing is wrong as far as is known, and the lines that say it."""
+def audit(locks: Sequence[Path] = LOCKS, ignored: Path = IGNORED, osv_url: str = OSV_URL) -> tuple[bool, str]:
+    """Whether the audit passed, and the message to print."""
     try:
-        passed_over = [word for name in _ignored(ignored) for word in ("--ignore-vuln", name)]
+        ignore_options = [option for name in _ignored(ignored) for option in ("--ignore-vuln", name)]
     except ValueError as error:
         return False, f"audit: failed: {error}"
-    ended = subprocess.run(
-        [
-            *(sys.executable, "-m", "pip_audit", "--requirement", str(lock), "--no-deps", "--disable-pip"),
-            *("--vulnerability-service", "osv", "--osv-url", osv_url, "--timeout", TIMEOUT_SECONDS),
-            *("--progress-spinner", "off", "--format", "json", *passed_over),
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    last_line = next(iter(ended.stderr.strip().splitlines()[-1:]), "")
-    if not ended.stdout:
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as pins:
+        pins.writelines(_without_hashes(lock) for lock in locks)
+        pins.flush()
+        completed = subprocess.run(
+            [
+                *(sys.executable, "-m", "pip_audit", "--requirement", pins.name, "--no-deps", "--disable-pip"),
+                *("--vulnerability-service", "osv", "--osv-url", osv_url, "--timeout", TIMEOUT_SECONDS),
+                *("--progress-spinner", "off", "--format", "json", *ignore_options),
+            ],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    last_line = next(iter(completed.stderr.strip().splitlines()[-1:]), "")
+    if not completed.stdout:
         if last_line.startswith(UNREACHABLE):
-            return True, f"audit: skipped, as {osv_url} cannot be reached"
+            return True, f"audit: skipped, because {osv_url} cannot be reached"
         return False, f"audit: failed: {last_line}"
-    packages = json.loads(ended.stdout)["dependencies"]
-    found = [
-        f"{each['name']} {each['version']}: {vulnerability['id']}, "
+    packages = json.loads(completed.stdout)["dependencies"]
+    vulnerabilities = [
+        f"{package['name']} {package['version']}: {vulnerability['id']}, "
         f"fixed in {', '.join(vulnerability['fix_versions']) or 'no version yet'}"
-        for each in packages
-        for vulnerability in each.get("vulns", [])
+        for package in packages
+        for vulnerability in package.get("vulns", [])
     ]
-    if found:
-        return False, "\n".join(["audit: failed:", *found])
-    return True, f"audit: nothing is known against {len(packages)} packages"
+    if vulnerabilities:
+        return False, "\n".join(["audit: failed:", *vulnerabilities])
+    return True, f"audit: no known vulnerabilities in {len(packages)} packages"
+
+
+def _without_hashes(lock: Path) -> str:
+    """pip-audit accepts requirements with hashes only if all have them, and torch has none."""
+    return re.sub(r"\s*\\?\s*--hash=\S+", "", lock.read_text(encoding="utf-8"))
 
 
 def _ignored(file: Path) -> list[str]:
-    """The advisories of `ID: reason` lines. Raises `ValueError` where a reason is missing."""
+    """The advisory ids of the `ID: reason` lines. Raises `ValueError` if a reason is missing."""
     names = []
     for line in file.read_text(encoding="utf-8").splitlines():
         if line.strip() and not line.startswith("#"):
@@ -63,6 +74,6 @@ def _ignored(file: Path) -> list[str]:
 
 
 if __name__ == "__main__":
-    fine, said = audit()
-    print(said)
-    sys.exit(not fine)
+    passed, message = audit()
+    print(message)
+    sys.exit(not passed)

@@ -1,4 +1,4 @@
-"""The audit fails for what is known, passes over what was decided, and skips where nobody can be asked."""
+"""The audit fails for known vulnerabilities, skips those that are ignored with a reason, and is skipped offline."""
 
 import json
 import threading
@@ -25,16 +25,16 @@ KNOWN = {
 
 
 class Advisories(BaseHTTPRequestHandler):
-    """As osv.dev answers, which knows of one thing."""
+    """A stub of osv.dev that knows one vulnerability."""
 
     def do_POST(self) -> None:
-        asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        told = json.dumps({"vulns": [KNOWN]} if asked["package"]["name"] == "burning" else {}).encode()
+        query = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        body = json.dumps({"vulns": [KNOWN]} if query["package"]["name"] == "burning" else {}).encode()
         self.send_response(200)
         self.send_header("content-type", "application/json")
-        self.send_header("content-length", str(len(told)))
+        self.send_header("content-length", str(len(body)))
         self.end_headers()
-        self.wfile.write(told)
+        self.wfile.write(body)
 
     def log_message(self, *_: object) -> None:
         pass
@@ -50,8 +50,9 @@ def advisories() -> Iterator[str]:
 
 @pytest.fixture
 def lock(tmp_path):
-    file = tmp_path / "constraints.txt"
-    file.write_text("# the lock\nburning==1.0\nstone==2.0\n")
+    file = tmp_path / "requirements.lock"
+    hashed = "".join(f"{pinned} --hash=sha256:{'0' * 64}\n" for pinned in ("burning==1.0", "stone==2.0"))
+    file.write_text(f"# the lock\n{hashed}")
     return file
 
 
@@ -62,40 +63,43 @@ def ignored(tmp_path):
     return file
 
 
-def test_what_is_known_fails(lock, ignored, advisories):
-    fine, said = audit(lock, ignored, advisories)
-    assert not fine
-    assert "burning 1.0: CVE-2026-1, fixed in 1.1" in said
-    assert "stone" not in said
+def test_a_known_vulnerability_fails(lock, ignored, advisories):
+    passed, message = audit([lock], ignored, advisories)
+    assert not passed
+    assert "burning 1.0: CVE-2026-1, fixed in 1.1" in message
+    assert "stone" not in message
 
 
-def test_where_nothing_is_known_it_passes(lock, ignored, advisories):
-    lock.write_text("stone==2.0\n")
-    assert audit(lock, ignored, advisories) == (True, "audit: nothing is known against 1 packages")
+def test_no_known_vulnerability_passes(lock, ignored, advisories, tmp_path):
+    lock.write_text(f"stone==2.0 --hash=sha256:{'0' * 64}\n")
+    without_hashes = tmp_path / "requirements-torch.txt"
+    without_hashes.write_text("--extra-index-url https://index.example/cpu\nsteel==3.0\n")
+    expected = (True, "audit: no known vulnerabilities in 2 packages")
+    assert audit([lock, without_hashes], ignored, advisories) == expected
 
 
 @pytest.mark.parametrize("name", ["GHSA-aaaa-bbbb-cccc", "CVE-2026-1"])
-def test_what_was_decided_is_passed_over(lock, ignored, advisories, name):
+def test_an_ignored_advisory_passes(lock, ignored, advisories, name):
     ignored.write_text(f"{name}: we have no matches\n")
-    fine, said = audit(lock, ignored, advisories)
-    assert fine, said
+    passed, message = audit([lock], ignored, advisories)
+    assert passed, message
 
 
-def test_a_decision_needs_a_reason(lock, ignored, advisories):
+def test_an_ignored_advisory_needs_a_reason(lock, ignored, advisories):
     ignored.write_text("GHSA-aaaa-bbbb-cccc\n")
-    fine, said = audit(lock, ignored, advisories)
-    assert not fine
-    assert "no reason for GHSA-aaaa-bbbb-cccc" in said
+    passed, message = audit([lock], ignored, advisories)
+    assert not passed
+    assert "no reason for GHSA-aaaa-bbbb-cccc" in message
 
 
-def test_where_nobody_can_be_asked_it_is_skipped(lock, ignored):
-    fine, said = audit(lock, ignored, f"http://{HOST}:{free_ports(1)[0]}/")
-    assert fine
-    assert said.startswith("audit: skipped")
-    assert "\n" not in said
+def test_the_audit_is_skipped_offline(lock, ignored):
+    passed, message = audit([lock], ignored, f"http://{HOST}:{free_ports(1)[0]}/")
+    assert passed
+    assert message.startswith("audit: skipped")
+    assert "\n" not in message
 
 
-def test_a_lock_that_cannot_be_read_is_no_pass(lock, ignored, advisories):
+def test_an_unpinned_lock_fails(lock, ignored, advisories):
     lock.write_text("burning>=1.0\n")
-    fine, said = audit(lock, ignored, advisories)
-    assert not fine, said
+    passed, message = audit([lock], ignored, advisories)
+    assert not passed, message
