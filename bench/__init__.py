@@ -1,1 +1,1 @@
-"""How fast it answers, always beside what else was measured in the same run."""
+"""Benchmarks of the running services. Each figure is printed next to a baseline from the same run."""

@@ -1,7 +1,7 @@
-"""`make bench`, beside a running `make demo`: closed loops of clients against the public API of this machine.
+"""`make bench`, run beside `make demo`: closed loops of clients against the public API on this machine.
 
-What a request costs is told as a multiple of the floor, which is the same server answering /healthz: a figure in
-milliseconds says more about the machine and what else it does than about Tandem.
+The cost of a request is given as a multiple of a floor, which is the same server answering /healthz. A figure in
+milliseconds depends more on the machine and its load than on Tandem.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from training.settings import JobSettings
 SECONDS = 5.0
 WARM_UP_SECONDS = 2.0
 CLIENTS = (1, 8, 16)
-"""The last as many as the orchestrator works on at once by default; `make overload` looks beyond."""
+"""The last is the orchestrator's default concurrency limit; `make overload` goes beyond it."""
 USERS = 500
 ROW = "{:<18} {:>7} {:>10} {:>9} {:>9} {:>9} {:>9} {:>7}"
 
@@ -47,43 +47,43 @@ class Measured:
         return float(np.percentile(self.milliseconds, percent)) if self.milliseconds else float("nan")
 
 
-Ask = Callable[[aiohttp.ClientSession, int, Measured], Awaitable[int]]
-"""Sends the request of that number, notes what is particular about its answer, and returns the status."""
+SendRequest = Callable[[aiohttp.ClientSession, int, Measured], Awaitable[int]]
+"""Sends request number n, records the details of its response, and returns the status."""
 
 
-async def ask_health(session: aiohttp.ClientSession, _: int, __: Measured) -> int:
-    async with session.get("/healthz") as answer:
-        await answer.read()
-    return answer.status
+async def get_health(session: aiohttp.ClientSession, _: int, __: Measured) -> int:
+    async with session.get("/healthz") as response:
+        await response.read()
+    return response.status
 
 
-async def ask_popular(session: aiohttp.ClientSession, _: int, __: Measured) -> int:
-    async with session.get("/v1/popular?top_k=10") as answer:
-        await answer.read()
-    return answer.status
+async def get_popular(session: aiohttp.ClientSession, _: int, __: Measured) -> int:
+    async with session.get("/v1/popular?top_k=10") as response:
+        await response.read()
+    return response.status
 
 
-def asks_recommendations(users: list[str]) -> Ask:
-    async def ask(session: aiohttp.ClientSession, number: int, measured: Measured) -> int:
-        async with session.post("/v1/recommendations", json={"user_id": users[number % len(users)]}) as answer:
-            told = await answer.json()
-        if answer.status == 200:
-            measured.tiers[told["tier"]] += 1
-            for stage, spent in told["timings_ms"].items():
+def recommendation_sender(users: list[str]) -> SendRequest:
+    async def send(session: aiohttp.ClientSession, number: int, measured: Measured) -> int:
+        async with session.post("/v1/recommendations", json={"user_id": users[number % len(users)]}) as response:
+            body = await response.json()
+        if response.status == 200:
+            measured.tiers[body["tier"]] += 1
+            for stage, spent in body["timings_ms"].items():
                 measured.stages.setdefault(stage, []).append(spent)
-        return answer.status
+        return response.status
 
-    return ask
+    return send
 
 
-async def measure(url: str, ask: Ask, clients: int, seconds: float) -> Measured:
+async def measure(url: str, send: SendRequest, clients: int, seconds: float) -> Measured:
     measured = Measured(seconds)
     give_up = time.perf_counter() + seconds
     numbers = iter(range(10**9))
 
     async def client(session: aiohttp.ClientSession) -> None:
         while (started := time.perf_counter()) < give_up:
-            measured.statuses[await ask(session, next(numbers), measured)] += 1
+            measured.statuses[await send(session, next(numbers), measured)] += 1
             measured.milliseconds.append((time.perf_counter() - started) * 1000)
 
     async with aiohttp.ClientSession(url, connector=aiohttp.TCPConnector(limit=clients)) as session:
@@ -92,14 +92,14 @@ async def measure(url: str, ask: Ask, clients: int, seconds: float) -> Measured:
 
 
 async def run(url: str, users: list[str]) -> None:
-    recommend = asks_recommendations(users)
+    recommend = recommendation_sender(users)
     await measure(url, recommend, CLIENTS[-1], WARM_UP_SECONDS)
     print(ROW.format("", "clients", "requests/s", "p50 ms", "p95 ms", "p99 ms", "x floor", "failed"))
     for clients in CLIENTS:
-        floor = await measure(url, ask_health, clients, SECONDS)
+        floor = await measure(url, get_health, clients, SECONDS)
         _print_row("healthz (floor)", clients, floor, floor)
-        for name, ask in (("popular", ask_popular), ("recommendations", recommend)):
-            _print_row(name, clients, last := await measure(url, ask, clients, SECONDS), floor)
+        for name, send in (("popular", get_popular), ("recommendations", recommend)):
+            _print_row(name, clients, last := await measure(url, send, clients, SECONDS), floor)
         print(f"  tiers: {dict(last.tiers)}; median ms per stage: {_medians(last)}")
 
 
@@ -114,7 +114,7 @@ def _medians(measured: Measured) -> str:
 
 
 def example_users() -> list[str]:
-    """Some of those that are in the interaction log."""
+    """A sample of the users in the interaction log."""
     interactions = pl.scan_parquet(JobSettings().processed_dir / INTERACTIONS_FILE)
     return interactions.select(pl.col("user_id").unique()).head(USERS).collect()["user_id"].to_list()
 
@@ -124,7 +124,7 @@ def main() -> int:
     try:
         asyncio.run(run(url, example_users()))
     except aiohttp.ClientConnectionError as error:
-        print(f"bench: failed: nobody answers at {url} ({error}); run `make demo` beside", file=sys.stderr)
+        print(f"bench: failed: {url} cannot be reached ({error}); start `make demo` first", file=sys.stderr)
         return 1
     return 0
 

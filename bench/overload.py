@@ -1,7 +1,7 @@
-"""`make overload`, beside a running `make demo`: what is left of the goodput at three times the capacity.
+"""`make overload`, run beside `make demo`: the goodput at up to three times the capacity.
 
-Goodput is answers within the deadline, per second. Requests start on their tick, whether or not those before have been
-answered, as users do; so the load does not ease off when the service slows down.
+Goodput is the number of responses within the deadline, per second. Requests start on a fixed schedule, whether or not
+earlier ones have finished, so the load does not decrease when the service slows down.
 """
 
 import asyncio
@@ -10,11 +10,11 @@ import time
 
 import aiohttp
 
-from bench.load import Ask, Measured, asks_recommendations, example_users, measure
+from bench.load import Measured, SendRequest, example_users, measure, recommendation_sender
 from local.settings import LocalSettings
 
 CLIENTS = 16
-"""As many as are worked on at once by default: enough to find the capacity, too few to be refused."""
+"""The default concurrency limit: enough to find the capacity, too few to be rejected."""
 SECONDS = 10.0
 PAUSE_SECONDS = 3.0
 TIMES = (0.5, 1.0, 2.0, 3.0)
@@ -23,13 +23,13 @@ GRACE_MS = 10.0
 ROW = "{:<22} {:>10} {:>10} {:>9} {:>9} {:>9} {:>9} {:>8}"
 
 
-async def offer(url: str, ask: Ask, per_second: float, seconds: float) -> Measured:
-    """What became of an open loop's requests; the times are those of answers with recommendations."""
+async def offer(url: str, send: SendRequest, per_second: float, seconds: float) -> Measured:
+    """The results of an open loop of requests; times are recorded for successful responses only."""
     offered = Measured(seconds)
 
     async def client(session: aiohttp.ClientSession, number: int) -> None:
         started = time.perf_counter()
-        status = await ask(session, number, offered)
+        status = await send(session, number, offered)
         offered.statuses[status] += 1
         if status == 200:
             offered.milliseconds.append((time.perf_counter() - started) * 1000)
@@ -50,21 +50,23 @@ def goodput_of(offered: Measured) -> float:
 
 
 async def run(url: str, users: list[str]) -> float:
-    """Prints the table; returns the goodput at the highest load as a part of that at capacity."""
-    recommend = asks_recommendations(users)
+    """Print the table; return the goodput at the highest load relative to that at capacity."""
+    recommend = recommendation_sender(users)
     await measure(url, recommend, CLIENTS, SECONDS / 2)
     capacity = await measure(url, recommend, CLIENTS, SECONDS)
     print(f"capacity: {capacity.per_second:,.0f} recommendations/s to {CLIENTS} clients {_shares(capacity)}")
-    print(ROW.format("offered", "goodput/s", "refused", "p50 ms", "p95 ms", "p99 ms", "max ms", "others"))
+    print(ROW.format("offered", "goodput/s", "rejected", "p50 ms", "p95 ms", "p99 ms", "max ms", "others"))
     goodput: dict[float, float] = {}
     for times in TIMES:
         await asyncio.sleep(PAUSE_SECONDS)
         offered = await offer(url, recommend, capacity.per_second * times, SECONDS)
         goodput[times] = goodput_of(offered)
         shown = [f"{offered.percentile(percent):.1f}" for percent in (50, 95, 99, 100)]
-        refused = offered.statuses[429]
+        rejected = offered.statuses[429]
         name = f"{times:g} x capacity ({capacity.per_second * times:,.0f}/s)"
-        print(ROW.format(name, f"{goodput[times]:,.0f}", f"{refused:,}", *shown, offered.failed - refused), flush=True)
+        print(
+            ROW.format(name, f"{goodput[times]:,.0f}", f"{rejected:,}", *shown, offered.failed - rejected), flush=True
+        )
         print(f"  tiers: {dict(offered.tiers)}")
     return goodput[TIMES[-1]] / goodput[1.0]
 
@@ -76,11 +78,11 @@ def _shares(measured: Measured) -> str:
 def main() -> int:
     url = LocalSettings().orchestrator_url
     try:
-        kept = asyncio.run(run(url, example_users()))
+        relative = asyncio.run(run(url, example_users()))
     except aiohttp.ClientConnectionError as error:
-        print(f"overload: failed: nobody answers at {url} ({error}); run `make demo`", file=sys.stderr)
+        print(f"overload: failed: {url} cannot be reached ({error}); start `make demo` first", file=sys.stderr)
         return 1
-    print(f"goodput at {TIMES[-1]:g} x capacity is {kept:.0%} of that at capacity")
+    print(f"goodput at {TIMES[-1]:g} x capacity is {relative:.0%} of that at capacity")
     return 0
 
 

@@ -1,7 +1,7 @@
-"""`python -m bench.retrieval`: what a search on a Qdrant server costs the orchestrator, without the server's own cost.
+"""`python -m bench.retrieval`: the orchestrator's cost of a search on a Qdrant server, without the server's own cost.
 
-A process of its own answers every request at once with the bytes of a real answer: 200 points of 63-bit ids. Searches
-exclude 40 items, as for a user with some history.
+A separate process answers every request immediately with the bytes of a real response: 200 points with 63-bit ids.
+Searches exclude 40 items, as for a user with some history.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ END_OF_HEAD = b"\r\n\r\n"
 
 
 class Responses(asyncio.Protocol):
-    """Says one of two things to whatever is asked: the first point's weights to a scroll, or the points found."""
+    """Returns the first point with its weights to a scroll, and the points found to any other request."""
 
     def __init__(self, found: bytes, first: bytes) -> None:
         self._found = found
@@ -53,22 +53,22 @@ class Responses(asyncio.Protocol):
             self._transport.write(self._first if b"/points/scroll" in head else self._found)
 
 
-def answer(result: object) -> bytes:
-    """As a server sends it; its times and versions count as bytes that have to be parsed."""
+def http_response(result: object) -> bytes:
+    """The bytes that a server sends, including the times and versions, which have to be parsed too."""
     body = json.dumps({"result": result, "status": "ok", "time": 0.00123456}, separators=(",", ":")).encode()
     head = f"HTTP/1.1 200 OK\r\ncontent-length: {len(body)}\r\ncontent-type: application/json\r\n\r\n"
     return head.encode() + body
 
 
 def serve(port: Connection) -> None:
-    """The server's process: says which port it has, and answers until it is ended."""
+    """The server process: sends its port, and answers until it is terminated."""
     scores = np.random.default_rng(0).uniform(5, 15, NUM_CANDIDATES).astype(np.float32)
     points = [
         {"id": point_id(item_id), "version": 12, "score": float(score)}
         for item_id, score in zip(ITEM_IDS, sorted(scores, reverse=True), strict=False)
     ]
-    found = answer({"points": points})
-    first = answer(
+    found = http_response({"points": points})
+    first = http_response(
         {"points": [{"id": point_id(ITEM_IDS[0]), "payload": {"weights": "hash"}}], "next_page_offset": None}
     )
 

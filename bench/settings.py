@@ -1,4 +1,4 @@
-"""What the measurements can be told through the environment."""
+"""Settings of the benchmarks, read from the environment."""
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -8,4 +8,4 @@ class SoakSettings(BaseSettings):
     model_config = SettingsConfigDict(env_ignore_empty=True)
 
     soak_minutes: float = Field(default=30.0, gt=0)
-    """How long `make soak` uses the services."""
+    """Duration of `make soak`."""

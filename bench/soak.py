@@ -1,6 +1,6 @@
-"""`make soak`, beside a running `make demo`: everyday traffic for half an hour, and every process's memory.
+"""`make soak`, run beside `make demo`: typical traffic for half an hour, with the memory of every process.
 
-Fails where a process holds on to more in the last third of the time than in the first third after its warm-up.
+Fails if a process uses more memory in the last third of the time than in the first third after the warm-up.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ PER_SECOND = 30.0
 SAMPLE_SECONDS = 5.0
 REPORT_SECONDS = 60.0
 WARM_UP_SHARE = 0.25
-"""Of the time: pools fill and caches warm up."""
+"""Share of the time in which pools fill and caches warm up."""
 TOLERATED_SHARE = 0.05
 TOLERATED_BYTES = 8 * 2**20
 MIB = 2**20
@@ -39,7 +39,7 @@ class Soak:
     chance: random.Random = field(default_factory=lambda: random.Random(1))
 
     async def visit(self, session: aiohttp.ClientSession) -> None:
-        """One request of one of the kinds that a page sends."""
+        """Send one random request of a kind that a page sends."""
         user = self.chance.choice(self.users) if self.chance.random() < 0.8 else f"new-{self.chance.getrandbits(32)}"
         item = self.chance.choice(self.items)
         kind = self.chance.random()
@@ -58,11 +58,11 @@ class Soak:
             await self._send(session, "POST", "/v1/recommendations", {"user_id": "", "top_k": -1})  # a 422
 
     async def _send(self, session: aiohttp.ClientSession, method: str, path: str, body: object = None) -> None:
-        async with session.request(method, path, json=body) as answer:
-            told = await answer.json()
-        self.statuses[answer.status] += 1
-        if answer.status == 200 and "tier" in told:
-            self.tiers[told["tier"]] += 1
+        async with session.request(method, path, json=body) as response:
+            content = await response.json()
+        self.statuses[response.status] += 1
+        if response.status == 200 and "tier" in content:
+            self.tiers[content["tier"]] += 1
 
     def sample(self, processes: dict[str, psutil.Process]) -> None:
         for name, process in processes.items():
@@ -70,7 +70,7 @@ class Soak:
 
 
 def service_processes(settings: LocalSettings) -> dict[str, psutil.Process]:
-    """Every process that listens on one of our ports, and its children, by a name to show."""
+    """Every process that listens on one of our ports, and its children, by display name."""
     ports = {
         settings.orchestrator_port: "orchestrator",
         settings.feature_service_port: "feature_service",
@@ -91,8 +91,8 @@ async def run(settings: LocalSettings, minutes: float) -> Soak:
     processes = service_processes(settings)
     seconds = minutes * 60
     async with aiohttp.ClientSession(settings.orchestrator_url) as session:
-        async with session.get("/v1/popular?top_k=100") as answer:
-            items = [each["item_id"] for each in (await answer.json())["recommendations"]]
+        async with session.get("/v1/popular?top_k=100") as response:
+            items = [each["item_id"] for each in (await response.json())["recommendations"]]
         soak = Soak(example_users(), items)
         started = time.perf_counter()
         sampled = reported = sent = 0
@@ -113,7 +113,7 @@ async def run(settings: LocalSettings, minutes: float) -> Soak:
 
 
 def growth(sizes: list[int]) -> tuple[float, float]:
-    """Median bytes of the first and of the last third of the time after the warm-up."""
+    """Median bytes in the first and in the last third of the time after the warm-up."""
     steady = sizes[int(len(sizes) * WARM_UP_SHARE) :]
     third = max(1, len(steady) // 3)
     return float(np.median(steady[:third])), float(np.median(steady[-third:]))
@@ -124,7 +124,10 @@ def main() -> int:
     try:
         soak = asyncio.run(run(settings, minutes))
     except aiohttp.ClientConnectionError as error:
-        print(f"soak: failed: {settings.orchestrator_url}: {error}; run `make demo`", file=sys.stderr)
+        print(
+            f"soak: failed: {settings.orchestrator_url} cannot be reached ({error}); start `make demo` first",
+            file=sys.stderr,
+        )
         return 1
     print(f"statuses {dict(soak.statuses)}, tiers {dict(soak.tiers)}")
     growing = []

@@ -12,11 +12,11 @@ from recsys.errors import JobError
 Command = list[str]
 SERVER_KEEP_ALIVE_SECONDS = "75"
 GRACEFUL_SHUTDOWN_SECONDS = "5"
-"""For requests that are under way when SIGTERM comes; none may take longer than 2 s."""
+"""Time for requests in flight on SIGTERM; none takes longer than 2 s."""
 
 
 def redis(settings: LocalSettings) -> Command:
-    """A server from a Python package or, where that has none for this machine, the one that is installed."""
+    """The server from a Python package or, if that does not support this machine, an installed `redis-server`."""
     try:
         binary = str(get_binary_path())
     except ValkeyBinaryNotFoundError:

@@ -1,4 +1,4 @@
-"""Serve what the pipeline made: `python -m local.demo` starts the stores, the services and the tour, until Ctrl-C."""
+"""Serve the champion: `python -m local.demo` runs the stores, the services and the tour until Ctrl-C."""
 
 import shlex
 import sys

@@ -1,4 +1,4 @@
-"""Ports and folders of the local runtime, each written once; addresses are derived from them."""
+"""Ports and folders of the local runtime; addresses are derived from them."""
 
 import os
 from pathlib import Path
@@ -13,18 +13,18 @@ class LocalSettings(BaseSettings):
 
     dataset: str = "shop"
     state_dir: Path = Path(".run")
-    """What the stores and services keep; each data set has a folder of its own in it."""
+    """Folder for the state of stores and services, with a subfolder per data set."""
     orchestrator_port: int = 8000
     feature_service_port: int = 8001
     ranker_port: int = 8002
     mlflow_port: int = 5050
     redis_port: int = 6390
     redis_url: str | None = None
-    """A Redis of your own, instead of the embedded one."""
+    """An external Redis, used instead of the embedded one."""
     mlflow_tracking_uri: str | None = None
-    """An MLflow server of your own, instead of the embedded one."""
+    """An external MLflow server, used instead of the embedded one."""
     qdrant_url: str | None = None
-    """A Qdrant server of your own, instead of Qdrant Edge in the orchestrator's process."""
+    """A Qdrant server, used instead of Qdrant Edge in the orchestrator's process."""
     log_level: str = "warning"
 
     @property
@@ -48,9 +48,9 @@ class LocalSettings(BaseSettings):
         return self.mlflow_tracking_uri or f"http://{HOST}:{self.mlflow_port}"
 
     def environment(self) -> dict[str, str]:
-        """The environment of every service and job that runs here."""
+        """The environment of every local service and job."""
         return {
-            "ORCHESTRATOR_URL": self.orchestrator_url,  # replay through others, where it says so
+            "ORCHESTRATOR_URL": self.orchestrator_url,  # the environment may override it
             **os.environ,
             "REDIS_URL": self.redis_url or f"redis://{HOST}:{self.redis_port}/0",
             "MLFLOW_TRACKING_URI": self.mlflow_url,

@@ -1,7 +1,7 @@
-"""Run a command with Redis and MLflow at hand: `python -m local.stores <command>`.
+"""Run a command with Redis and MLflow available: `python -m local.stores <command>`.
 
-A store that answers already, or that a setting points elsewhere for, is used as it is. The others run for as long as
-the command does; what they hold stays in the state folder.
+A store that is already running, or that a setting replaces with an external server, is used as it is. The others are
+started, and stopped after the command; their data stays in the state folder.
 """
 
 import os
@@ -36,11 +36,11 @@ class Store:
     port: int
     setting: str
     answers: Callable[[], bool]
-    """Whether our store listens on the port. Raises JobError where a stranger does."""
+    """Whether our store listens on the port. Raises JobError if another server does."""
 
 
 def embedded_stores(settings: LocalSettings) -> list[Store]:
-    """The stores that no setting replaces with a server of the user's own."""
+    """The stores that no setting replaces with an external server."""
     stores = []
     if settings.redis_url is None:
         folder = settings.home / "redis"
@@ -53,7 +53,7 @@ def embedded_stores(settings: LocalSettings) -> list[Store]:
 
 
 def missing_stores(settings: LocalSettings) -> list[Store]:
-    """Those of them that have to be started. Raises JobError where a port is taken by somebody else."""
+    """The embedded stores that are not running. Raises JobError if another process uses a port."""
     missing = [store for store in embedded_stores(settings) if not store.answers()]
     for store in missing:
         require_free(store.port, store.setting)
@@ -78,14 +78,14 @@ def main(command: list[str]) -> int:
                 try:
                     return job.wait()
                 except KeyboardInterrupt:
-                    continue  # the command got the same Ctrl-C and is about to end
+                    continue  # the command received the same Ctrl-C and is about to exit
     except JobError as error:
         print(f"stores: failed: {error}", file=sys.stderr)
         return 1
 
 
 def dies_with_parent(command: commands.Command) -> commands.Command:
-    """On Linux, a command that does not outlive a parent that is killed."""
+    """On Linux, the command wrapped so that it ends if its parent is killed."""
     setpriv = shutil.which("setpriv")
     return [setpriv, "--pdeathsig", "TERM", *command] if setpriv else command
 
@@ -100,7 +100,7 @@ def _process(store: Store, settings: LocalSettings) -> Iterator[subprocess.Popen
             env=settings.environment(),
             stdout=log,
             stderr=subprocess.STDOUT,
-            start_new_session=True,  # Ctrl-C is the command's to handle; the stores end after it
+            start_new_session=True,  # Ctrl-C reaches the command only; the stores stop after it
         )
     try:
         yield process

@@ -1,4 +1,4 @@
-"""What the demo shows: it waits until the services are ready, asks for three users, and prints what they would see."""
+"""The demo's output: wait until the services are ready, and print recommendations for three users."""
 
 import signal
 import sys
@@ -17,7 +17,7 @@ SHOWN_USERS = 3
 SHOWN_ITEMS = 8
 COLUMN = 44
 HISTORIES = (10, 100)
-"""Users with so many interactions are shown: enough to see a taste, few enough to read."""
+"""Range of interactions of the users shown: enough to show a taste, few enough to read."""
 
 
 def main() -> int:
@@ -35,16 +35,16 @@ def main() -> int:
 
 
 def wait_until_ready(client: httpx.Client, settings: LocalSettings) -> str | None:
-    """What kept a service from being ready in time; None when all are."""
+    """Why a service did not become ready in time; None when all are ready."""
     give_up = time.monotonic() + READY_SECONDS
-    problem = "nothing was asked"
+    problem = ""
     for url in (settings.feature_service_url, settings.ranker_url, settings.orchestrator_url):
         while True:
             try:
-                answer = client.get(f"{url}/readyz")
-                if answer.is_success:
+                response = client.get(f"{url}/readyz")
+                if response.is_success:
                     break
-                problem = f"{url}/readyz says {answer.text[:300]}"
+                problem = f"{url}/readyz returned {response.text[:300]}"
             except httpx.HTTPError as error:
                 problem = f"{url}: {error}"
             if time.monotonic() > give_up:
@@ -54,7 +54,7 @@ def wait_until_ready(client: httpx.Client, settings: LocalSettings) -> str | Non
 
 
 def example_users() -> list[str]:
-    """The same few users every time, of middling activity."""
+    """The same users every time, of medium activity."""
     shortest, longest = HISTORIES
     counts = (
         pl.scan_parquet(JobSettings().processed_dir / INTERACTIONS_FILE)
@@ -71,9 +71,10 @@ def show(client: httpx.Client, settings: LocalSettings, user_id: str) -> None:
     features = client.get(f"{settings.feature_service_url}/v1/users/{user_id}/features").raise_for_status().json()
     recent = [_title(client, settings, item_id) for item_id in reversed(features["recent_items"][-SHOWN_ITEMS:])]
     body = {"user_id": user_id, "top_k": SHOWN_ITEMS}
-    answer = client.post(f"{settings.orchestrator_url}/v1/recommendations", json=body).raise_for_status().json()
-    titles = [each["title"] or each["item_id"] for each in answer["recommendations"]]
-    print(f"\nuser {user_id}, {answer['tier']} by release {answer['release']}, {answer['timings_ms']['total']:.1f} ms")
+    response = client.post(f"{settings.orchestrator_url}/v1/recommendations", json=body).raise_for_status().json()
+    titles = [each["title"] or each["item_id"] for each in response["recommendations"]]
+    total_ms = response["timings_ms"]["total"]
+    print(f"\nuser {user_id}, {response['tier']} by release {response['release']}, {total_ms:.1f} ms")
     print(f"  {'recently (newest first)':<{COLUMN}}  recommended")
     for seen, recommended in zip_longest(recent, titles, fillvalue=""):
         print(f"  {_fit(seen):<{COLUMN}}  {_fit(recommended)}")
@@ -89,8 +90,8 @@ def print_addresses(settings: LocalSettings) -> None:
 
 
 def _title(client: httpx.Client, settings: LocalSettings, item_id: str) -> str:
-    answer = client.get(f"{settings.orchestrator_url}/v1/items/{item_id}")
-    return str(answer.json()["title"]) if answer.is_success else item_id
+    response = client.get(f"{settings.orchestrator_url}/v1/items/{item_id}")
+    return str(response.json()["title"]) if response.is_success else item_id
 
 
 def _fit(title: str) -> str:

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes the artifacts' bucket if there is none, then serves. Where everything is stands in the environment:
+# Creates the artifact bucket if it does not exist, then starts the server. Settings come from the environment:
 # MLFLOW_BACKEND_STORE_URI, MLFLOW_ARTIFACTS_DESTINATION, MLFLOW_S3_ENDPOINT_URL, AWS_ACCESS_KEY_ID, ...
 set -eu
 python -c '
@@ -14,6 +14,6 @@ try:
     s3.head_bucket(Bucket=bucket)
 except ClientError:
     s3.create_bucket(Bucket=bucket)
-    print("made the bucket", bucket)
+    print("created the bucket", bucket)
 '
 exec mlflow server --host 0.0.0.0 --port 5000 --workers 1 --uvicorn-opts "--log-level warning"
