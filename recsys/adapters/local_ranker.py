@@ -37,7 +37,7 @@ class LocalRanker:
 
     def add(self, release: Release) -> None:
         """Warm a release up, then serve requests for its version."""
-        release.score(release.encode_nobody(), release.vocabulary.item_ids[:1])
+        release.score(release.encode_empty_history(), release.vocabulary.item_ids[:1])
         release.rank(release.vocabulary.item_ids[:1], release.vocabulary.item_ids[:1])
         others = {version: kept for version, kept in self._releases.items() if version != release.version}
         self._releases = {**others, release.version: release}
@@ -94,7 +94,7 @@ class LocalRanker:
         scores = chosen.rank(recent_items, candidate_items)
         personalized = scores is not None
         if scores is None:
-            scores = chosen.score(chosen.encode_nobody(), candidate_items)
+            scores = chosen.score(chosen.encode_empty_history(), candidate_items)
         return RankedScores(
             release_version=chosen.version,
             weights_hash=chosen.manifest.weights_hash,

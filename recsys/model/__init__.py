@@ -1,1 +1,1 @@
-"""The two towers and what makes them a model on disk: weights, config, vocabulary. Nothing heavy is imported here."""
+"""The model and its files: two towers, second stage, vocabulary, releases and the registry. Imports nothing itself."""

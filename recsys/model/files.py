@@ -1,4 +1,4 @@
-"""The names of the files that together are one trained model."""
+"""The names of the files of a trained model."""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""The sample of real histories in a release: what its index is verified with, where the log itself is not at hand."""
+"""The sample of real histories in a release, used to verify its index without access to the training log."""
 
 import json
 from pathlib import Path
@@ -17,7 +17,7 @@ def save_histories(histories: list[Indices], directory: Path) -> None:
 
 
 def load_histories(directory: Path) -> list[Indices]:
-    """Raises ReleaseDamaged if the file is missing or is not what `save_histories` wrote."""
+    """Raises ReleaseDamaged if the file is missing or invalid."""
     path = directory / HISTORIES_FILE
     try:
         return [np.array(history, dtype=np.int64) for history in json.loads(path.read_text(encoding="utf-8"))]

@@ -1,4 +1,4 @@
-"""The ranker's own copies of releases: fetched once, kept on disk, so that it serves while the registry is away."""
+"""The ranker's local copies of releases, which let it start and serve while the registry is unavailable."""
 
 import json
 import shutil
@@ -17,7 +17,7 @@ ALIASES_FILE = "aliases.json"
 SEARCH_FILE = "search.json"
 SEARCH_BY_VERSION = TypeAdapter(dict[int, SearchSettings])
 KEPT_COPIES = 2
-"""Of the versions that no alias names, so many of the newest stay on disk."""
+"""Newest versions without an alias that stay on disk."""
 
 log = structlog.get_logger()
 
@@ -30,24 +30,24 @@ class LocalReleases:
         self._search_file = directory / SEARCH_FILE
 
     def aliases(self) -> dict[str, int]:
-        """Which versions have which role, as the registry says it now. Raises `UpstreamUnavailable`."""
+        """The registry's current aliases. Raises `UpstreamUnavailable`."""
         return self._registry.aliases()
 
     def last_aliases(self) -> dict[str, int]:
-        """What `remember` was last told, for a start without the registry."""
+        """The aliases last saved by `remember`, for a start without the registry."""
         if not self._aliases_file.is_file():
             return {}
         return {str(alias): int(version) for alias, version in json.loads(self._aliases_file.read_text()).items()}
 
     def remember(self, aliases: dict[str, int]) -> None:
-        """Write down who serves, and delete the copies that nobody is likely to need again."""
-        _write_whole(self._aliases_file, json.dumps(aliases).encode())
+        """Save the aliases, and delete old copies that no alias names."""
+        _write_atomically(self._aliases_file, json.dumps(aliases).encode())
         self._prune(aliases.values())
 
     def search_settings(self, version: int) -> SearchSettings | None:
-        """How the version's collection is searched, as the registry says now; None if it was never verified.
+        """The search settings in the registry now; None if the version's collection was never verified.
 
-        Raises `UpstreamUnavailable`, and `ReleaseDamaged` for a tag that cannot be read.
+        Raises `UpstreamUnavailable`, and `ReleaseDamaged` for an invalid tag.
         """
         tag = self._registry.tags_of(version).get(SEARCH_TAG)
         if tag is None:
@@ -55,23 +55,23 @@ class LocalReleases:
         try:
             return SearchSettings.model_validate_json(tag)
         except ValidationError as error:
-            raise ReleaseDamaged(f"the tag {SEARCH_TAG!r} of version {version} holds no search settings") from error
+            raise ReleaseDamaged(f"the tag {SEARCH_TAG!r} of version {version} is not valid search settings") from error
 
     def remember_search(self, search: Mapping[int, SearchSettings]) -> None:
-        """Write down how collections are searched, for a start without the registry."""
-        _write_whole(self._search_file, SEARCH_BY_VERSION.dump_json(dict(search)))
+        """Save the search settings, for a start without the registry."""
+        _write_atomically(self._search_file, SEARCH_BY_VERSION.dump_json(dict(search)))
 
     def last_search(self) -> dict[int, SearchSettings]:
-        """What `remember_search` was last given."""
+        """The search settings last saved by `remember_search`; empty if there are none."""
         try:
             return SEARCH_BY_VERSION.validate_json(self._search_file.read_bytes())
-        except (FileNotFoundError, ValidationError):  # the registry tells it again
+        except (FileNotFoundError, ValidationError):  # read again from the registry
             return {}
 
     def load(self, version: int) -> Release:
-        """A release from disk or, where that copy is missing, damaged or another's, from the registry.
+        """Load a release from disk or, if that copy is missing, damaged or outdated, from the registry.
 
-        Raises `ReleaseDamaged` where the registry's is damaged too, and `UpstreamUnavailable` where it is away.
+        Raises `ReleaseDamaged` if the registry's copy is damaged too, and `UpstreamUnavailable`.
         """
         directory = self._directory / str(version)
         if directory.is_dir():
@@ -85,14 +85,16 @@ class LocalReleases:
         return Release.load(version, directory)
 
     def _require_same_weights(self, version: int, directory: Path) -> None:
-        """A registry that was made anew numbers its versions anew too."""
-        here = ReleaseManifest.read(directory).weights_hash
+        """A registry that was set up again starts counting versions at 1, so a version can be another training."""
+        local = ReleaseManifest.read(directory).weights_hash
         try:
-            there = self._registry.tags_of(version).get(WEIGHTS_TAG)
+            registered = self._registry.tags_of(version).get(WEIGHTS_TAG)
         except UpstreamError:
-            return  # nobody to ask: the copy is what there is
-        if here != there:
-            raise ReleaseDamaged(f"{directory} has the weights {here}, the registry's version {version} has {there}")
+            return  # the registry is unavailable: use the copy
+        if local != registered:
+            raise ReleaseDamaged(
+                f"{directory} has the weights {local}; version {version} in the registry has {registered}"
+            )
 
     def _fetch(self, version: int, directory: Path) -> None:
         partial = directory.with_suffix(".partial")
@@ -110,8 +112,8 @@ class LocalReleases:
             shutil.rmtree(self._directory / str(version))
 
 
-def _write_whole(path: Path, content: bytes) -> None:
-    """All of it or, if the disk is full, none."""
+def _write_atomically(path: Path, content: bytes) -> None:
+    """Leaves the old file in place if the disk is full."""
     partial = path.with_suffix(".partial")
     partial.write_bytes(content)
     partial.replace(path)

@@ -1,4 +1,4 @@
-"""A sparse item-item matrix with a bounded number of neighbours per item, and the one look-up that serving needs."""
+"""A sparse item-item matrix with a bounded number of neighbours per item, with the lookup that serving needs."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ Indices = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Neighbours:
-    """Row i holds the strongest entries of item_index i; a row that has fewer is filled up with the padding item."""
+    """Row i contains the strongest entries of item_index i. Shorter rows are filled with the padding item."""
 
     items: NDArray[np.int32]
     """[num_items + 1, neighbours]: the columns of the entries."""
@@ -18,10 +18,9 @@ class Neighbours:
     """[num_items + 1, neighbours]"""
 
     def lookup(self, rows: Indices, column_of: NDArray[np.int32], num_columns: int) -> NDArray[np.float32]:
-        """rows [rows] as item indices -> [rows, num_columns], 0 where there is no entry.
+        """The entries of `rows` [rows] (item indices) as a matrix [rows, num_columns], 0 if there is no entry.
 
-        column_of [num_items + 1] says in which column an item's entries belong, -1 where they are not asked for, as
-        for the padding.
+        column_of [num_items + 1] maps an item to its column; -1 for items to leave out, including the padding item.
         """
         columns = column_of.take(self.items.take(rows, axis=0)).ravel()
         wanted = np.flatnonzero(columns >= 0)

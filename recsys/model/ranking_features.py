@@ -1,7 +1,7 @@
-"""What the second stage knows of every candidate: the one function for training and serving.
+"""The candidates' features for the second stage, computed by the same code in training and in serving.
 
-All of it follows from what a request carries (recent items, candidates, query embedding) and from what a release
-holds, so the numbers that a model was trained on are those that it sees when it serves.
+They depend only on the request (recent items, candidates, query embedding) and on the release, so a model is served
+with the same numbers that it was trained on.
 """
 
 from functools import cached_property
@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.model.neighbours import Indices, Neighbours
-from recsys.model.ranking_tables import RankingTables
+from recsys.model.ranking_tables import RankingTables, stored_name
 
 Features = NDArray[np.float32]
 DECAYS = (0.6, 0.8, 0.93)
 EASE_DECAYS = (0.5, 0.8, 0.9, 0.96, 0.985, 1.0)
 LATEST_ITEMS = {"next_items": 10, "followers": 20, "session": 50, "preceded": 20}
-"""How many of the latest items each matrix is asked about."""
+"""Number of latest items that are looked up in each matrix."""
 SIMILAR_ITEMS = 50
 CONTENT_ITEMS = 20
 NEVER = 999.0
@@ -30,18 +30,18 @@ class RankingFeatures:
         self._tables = tables
         self._embeddings = candidate_embeddings
         self._content = content
-        # Rare features say more: the weight of a feature is the root of its inverse document frequency.
+        # Rare content is more informative: its weight is the square root of the inverse document frequency.
         shares = content[1:].mean(axis=0, dtype=np.float64)
         self._content_weights = np.sqrt(-np.log(np.clip(shares, 1e-6, 1.0))).astype(np.float32)
 
     @cached_property
     def names(self) -> list[str]:
         """The features' names, in the order of `matrix`'s columns."""
-        some = np.ones(1, dtype=np.int64)
-        return list(self.of(some, some, np.zeros(self._embeddings.shape[1], dtype=np.float32)))
+        item = np.ones(1, dtype=np.int64)
+        return list(self.of(item, item, np.zeros(self._embeddings.shape[1], dtype=np.float32)))
 
     def of(self, history: Indices, candidates: Indices, query_embedding: Features) -> dict[str, Features]:
-        """history [steps >= 1] oldest first, candidates [candidates] all different -> [candidates] by feature name."""
+        """history [steps >= 1] oldest first, candidates [candidates] without repeats -> [candidates] by name."""
         latest = history[::-1]
         return {
             **self._of_tower(candidates, query_embedding),
@@ -53,7 +53,7 @@ class RankingFeatures:
         }
 
     def matrix(self, history: Indices, candidates: Indices, query_embedding: Features) -> Features:
-        """[candidates, features], the columns in the order of `of`."""
+        """[candidates, features], with the columns in the order of `names`."""
         return np.stack(list(self.of(history, candidates, query_embedding).values()), axis=1, dtype=np.float32)
 
     def _of_tower(self, candidates: Indices, query_embedding: Features) -> dict[str, Features]:
@@ -73,12 +73,12 @@ class RankingFeatures:
 
     def _of_items(self, candidates: Indices, steps: int) -> dict[str, Features]:
         tables = self._tables
-        columns = ("popularity", "usual_step", "usual_share", "audience", "year")
-        of_items = {name: getattr(tables, name)[candidates] for name in columns}
+        columns = ("popularity", "mean_log_position", "mean_share_before", "mean_log_history_length", "year")
+        of_items = {stored_name(name): getattr(tables, name)[candidates] for name in columns}
         return {**of_items, "history_length": np.full(len(candidates), steps, dtype=np.float32)}
 
     def _of_repeats(self, latest: Indices, candidates: Indices) -> dict[str, Features]:
-        """How often and how many steps ago the candidate itself was touched: for catalogues with repeats."""
+        """How often and how many steps ago the candidate itself is in the history, for catalogues with repeats."""
         at = latest[:, None] == candidates
         times = at.sum(axis=0, dtype=np.float32)
         age = np.where(times > 0, at.argmax(axis=0), NEVER).astype(np.float32)
@@ -103,7 +103,7 @@ class RankingFeatures:
         return features | _decayed("ease", found, EASE_DECAYS)
 
     def _of_similarity(self, latest: Indices, candidates: Indices) -> dict[str, Features]:
-        """Cosines between the candidates' embeddings and those of the latest items, without the bias."""
+        """Cosines between the embeddings of the candidates and of the latest items, without the bias."""
         of_candidates = _unit(self._embeddings[candidates - 1, :-1])
         of_history = _unit(self._embeddings[latest[:SIMILAR_ITEMS] - 1, :-1])
         cosines = of_history @ of_candidates.T
@@ -130,12 +130,12 @@ class RankingFeatures:
         }
 
     def _content_vectors(self, items: Indices) -> Features:
-        """[items] -> [items, content features] of length 1, or 0 where an item has no content."""
+        """[items] -> [items, content features] of length 1, or 0 if an item has no content."""
         return _unit(self._content[items] * self._content_weights)
 
 
 def _decayed(name: str, found: Features, decays: tuple[float, ...], *, mean: bool = False) -> dict[str, Features]:
-    """found [ages, candidates] -> its sum over ages (or mean), weighted by decay ** age, for every decay."""
+    """found [ages, candidates] -> its sum (or mean) over ages, weighted by decay ** age, for every decay."""
     ages = np.arange(len(found), dtype=np.float32)
     weights = np.asarray(decays, dtype=np.float32)[:, None] ** ages
     if mean:

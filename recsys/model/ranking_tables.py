@@ -1,6 +1,6 @@
-"""What the second stage knows of items beside the towers: statistics of the training log, bounded in size.
+"""Statistics of the training log for the second stage, bounded in size.
 
-training makes them, a release ships them as one safetensors file, `ranking_features` reads them.
+Training computes them, a release contains them as one safetensors file, and `ranking_features` reads them.
 """
 
 from dataclasses import dataclass, fields
@@ -18,33 +18,45 @@ from recsys.model.neighbours import Neighbours
 
 PER_ITEM = NDArray[np.float32]
 
+STORED_NAMES = {
+    "mean_log_position": "usual_step",
+    "mean_share_before": "usual_share",
+    "mean_log_history_length": "audience",
+}
+"""Names in existing releases (tensors of this file, features of saved trees) that differ from those in Python."""
+
+
+def stored_name(name: str) -> str:
+    """The name of a table's tensor, and of the feature that is read from it."""
+    return STORED_NAMES.get(name, name)
+
 
 @dataclass(frozen=True)
 class RankingTables:
     """Matrices by item_index; rows are items of the history, columns are candidates."""
 
     next_items: Neighbours
-    """P(column comes right after row)."""
+    """P(column follows row directly)."""
     followers: Neighbours
-    """P(column follows row within a few steps), the nearer the more it counts."""
+    """P(column follows row within a few steps), weighted by proximity."""
     session: Neighbours
     """P(column follows row within many steps)."""
     preceded: Neighbours
-    """P(row came before | column): `followers` seen from the candidate, which favours the rare ones."""
+    """P(row came before | column): `followers` normalised by candidate, which favours rare ones."""
     ease: Neighbours
-    """Item weights of EASE; empty where the catalogue is too large for them."""
+    """Item weights of EASE; empty if the catalogue is too large."""
     popularity: PER_ITEM
     """[num_items + 1]: log(1 + interactions in training)."""
-    usual_step: PER_ITEM
-    """[num_items + 1]: mean log(1 + step) at which users come to the item."""
-    usual_share: PER_ITEM
-    """[num_items + 1]: mean share of a user's history that lies before the item."""
-    audience: PER_ITEM
-    """[num_items + 1]: mean log length of the histories that the item is in."""
+    mean_log_position: PER_ITEM
+    """[num_items + 1]: mean log(1 + position) of the item in users' histories."""
+    mean_share_before: PER_ITEM
+    """[num_items + 1]: mean share of a user's history that is before the item."""
+    mean_log_history_length: PER_ITEM
+    """[num_items + 1]: mean log length of the histories that contain the item."""
     year: PER_ITEM
-    """[num_items + 1], NaN where it is not known."""
+    """[num_items + 1], NaN if unknown."""
     log_price: PER_ITEM
-    """[num_items + 1], NaN where it is not known."""
+    """[num_items + 1], NaN if unknown."""
 
     def save(self, directory: Path) -> None:
         tensors: dict[str, NDArray[np.generic]] = {}
@@ -53,21 +65,21 @@ class RankingTables:
             if isinstance(value, Neighbours):
                 tensors |= {f"{field.name}.{part.name}": getattr(value, part.name) for part in fields(value)}
             else:
-                tensors[field.name] = value
+                tensors[stored_name(field.name)] = value
         save_file(tensors, directory / RANKING_TABLES_FILE)
 
     @classmethod
     def load(cls, directory: Path) -> "RankingTables":
-        """Raises ReleaseDamaged if the file is missing or is not what `save` wrote."""
+        """Raises ReleaseDamaged if the file is missing or invalid."""
         path = directory / RANKING_TABLES_FILE
         try:
             tensors = load_file(path)
             values: dict[str, Any] = {
                 field.name: Neighbours(*(tensors[f"{field.name}.{part.name}"] for part in fields(Neighbours)))
                 if field.type is Neighbours
-                else tensors[field.name]
+                else tensors[stored_name(field.name)]
                 for field in fields(cls)
             }
         except (OSError, SafetensorError, KeyError) as error:
-            raise ReleaseDamaged(f"{path} does not hold the tables of a second stage: {error}") from error
+            raise ReleaseDamaged(f"{path} does not contain the tables of a second stage: {error}") from error
         return cls(**values)

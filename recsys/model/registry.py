@@ -1,6 +1,6 @@
 """Releases in the MLflow model registry. The only module that imports mlflow.
 
-Registering is the last step of handing a release over: a version that exists is whole.
+A version is created last, after all of its files were uploaded, so every existing version is complete.
 """
 
 import logging
@@ -20,23 +20,23 @@ from recsys.model.release import RELEASE_FILE, ReleaseManifest
 
 MODEL_NAME = "two_tower"
 CHAMPION = "champion"
-"""Serves."""
+"""Serves all traffic, or what an experiment leaves to it."""
 CHALLENGER = "challenger"
-"""Serves a part of the traffic, where an experiment says so."""
+"""Serves a share of the traffic during an experiment."""
 PREVIOUS = "previous"
-"""Was the champion before; kept warm, so that the way back is short."""
+"""The previous champion; kept loaded for a fast rollback."""
 NEXT = "next"
-"""Is about to be the champion; rankers load it ahead."""
+"""About to become the champion; rankers load it in advance."""
 FINGERPRINT_TAG = "fingerprint"
 WEIGHTS_TAG = "weights"
 SIZE_TAG = "bytes"
 SEARCH_TAG = "search"
-"""How the version's collection is searched: the JSON of `SearchSettings`, and what was measured with them."""
+"""How the version's collection is searched: `SearchSettings` as JSON, with the measurements behind them."""
 SHOWN_METRICS = ("ndcg_at_10", "hr_at_200")
 RELEASE_PATH = "release"
-"""Where the release's files lie among the artifacts of their run."""
+"""Folder of the release's files among the artifacts of its run."""
 REPORT_PATH = "report"
-"""Where the pages about it lie."""
+"""Folder of its reports."""
 MISSING = "RESOURCE_DOES_NOT_EXIST"
 
 
@@ -49,9 +49,9 @@ class RegisteredVersion:
 
 
 class ModelRegistry:
-    """Blocking calls: for jobs, and for a thread beside an event loop.
+    """Client of the model registry. Its calls block: use it in jobs, or in a thread.
 
-    Raises `UpstreamUnavailable` where the tracking server is away or refuses.
+    Raises `UpstreamUnavailable` if the tracking server cannot be reached or rejects a request.
     """
 
     def __init__(self, tracking_uri: str) -> None:
@@ -64,7 +64,7 @@ class ModelRegistry:
         self._client = MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
 
     def version_of(self, fingerprint: str) -> int | None:
-        """The version that was registered for this training, if there is one."""
+        """The version registered for this training; None if there is none."""
         query = f"name = '{MODEL_NAME}' and tags.`{FINGERPRINT_TAG}` = '{fingerprint}'"
         with self._translated_errors():
             found = self._client.search_model_versions(query)
@@ -79,14 +79,16 @@ class ModelRegistry:
         history: list[tuple[str, float, int]],
         report: Path | None,
     ) -> int:
-        """Upload a release with what is known of its training, and give it the next version number.
+        """Upload a release with its training parameters and metrics, and create the next version.
 
-        `history` holds (metric, value, round). What an interrupted call left behind is removed first.
+        `history` contains (metric, value, round). Runs left by an interrupted call are deleted first.
         """
         with self._translated_errors():
             experiment_id = self._experiment(manifest.dataset)
-            for left in self._client.search_runs([experiment_id], f"tags.{FINGERPRINT_TAG} = '{manifest.fingerprint}'"):
-                self._client.delete_run(left.info.run_id)
+            for stale in self._client.search_runs(
+                [experiment_id], f"tags.{FINGERPRINT_TAG} = '{manifest.fingerprint}'"
+            ):
+                self._client.delete_run(stale.info.run_id)
             run = self._client.create_run(
                 experiment_id, run_name=manifest.fingerprint, tags={FINGERPRINT_TAG: manifest.fingerprint}
             )
@@ -116,7 +118,7 @@ class ModelRegistry:
         return int(version.version)
 
     def aliases(self) -> dict[str, int]:
-        """Every alias with the version it names, read at once; empty before the first registration."""
+        """All aliases and their versions, read in one call; empty before the first registration."""
         try:
             with self._translated_errors():
                 named = self._client.get_registered_model(MODEL_NAME).aliases
@@ -142,19 +144,19 @@ class ModelRegistry:
         return sorted(described, key=lambda each: -each.version)
 
     def tags_of(self, version: int) -> dict[str, str]:
-        """What is known of a version. Raises `ReleaseNotLoaded` where there is no such version."""
+        """The tags of a version. Raises `ReleaseNotLoaded` if there is no such version."""
         with self._translated_errors():
             return dict(self._client.get_model_version(MODEL_NAME, str(version)).tags)
 
     def set_tag(self, version: int, key: str, value: str) -> None:
-        """Tag a version with a fact that was measured after it was registered."""
+        """Tag a version after it was registered."""
         with self._translated_errors():
             self._client.set_model_version_tag(MODEL_NAME, str(version), key, value)
 
     def add_measurement(self, version: int, metrics: dict[str, float], files: Iterable[Path]) -> None:
-        """Add to a version's run what was measured after it was registered, and the pages about it.
+        """Add metrics and reports to the run of a registered version.
 
-        Raises `ReleaseNotLoaded` where there is no such version.
+        Raises `ReleaseNotLoaded` if there is no such version.
         """
         now = int(time.time() * 1000)
         with self._translated_errors():
@@ -164,7 +166,7 @@ class ModelRegistry:
                 self._client.log_artifact(run_id, str(file), REPORT_PATH)
 
     def fetch(self, version: int, destination: Path) -> None:
-        """Download a version's files into a folder that exists."""
+        """Download a version's files into an existing folder."""
         with self._translated_errors():
             run_id = self._client.get_model_version(MODEL_NAME, str(version)).run_id
             self._fetch_file(run_id, RELEASE_FILE, destination)
@@ -193,7 +195,7 @@ class ModelRegistry:
         except MlflowException as error:
             if error.error_code == MISSING:
                 raise ReleaseNotLoaded(f"MLflow: {error.message}") from error
-            reason = f" ({error.__cause__})" if error.__cause__ else ""  # a full disk stands only there
+            reason = f" ({error.__cause__})" if error.__cause__ else ""  # only the cause names a full disk
             raise UpstreamUnavailable(f"MLflow at {self._tracking_uri}: {error.message}{reason}") from error
         except OSError as error:
             raise UpstreamUnavailable(f"MLflow at {self._tracking_uri}: {error}") from error

@@ -1,7 +1,7 @@
 """A release: a trained model, its vocabulary and its feature schema, described by `release.json` and checked by hash.
 
-train writes the model's files, register describes them here and hands them to the registry; index and ranker load
-what this module has verified.
+The train job writes the model's files, and the register job describes and uploads them. The index job and the ranker
+load releases that this module has verified.
 """
 
 import gc
@@ -40,47 +40,47 @@ from recsys.model.vocabulary import Vocabulary
 
 RELEASE_FILE = "release.json"
 RELEASE_FILES = (WEIGHTS_FILE, CONFIG_FILE, VOCABULARY_FILE, ITEMS_FILE, HISTORIES_FILE)
-"""What every release has."""
+"""The files of every release."""
 SECOND_STAGE_FILES = (SECOND_STAGE_FILE, RANKING_TABLES_FILE)
-"""What a release has besides, or not."""
+"""Additional files of a release with a second stage."""
 FEATURE_SCHEMA_VERSION = 2
-"""Raised when what the query tower takes from the feature store, or what the index holds, changes its meaning.
+"""Increased when the meaning of the query tower's inputs or of the index's contents changes.
 
 2: item vectors of length 1, and a sample of histories to verify the index with.
 """
-WEIGHTS_NAME_LENGTH = 16
+WEIGHTS_HASH_LENGTH = 16
 """Hexadecimal digits of the weights' sha256."""
 CACHED_QUERIES = 1024
-"""`rank` follows `encode` with the same recent items; this many are remembered in between."""
+"""Cached query embeddings: `rank` follows `encode` with the same recent items."""
 
 Embedding = NDArray[np.float32]
 
 
 class ReleasePolicy(BaseModel):
-    """How a release wants to be served; it was trained and evaluated that way."""
+    """How a release is served, which is also how it was trained and evaluated."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     exclude_seen: bool = True
     """True for films, which are watched once; false for groceries, which are bought again."""
     max_history: int = Field(default=MAX_HISTORY, ge=1, le=MAX_HISTORY)
-    """How many of the latest items the query tower looks at."""
+    """Number of latest items that the query tower uses."""
 
 
 class ReleaseManifest(BaseModel):
-    """`release.json`: what a release is made of. The registry adds only the version number."""
+    """`release.json`: the contents of a release. The registry adds only the version number."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     fingerprint: str
-    """Names data and training settings; training the same again gives the same one."""
+    """Identifies the data and the training settings."""
     dataset: str
     data_hash: str
     feature_schema_version: int
     num_items: int
     embedding_dim: int
     file_hashes: dict[str, str]
-    """sha256 by file name; the second stage's are there or not, both of them."""
+    """sha256 by file name; either both files of the second stage or neither."""
     metrics: dict[str, float]
     policy: ReleasePolicy = ReleasePolicy()
 
@@ -97,8 +97,8 @@ class ReleaseManifest(BaseModel):
 
     @property
     def weights_hash(self) -> str:
-        """Names the weights, wherever what came of them must be told from what came of others."""
-        return _name_of_weights(self.file_hashes[WEIGHTS_FILE])
+        """Identifies the weights; embeddings, scores and collections carry it to show which model made them."""
+        return _weights_hash(self.file_hashes[WEIGHTS_FILE])
 
     @property
     def vocabulary_hash(self) -> str:
@@ -106,7 +106,7 @@ class ReleaseManifest(BaseModel):
 
     @classmethod
     def read(cls, directory: Path) -> "ReleaseManifest":
-        """Raises `ReleaseDamaged` where there is none, or one that another version of Tandem wrote."""
+        """Raises `ReleaseDamaged` if it is missing, invalid, or from an incompatible version of Tandem."""
         path = directory / RELEASE_FILE
         try:
             content = from_json(path.read_bytes())
@@ -127,22 +127,22 @@ def hash_file(path: Path) -> str:
 
 
 def weights_of(directory: Path) -> str:
-    """The name of a trained model's weights, as every release of it will have it."""
-    return _name_of_weights(hash_file(directory / WEIGHTS_FILE))
+    """The `weights_hash` of a trained model, before it becomes a release."""
+    return _weights_hash(hash_file(directory / WEIGHTS_FILE))
 
 
-def _name_of_weights(file_hash: str) -> str:
-    return file_hash[:WEIGHTS_NAME_LENGTH]
+def _weights_hash(file_hash: str) -> str:
+    return file_hash[:WEIGHTS_HASH_LENGTH]
 
 
 def verify_release(directory: Path) -> ReleaseManifest:
-    """The manifest of a release whose files are all what it says. Raises `ReleaseDamaged`, naming both sides."""
+    """The manifest of a release, after checking the hash of every file. Raises `ReleaseDamaged`."""
     manifest = ReleaseManifest.read(directory)
     for name, expected in manifest.file_hashes.items():
         path = directory / name
         found = hash_file(path) if path.is_file() else None
         if found != expected:
-            raise ReleaseDamaged(f"{path} has the hash {found}, {RELEASE_FILE} says {expected}")
+            raise ReleaseDamaged(f"{path} has the hash {found}; {RELEASE_FILE} expects {expected}")
     return manifest
 
 
@@ -160,7 +160,7 @@ class Release:
         self.items_file = directory / ITEMS_FILE
         """Line n describes the item with item_index n."""
         self.item_lines = _mapped(self.items_file)
-        """The same file in memory: it stays readable after the local copy of the release was deleted."""
+        """The same file, memory-mapped: it stays readable after the local copy is deleted."""
         self.vocabulary = Vocabulary.load(directory / VOCABULARY_FILE)
         self._model = load_model(directory)
         with torch.inference_mode():
@@ -168,7 +168,7 @@ class Release:
         self.candidate_embeddings = tower
         """[num_items, embedding_dim]; row r is the item with item_index r + 1."""
         self.searchable = searchable_items(tower)
-        """[num_items]: whether the index can find the item by its vector."""
+        """[num_items]: whether the item can be found by its vector."""
         if len(self.vocabulary) != len(tower):
             raise ReleaseDamaged(
                 f"{directory}: {len(self.vocabulary)} items in the vocabulary, {len(tower)} embeddings"
@@ -180,7 +180,7 @@ class Release:
     def load(cls, version: int, directory: Path) -> "Release":
         release = cls(version, verify_release(directory), directory)
         gc.collect()
-        gc.freeze()  # what was loaded lives long: later collections need not walk through it
+        gc.freeze()  # a release is long-lived, so later collections skip it
         return release
 
     @property
@@ -188,7 +188,7 @@ class Release:
         return int(self.searchable.sum())
 
     def encode(self, recent_items: Sequence[str]) -> Embedding | None:
-        """Recent items, newest last -> [embedding_dim]; None where none of them is known."""
+        """Recent items, newest last -> [embedding_dim]; None if none of them is known."""
         steps = self._steps(recent_items)
         return self._encode_indices(steps) if steps else None
 
@@ -197,14 +197,14 @@ class Release:
         return self._encode_indices(self._latest_steps(history.tolist()))
 
     def nearest(self, query_embedding: Embedding, num_candidates: int, exclude: Indices) -> Indices:
-        """The item indices that an index without losses finds, best first. `exclude` holds item indices."""
+        """The item indices nearest to the query by exact search, best first. `exclude` contains item indices."""
         scores = self.candidate_embeddings @ query_embedding
         scores[~self.searchable] = -np.inf
         scores[exclude - 1] = -np.inf
         return nearest_items(scores, num_candidates)
 
-    def encode_nobody(self) -> Embedding:
-        """[embedding_dim]: the query whose scores are the items' biases, which is their popularity."""
+    def encode_empty_history(self) -> Embedding:
+        """[embedding_dim]: the query whose scores are the items' biases, which rank by popularity."""
         return self._encode_indices(())
 
     def score(self, query_embedding: Embedding, item_ids: Sequence[str]) -> list[float | None]:
@@ -212,9 +212,9 @@ class Release:
         return self._scores(item_ids, lambda indices: self.candidate_embeddings[indices - 1] @ query_embedding)
 
     def rank(self, recent_items: Sequence[str], item_ids: Sequence[str]) -> list[float | None] | None:
-        """Each candidate's score by the last stage that the release has; None for unknown items.
+        """Each candidate's score from the release's last stage; None for unknown items.
 
-        None at all where no recent item is known.
+        Returns None if no recent item is known.
         """
         steps = self._steps(recent_items)
         if not steps:
@@ -227,7 +227,7 @@ class Release:
     def _scores(
         self, item_ids: Sequence[str], score: Callable[[Indices], NDArray[np.floating[Any]]]
     ) -> list[float | None]:
-        """`score` of the known items, each asked for once, in the place of every item."""
+        """One score per item, None if unknown. `score` is called with the known items, without repeats."""
         indices = [self.vocabulary.index_of(item_id) for item_id in item_ids]
         known = list(dict.fromkeys(index for index in indices if index is not None))
         if not known:
@@ -236,7 +236,7 @@ class Release:
         return [None if index is None else by_index[index] for index in indices]
 
     def _steps(self, recent_items: Sequence[str]) -> tuple[int, ...]:
-        """The known ones of the recent items as the model takes them: no repeats in a row, the latest ones."""
+        """The recent items as the model's input: the latest known ones, without consecutive repeats."""
         return self._latest_steps(self.vocabulary.indices(recent_items))
 
     def _latest_steps(self, indices: Sequence[int]) -> tuple[int, ...]:

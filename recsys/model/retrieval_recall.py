@@ -1,4 +1,4 @@
-"""What an index has found, beside what exact search finds in the same release."""
+"""Measures the recall of an index against exact search in the same release."""
 
 from collections.abc import Iterable
 
@@ -10,21 +10,21 @@ from recsys.model.neighbours import Indices
 from recsys.model.release import Release
 
 SCORE_TOLERANCE = 1e-3
-"""Scores that differ by less are equal: which of two such items is found makes no difference."""
+"""Scores that differ by less count as equal, so either of two such items may be found."""
 
 
 def measure_recall(release: Release, retrieval: Retrieval) -> RecallMeasurement:
-    """Compare with every item of the release; of a million that takes some 100 ms of one core.
+    """Compares with every item of the release, which takes about 100 ms of one core for a million items.
 
-    Raises `ReleaseMismatch` for a query by other weights, `InvalidRequest` for one of another dimension.
+    Raises `ReleaseMismatch` for a query from other weights, and `InvalidRequest` for one of another dimension.
     """
     weights_hash, embedding_dim = release.manifest.weights_hash, release.manifest.embedding_dim
     if retrieval.weights_hash != weights_hash:
         raise ReleaseMismatch(
-            f"the query is by the weights {retrieval.weights_hash}, release {release.version} by {weights_hash}"
+            f"the query has the weights {retrieval.weights_hash}; release {release.version} has {weights_hash}"
         )
     if len(retrieval.query_embedding) != embedding_dim:
-        raise InvalidRequest(f"query_embedding: {len(retrieval.query_embedding)} numbers; expected {embedding_dim}")
+        raise InvalidRequest(f"query_embedding: {len(retrieval.query_embedding)} components; expected {embedding_dim}")
     query = np.array(retrieval.query_embedding, dtype=np.float32)
     exclude = _known(release, retrieval.exclude)
     nearest = release.nearest(query, retrieval.num_candidates, exclude)

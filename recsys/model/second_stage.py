@@ -1,6 +1,6 @@
-"""The second stage of ranking: gradient-boosted trees over the candidates that the towers found.
+"""The second stage of ranking: gradient-boosted trees that score the candidates retrieved by the towers.
 
-A LightGBM model as text and the tables that its features are computed from; both are files of the release.
+A release contains the LightGBM model as text, and the tables from which its features are computed.
 """
 
 from pathlib import Path
@@ -16,7 +16,7 @@ from recsys.model.ranking_features import RankingFeatures
 
 
 class SecondStage:
-    """Scores candidates of one release. Safe to share between requests."""
+    """Scores the candidates of one release. Safe to share between requests."""
 
     def __init__(self, trees: lgb.Booster, features: RankingFeatures) -> None:
         self._trees = trees
@@ -24,19 +24,19 @@ class SecondStage:
 
     @classmethod
     def load(cls, directory: Path, features: RankingFeatures) -> "SecondStage":
-        """Raises ReleaseDamaged if the trees are missing, unreadable, or made for other features than these."""
+        """Raises ReleaseDamaged if the trees are missing, unreadable, or trained on other features."""
         path = directory / SECOND_STAGE_FILE
         try:
             trees = lgb.Booster(model_str=path.read_text(encoding="utf-8"))
         except (OSError, ValueError, lgb.basic.LightGBMError) as error:
             raise ReleaseDamaged(f"{path} is not a readable second stage: {error}") from error
         if trees.feature_name() != features.names:
-            raise ReleaseDamaged(f"{path} was trained on other features than this code computes")
+            raise ReleaseDamaged(f"{path} was trained on other features than this version of Tandem computes")
         return cls(trees, features)
 
     def score(self, history: Indices, candidates: Indices, query_embedding: NDArray[np.float32]) -> NDArray[np.float64]:
-        """history [steps >= 1] oldest first, candidates [candidates] all different -> [candidates], more is better."""
+        """history [steps >= 1] oldest first, candidates [candidates] without repeats -> scores [candidates]."""
         matrix = self._features.matrix(history, candidates, query_embedding)
-        # Threads cost more than they compute for some hundred rows.
+        # For a few hundred rows, starting threads costs more than it saves.
         scores: NDArray[np.float64] = np.asarray(self._trees.predict(matrix, num_threads=1), dtype=np.float64)
         return scores

@@ -1,9 +1,9 @@
 """The two towers: a causal transformer over the recent items, and a table of candidates that shares its item vectors.
 
-One dot product ranks: score = query . item vector + item bias. Item vectors have length 1, because a graph index
-(HNSW) loses its way among vectors of very different lengths. The last dimension of a candidate embedding is the bias
-divided by `bias_scale`, the usual length of a query, so it is a small correction there too. The last dimension of a
-query embedding is `bias_scale`, so an index with the plain dot product ranks exactly as the model does.
+score = query . item vector + item bias, as one dot product. Item vectors have length 1, because a graph index (HNSW)
+has low recall for vectors of very different lengths. The last dimension of a candidate embedding is the bias divided by
+`bias_scale`, the median length of a query, which keeps it small too. The last dimension of a query embedding is
+`bias_scale`, so an index with the plain dot product ranks exactly as the model does.
 """
 
 import math
@@ -21,13 +21,13 @@ from recsys.model.files import CONFIG_FILE, WEIGHTS_FILE
 from recsys.model.vocabulary import PADDING_INDEX
 
 SMALLEST_LENGTH = 1e-6
-"""Of an item vector before it is brought to length 1; anything shorter counts as no vector."""
+"""Smallest length of an item vector before normalisation; a shorter one counts as no vector."""
 ROWS_PER_CHUNK = 65_536
-"""Content features are cast to floats this many items at a time: it bounds the memory that a large catalogue takes."""
+"""Items whose content features are cast to floats at a time, which bounds the memory for a large catalogue."""
 
 
 class TwoTowerConfig(BaseModel):
-    """What the shapes of the weights follow from."""
+    """Hyperparameters of the architecture, which determine the shapes of the weights."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -39,7 +39,7 @@ class TwoTowerConfig(BaseModel):
     feed_forward_factor: int = Field(default=2, ge=1)
     dropout: float = Field(default=0.25, ge=0, le=0.9)
     max_history: int = Field(default=200, ge=1)
-    """How many of the latest items the query tower looks at."""
+    """Number of latest items that the query tower uses."""
 
     @model_validator(mode="after")
     def _heads_divide_the_width(self) -> Self:
@@ -62,8 +62,8 @@ class TwoTowerConfig(BaseModel):
 class Dropout(nn.Module):
     """Inverted dropout with a byte of randomness per element, drawn eight bytes at a time.
 
-    One Bernoulli draw per element, as in torch.nn.Dropout, was a quarter of a training step on a CPU. The rate is
-    rounded to a multiple of 1/256.
+    torch.nn.Dropout draws one Bernoulli sample per element, which takes a quarter of a training step on a CPU. The
+    rate is rounded to a multiple of 1/256.
     """
 
     def __init__(self, rate: float) -> None:
@@ -81,8 +81,8 @@ class Dropout(nn.Module):
 class Block(nn.Module):
     """Pre-norm transformer block (Xiong et al. 2020, "On Layer Normalization in the Transformer Architecture").
 
-    Attention is two explicit batched products: for sequences of some hundred items on a CPU that is faster than the
-    fused kernels, and it is the same code on a GPU.
+    Attention is two explicit batched products. For sequences of a few hundred items on a CPU they are faster than the
+    fused kernels, and the same code runs on a GPU.
     """
 
     def __init__(self, config: TwoTowerConfig) -> None:
@@ -101,8 +101,8 @@ class Block(nn.Module):
     def forward(self, hidden: Tensor, mask: Tensor, position: Tensor | None = None) -> Tensor:
         """hidden [batch, length, dim], additive mask [(batch,) rows, length] -> [batch, rows, dim].
 
-        Without `position` every position is a row; with `position` [batch] only that one is computed (rows = 1),
-        which is all that the last block needs when one embedding per sequence is wanted.
+        Without `position` every position is a row. With `position` [batch] only that one is computed (rows = 1), which
+        is enough in the last block for one embedding per sequence.
         """
         keys = self.attention_norm(hidden)
         queries = keys
@@ -128,13 +128,13 @@ class Block(nn.Module):
 class TwoTower(nn.Module):
     """Query tower and candidate tower over one item table; `content` [num_items + 1, num_content_features] is 0 or 1.
 
-    The content features are a buffer, so weights and config are self-contained: an item that nobody touched still has
-    the vector that its content projects to.
+    The content features are a buffer, so weights and config are self-contained: an item without interactions still gets
+    a vector from its content.
     """
 
     content: Tensor
     bias_scale: Tensor
-    """[]: the usual length of a query. It moves the bias between the two embeddings and changes no score."""
+    """[]: the median length of a query. It scales the bias in both embeddings and changes no score."""
 
     def __init__(self, config: TwoTowerConfig) -> None:
         super().__init__()
@@ -149,7 +149,7 @@ class TwoTower(nn.Module):
         self.final_norm = nn.LayerNorm(dim)
         # Bytes, not floats: a quarter of the file and of the memory, and the values are 0 or 1.
         self.register_buffer("content", torch.zeros(rows, config.num_content_features, dtype=torch.uint8))
-        self.register_buffer("bias_scale", torch.tensor(math.sqrt(dim)))  # the length of what a LayerNorm puts out
+        self.register_buffer("bias_scale", torch.tensor(math.sqrt(dim)))  # the length of a LayerNorm's output
         self._initialise()
 
     def _initialise(self) -> None:
@@ -164,9 +164,9 @@ class TwoTower(nn.Module):
         nn.init.normal_(self.position_embedding.weight, std=0.02)
 
     def item_vectors(self, item_indices: Tensor) -> Tensor:
-        """[...] -> [..., embedding_dim - 1]: the id's embedding plus the projection of its content, at length 1.
+        """[...] -> [..., embedding_dim - 1]: the id's embedding plus the projection of its content, normalised to 1.
 
-        All zeros for an item that has neither: one that training never saw and whose content says nothing.
+        All zeros for an item that has neither training events nor content.
         """
         vectors = self.item_embedding(item_indices)
         if self.config.num_content_features:
@@ -191,7 +191,7 @@ class TwoTower(nn.Module):
     def query_tower(self, item_indices: Tensor, lengths: Tensor) -> Tensor:
         """[batch, length <= max_history] right-padded, lengths [batch] -> [batch, length, embedding_dim].
 
-        Position p sees items 0..p only. What stands at the padded positions (p >= length) means nothing.
+        Position p sees items 0..p only. Outputs at padded positions (p >= length) are undefined.
         """
         hidden = self._embed(item_indices, lengths)
         mask = _causal_mask(item_indices.shape[1], hidden)
@@ -202,8 +202,8 @@ class TwoTower(nn.Module):
     def encode(self, item_indices: Tensor, lengths: Tensor) -> Tensor:
         """[batch, length] right-padded, lengths [batch] -> [batch, embedding_dim], one query embedding per sequence.
 
-        Of longer sequences the latest max_history items count. An empty sequence gets the embedding whose dot product
-        is the item's bias alone, which ranks by popularity.
+        Only the latest max_history items of a sequence are used. For an empty sequence the dot product is the item's
+        bias alone, which ranks by popularity.
         """
         empty = torch.zeros(len(lengths), self.config.embedding_dim, device=self.content.device)
         empty[:, -1] = self.bias_scale
@@ -225,7 +225,7 @@ class TwoTower(nn.Module):
         length, dim = item_indices.shape[1], self.config.embedding_dim
         positions = torch.arange(length, device=item_indices.device)
         real = item_indices.masked_fill(positions >= lengths.unsqueeze(1), PADDING_INDEX)
-        # sqrt(dim) lifts the items over the positions (Vaswani et al. 2017, section 3.4). The last dimension stays 0.
+        # sqrt(dim) scales items relative to positions (Vaswani et al. 2017, section 3.4). The last dimension stays 0.
         vectors = nn.functional.pad(self.item_vectors(real), (0, 1)) * math.sqrt(dim)
         return cast(Tensor, self.dropout(vectors + self.position_embedding(positions)))
 
@@ -242,7 +242,7 @@ def save_model(model: TwoTower, directory: Path) -> None:
 
 
 def load_model(directory: Path, device: str = "cpu") -> TwoTower:
-    """The model of `directory`, in eval mode. Raises ReleaseDamaged if a file is missing or the shapes don't agree."""
+    """The model of `directory`, in eval mode. Raises ReleaseDamaged if a file is missing or a shape differs."""
     config = TwoTowerConfig.load(directory / CONFIG_FILE)
     path = directory / WEIGHTS_FILE
     try:
@@ -251,12 +251,12 @@ def load_model(directory: Path, device: str = "cpu") -> TwoTower:
             model = TwoTower(config)
         model.load_state_dict(weights, assign=True)
     except (OSError, SafetensorError, RuntimeError) as error:
-        raise ReleaseDamaged(f"{path} does not hold the weights that {CONFIG_FILE} describes: {error}") from error
+        raise ReleaseDamaged(f"{path} does not contain the weights that {CONFIG_FILE} describes: {error}") from error
     return model.to(device).eval()
 
 
 def _causal_mask(length: int, like: Tensor) -> Tensor:
-    """[length, length]: 0 where row p may look (0..p), -inf where it may not."""
+    """[length, length]: 0 for the positions that row p sees (0..p), -inf for the others."""
     return torch.full((length, length), -torch.inf, dtype=like.dtype, device=like.device).triu(1)
 
 

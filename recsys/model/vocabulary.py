@@ -1,4 +1,4 @@
-"""Raw item ids at the edges, rows of the item table inside: the one place that translates between them."""
+"""Maps item ids to rows of the item table and back."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -26,18 +26,18 @@ class Vocabulary:
 
     @property
     def item_ids(self) -> Sequence[str]:
-        """All raw ids; the one at position p has item_index p + 1."""
+        """All item ids; the one at position p has item_index p + 1."""
         return self._item_ids
 
     def index_of(self, item_id: str) -> int | None:
         return self._index_of.get(item_id)
 
     def indices(self, item_ids: Iterable[str]) -> list[int]:
-        """The known ones of `item_ids` as indices, in their order; unknown ones are dropped."""
+        """The indices of the known `item_ids`, in order; unknown ones are dropped."""
         return [index for item_id in item_ids if (index := self._index_of.get(item_id)) is not None]
 
     def item_id(self, index: int) -> str:
-        """Raises IndexError for the padding index and for anything beyond the last item."""
+        """Raises IndexError for the padding index and for indices after the last item."""
         if not PADDING_INDEX < index <= len(self._item_ids):
             raise IndexError(f"item_index {index} is not in 1..{len(self._item_ids)}")
         return self._item_ids[index - 1]
@@ -47,7 +47,7 @@ class Vocabulary:
 
     @classmethod
     def load(cls, path: Path) -> "Vocabulary":
-        """Raises ReleaseDamaged if the file is missing or is not what `save` wrote."""
+        """Raises ReleaseDamaged if the file is missing or invalid."""
         try:
             item_ids = json.loads(path.read_text(encoding="utf-8"))["item_ids"]
             return cls(item_ids)

@@ -91,7 +91,7 @@ async def test_items_that_nothing_places_are_found_by_title_but_not_by_vector(re
 
 async def test_without_equal_lengths_the_same_graph_finds_little(release, tmp_path):
     """What the geometry is for: the same items as a table without bounds would hold them."""
-    scale = release.encode_nobody()[-1]
+    scale = release.encode_empty_history()[-1]
     unbounded = np.concatenate(
         [release.candidate_embeddings[:, :-1] * LENGTHS, release.candidate_embeddings[:, -1:] * scale], axis=1
     )

@@ -1,4 +1,4 @@
-"""The features of the second stage: hand-made tables, and the same numbers in training as in serving."""
+"""The features of the second stage: computed from hand-made tables, and equal in training and serving."""
 
 from pathlib import Path
 
@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from safetensors.numpy import load_file, save_file
 
 from recsys.errors import ReleaseDamaged
 from recsys.model.files import ITEMS_FILE, RANKING_TABLES_FILE, SECOND_STAGE_FILE
@@ -23,6 +24,7 @@ from training.models.second_stage import fit_second_stage, label
 from training.release_manifest import describe_release
 
 MATRIX = np.array([[0, 0, 0, 0], [0, 0, 5, -7], [0, 1, 0, 2], [0, 3, 0, 0]], dtype=np.float32)
+PARTS = ("items", "weights")
 
 
 def test_neighbours_are_the_strongest_of_a_row_and_looked_up_by_column() -> None:
@@ -33,7 +35,7 @@ def test_neighbours_are_the_strongest_of_a_row_and_looked_up_by_column() -> None
     assert neighbours.lookup(np.array([], dtype=np.int64), column_of, 2).shape == (0, 2)
 
 
-def test_of_large_catalogues_few_neighbours_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_catalogues_keep_few_neighbours(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("training.models.ranking_tables.MAX_ENTRIES", 3)
     neighbours = strongest(MATRIX)
     assert neighbours.items.tolist() == [[0], [3], [3], [1]]
@@ -45,7 +47,9 @@ def toy_features(num_items: int = 3) -> RankingFeatures:
     nothing = Neighbours(np.zeros((num_items + 1, 1), np.int32), np.zeros((num_items + 1, 1), np.float32))
     one_per_item = np.arange(num_items + 1, dtype=np.float32)
     unknown = np.full(num_items + 1, np.nan, dtype=np.float32)
-    per_item = dict.fromkeys(("popularity", "usual_step", "usual_share", "audience"), one_per_item)
+    per_item = dict.fromkeys(
+        ("popularity", "mean_log_position", "mean_share_before", "mean_log_history_length"), one_per_item
+    )
     tables = RankingTables(
         matrix, matrix, nothing, nothing, matrix, **per_item, year=one_per_item + 2000, log_price=unknown
     )
@@ -54,7 +58,7 @@ def toy_features(num_items: int = 3) -> RankingFeatures:
     return RankingFeatures(tables, embeddings, content)
 
 
-def test_a_hand_computed_table() -> None:
+def test_hand_computed_features() -> None:
     history, candidates = np.array([3, 1, 2]), np.array([1, 3])
     features = toy_features().of(history, candidates, np.array([2, 1, 1], dtype=np.float32))
     expected = {
@@ -90,7 +94,30 @@ def test_a_hand_computed_table() -> None:
     assert log_probability[1] - log_probability[0] == pytest.approx(0.5)
 
 
-def test_the_order_of_candidates_makes_no_difference() -> None:
+def test_stored_names_do_not_change(tmp_path: Path) -> None:
+    """Existing releases contain these tensors, and their trees these features, in this order."""
+    tables = toy_features()._tables
+    tables.save(tmp_path)
+    stored = load_file(tmp_path / RANKING_TABLES_FILE)
+    matrices = [
+        f"{name}.{part}" for name in ("next_items", "followers", "session", "preceded", "ease") for part in PARTS
+    ]
+    per_item = ["popularity", "usual_step", "usual_share", "audience", "year", "log_price"]
+    assert set(stored) == {*matrices, *per_item}
+    for name, changed in {"usual_step": 1.0, "usual_share": 2.0, "audience": 3.0}.items():
+        stored[name] = np.full_like(stored[name], changed)
+    save_file(stored, tmp_path / RANKING_TABLES_FILE)
+    loaded = RankingTables.load(tmp_path)
+    assert (loaded.mean_log_position == 1.0).all()
+    assert (loaded.mean_share_before == 2.0).all()
+    assert (loaded.mean_log_history_length == 3.0).all()
+    features = RankingFeatures(loaded, toy_features()._embeddings, toy_features()._content)
+    assert features.names[5:11] == ["popularity", "usual_step", "usual_share", "audience", "year", "history_length"]
+    found = features.of(np.array([1]), np.array([2]), np.zeros(3, np.float32))
+    assert [found[name][0] for name in ("usual_step", "usual_share", "audience")] == [1.0, 2.0, 3.0]
+
+
+def test_the_order_of_candidates_does_not_matter() -> None:
     features, history, query = toy_features(), np.array([2, 1]), np.array([1, 2, 1], dtype=np.float32)
     one_way = features.matrix(history, np.array([1, 2, 3]), query)
     other_way = features.matrix(history, np.array([3, 1, 2]), query)
@@ -107,7 +134,7 @@ def test_an_item_table_without_content_has_the_same_features() -> None:
 
 @pytest.fixture
 def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The toy shop with a second stage, whether it helps or not."""
+    """The toy shop with a second stage, even if it does not improve ranking."""
     monkeypatch.setattr("training.models.second_stage.MIN_USERS", 1)
     monkeypatch.setattr("training.models.second_stage._helps", lambda *_: True)
     settings = toy.job_settings(tmp_path)
@@ -123,7 +150,7 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_training_and_serving_compute_the_same_numbers(
     directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Features as they are made for training, and as the release makes them of the raw ids of a request."""
+    """Compares the features of a training example with those that a release computes for a request."""
     settings = toy.job_settings(tmp_path)
     sequences = load_sequences(settings.processed_dir, settings.models_dir)
     model = load_model(directory)
@@ -138,11 +165,11 @@ def test_training_and_serving_compute_the_same_numbers(
 
     served: list[np.ndarray] = []
 
-    def remember(self: SecondStage, history: np.ndarray, candidates: np.ndarray, query: np.ndarray) -> np.ndarray:
+    def record(self: SecondStage, history: np.ndarray, candidates: np.ndarray, query: np.ndarray) -> np.ndarray:
         served.append(self._features.matrix(history, candidates, query))
         return np.zeros(len(candidates))
 
-    monkeypatch.setattr(SecondStage, "score", remember)
+    monkeypatch.setattr(SecondStage, "score", record)
     describe_release(directory)
     release = Release.load(1, directory)
     item_id = release.vocabulary.item_id
@@ -155,7 +182,7 @@ def test_training_and_serving_compute_the_same_numbers(
         np.testing.assert_allclose(in_serving, in_training, rtol=1e-5, atol=1e-5)
 
 
-def test_a_release_with_a_second_stage_ranks_by_it(directory: Path) -> None:
+def test_a_release_with_a_second_stage_ranks_with_it(directory: Path) -> None:
     describe_release(directory)
     release = Release.load(1, directory)
     assert release.manifest.has_second_stage
@@ -170,14 +197,14 @@ def test_a_release_with_a_second_stage_ranks_by_it(directory: Path) -> None:
 
 
 @pytest.mark.parametrize("name", [SECOND_STAGE_FILE, RANKING_TABLES_FILE])
-def test_a_release_that_lost_half_of_its_second_stage_is_refused(directory: Path, name: str) -> None:
+def test_a_release_without_a_file_of_its_second_stage_is_rejected(directory: Path, name: str) -> None:
     describe_release(directory)
     (directory / name).unlink()
     with pytest.raises(ReleaseDamaged, match=name):
         Release.load(1, directory)
 
 
-def test_trees_for_other_features_are_refused(directory: Path) -> None:
+def test_trees_for_other_features_are_rejected(directory: Path) -> None:
     file = directory / SECOND_STAGE_FILE
     file.write_text(file.read_text().replace("tower_rank", "tower_rang"))
     describe_release(directory)

@@ -1,4 +1,4 @@
-"""A release in memory: what it makes of recent items, and the policy that it is served by."""
+"""A release in memory: encoding, scoring, exact search, and its serving policy."""
 
 import shutil
 from pathlib import Path
@@ -23,22 +23,22 @@ def directory(tmp_path: Path) -> Path:
     return directory
 
 
-def test_the_same_item_several_times_in_a_row_is_one_step(directory: Path) -> None:
+def test_consecutive_repeats_of_an_item_are_one_step(directory: Path) -> None:
     release = Release.load(1, directory)
     np.testing.assert_array_equal(release.encode([A, A, B, B, B, A]), release.encode([A, B, A]))
-    # An item that nobody knows stands between nothing.
+    # An unknown item does not separate repeats.
     np.testing.assert_array_equal(release.encode([A, "?", A, B]), release.encode([A, B]))
     assert not np.array_equal(release.encode([A, B, A]), release.encode([A, B]))
 
 
-def test_the_policy_bounds_the_history(directory: Path) -> None:
+def test_the_policy_limits_the_history(directory: Path) -> None:
     manifest = ReleaseManifest.read(directory)
     policy = manifest.policy.model_copy(update={"max_history": 2})
     release = Release(1, manifest.model_copy(update={"policy": policy}), directory)
     np.testing.assert_array_equal(release.encode([C, A, B]), release.encode([A, B]))
 
 
-def test_scores_are_the_same_from_model_release_and_index_vectors(directory: Path) -> None:
+def test_scores_of_the_model_the_release_and_the_embeddings_are_equal(directory: Path) -> None:
     release, model = Release.load(1, directory), load_model(directory)
     items = torch.tensor([[1, 2, 3]])
     with torch.inference_mode():
@@ -50,7 +50,7 @@ def test_scores_are_the_same_from_model_release_and_index_vectors(directory: Pat
     np.testing.assert_allclose(release.score(embedding, toy.ITEM_IDS), explicit.numpy(), rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(release.candidate_embeddings @ embedding, explicit.numpy(), rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(
-        release.score(release.encode_nobody(), toy.ITEM_IDS), model.item_bias.weight[1:, 0].detach(), atol=1e-6
+        release.score(release.encode_empty_history(), toy.ITEM_IDS), model.item_bias.weight[1:, 0].detach(), atol=1e-6
     )
 
 
@@ -72,7 +72,7 @@ def test_the_nearest_are_searchable_and_not_excluded(directory: Path) -> None:
     assert release.nearest(query, 4, exclude=np.array([1, 2, 3])).tolist() == nearest[:4].tolist()
 
 
-def test_a_release_of_an_older_tandem_says_what_to_do(directory: Path) -> None:
+def test_the_error_for_an_outdated_release_says_what_to_do(directory: Path) -> None:
     file = directory / "release.json"
     file.write_text(file.read_text().replace('"feature_schema_version": 2', '"feature_schema_version": 1'))
     with pytest.raises(ReleaseDamaged, match=r"feature schema 1 .* serves 2; train .* `make pipeline`"):

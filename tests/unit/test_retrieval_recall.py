@@ -1,4 +1,4 @@
-"""Recall as the ranker measures it, beside NumPy brute force."""
+"""The ranker's measurement of recall, compared with brute force in NumPy."""
 
 import asyncio
 import threading
@@ -30,14 +30,14 @@ def directory(tmp_path_factory):
 @pytest.fixture
 def release(directory) -> Release:
     release = Release.load(1, directory)
-    release.candidate_embeddings = release.candidate_embeddings.copy()  # for the tests to change
+    release.candidate_embeddings = release.candidate_embeddings.copy()  # writable, for tests that change it
     return release
 
 
 def retrieval(release, retrieved, num_candidates=10, exclude=(), **fields) -> Retrieval:
     query = release.encode_indices(HISTORY).tolist()
-    asked = Retrieval(release.version, release.manifest.weights_hash, query, num_candidates, exclude, retrieved)
-    return asked._replace(**fields)
+    request = Retrieval(release.version, release.manifest.weights_hash, query, num_candidates, exclude, retrieved)
+    return request._replace(**fields)
 
 
 def best_first(release, exclude=()) -> list[str]:
@@ -47,7 +47,7 @@ def best_first(release, exclude=()) -> list[str]:
 
 @pytest.mark.parametrize("num_candidates", [1, 10, 40])
 @pytest.mark.parametrize("kept", [0.0, 0.5, 1.0])
-def test_what_is_missing_and_what_is_wrong_in_its_place_lowers_recall(release, num_candidates, kept):
+def test_missing_and_wrong_items_lower_recall(release, num_candidates, kept):
     ranked = best_first(release)
     right = ranked[: int(kept * num_candidates)]
     wrong = ranked[num_candidates : 2 * num_candidates - len(right)]
@@ -58,7 +58,7 @@ def test_what_is_missing_and_what_is_wrong_in_its_place_lowers_recall(release, n
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_any_retrieval_is_measured_as_by_brute_force(release, seed):
+def test_recall_equals_brute_force(release, seed):
     random = np.random.default_rng(seed)
     exclude = random.choice(ITEM_IDS, random.integers(0, 30), replace=False).tolist()
     retrieved = random.choice(ITEM_IDS, random.integers(0, 40), replace=False).tolist()
@@ -68,7 +68,7 @@ def test_any_retrieval_is_measured_as_by_brute_force(release, seed):
     assert measured == RecallMeasurement(num_nearest=len(nearest), num_found=len(nearest & set(retrieved)))
 
 
-def test_items_that_tie_with_the_last_of_the_nearest_are_as_good(release):
+def test_items_that_tie_with_the_last_of_the_nearest_count_as_found(release):
     tenth, eleventh = best_first(release)[9:11]
     rows = [ITEM_IDS.index(item_id) for item_id in (tenth, eleventh)]
     release.candidate_embeddings[rows[1]] = release.candidate_embeddings[rows[0]]
@@ -79,52 +79,52 @@ def test_items_that_tie_with_the_last_of_the_nearest_are_as_good(release):
     assert measure_recall(release, retrieval(release, without_tenth)).recall == 0.9
 
 
-def test_an_excluded_item_is_wrong_however_near_it_is(release):
+def test_an_excluded_item_does_not_count_as_found(release):
     ranked = best_first(release)
     assert measure_recall(release, retrieval(release, ranked[:10], exclude=ranked[:4])).num_found == 6
 
 
-def test_an_item_that_no_index_holds_is_neither_missed_nor_right(release):
+def test_an_item_without_a_vector_is_neither_expected_nor_found(release):
     first, *others = best_first(release)
     release.searchable[ITEM_IDS.index(first)] = False
     assert measure_recall(release, retrieval(release, others[:10])).recall == 1.0
     assert measure_recall(release, retrieval(release, [first, *others[:9]])).recall == 0.9
 
 
-def test_unknown_and_repeated_items_are_not_found(release):
+def test_unknown_and_repeated_items_do_not_count(release):
     nearest = best_first(release)[:5]
     assert measure_recall(release, retrieval(release, [*nearest, *nearest, "?"])).num_found == 5
 
 
-def test_where_fewer_are_there_than_were_asked_for_all_of_them_are_the_nearest(release):
+def test_all_items_are_expected_if_there_are_fewer_than_requested(release):
     ranked = best_first(release)
     measured = measure_recall(release, retrieval(release, ranked[50:], 100, exclude=ranked[:50]))
     assert measured == RecallMeasurement(num_nearest=10, num_found=10)
 
 
-def test_where_there_is_nothing_to_find_nothing_is_missed(release):
+def test_recall_is_1_if_there_is_nothing_to_find(release):
     measured = measure_recall(release, retrieval(release, [], exclude=ITEM_IDS))
     assert (measured.num_nearest, measured.recall) == (0, 1.0)
 
 
-def test_a_query_by_other_weights_or_of_another_dimension_is_refused(release):
+def test_a_query_of_other_weights_or_another_dimension_is_an_error(release):
     with pytest.raises(ReleaseMismatch, match="other weights"):
         measure_recall(release, retrieval(release, [], weights_hash="other weights"))
     with pytest.raises(InvalidRequest, match="expected 16"):
         measure_recall(release, retrieval(release, [], query_embedding=[1.0] * 7))
 
 
-def test_a_request_carries_the_whole_retrieval(release):
-    asked = retrieval(release, ITEM_IDS[:3], 5, ITEM_IDS[3:6])
-    assert RecallRequest.model_validate_json(RecallRequest.of(asked).model_dump_json()).retrieval == asked
+def test_a_request_contains_the_whole_retrieval(release):
+    request = retrieval(release, ITEM_IDS[:3], 5, ITEM_IDS[3:6])
+    assert RecallRequest.model_validate_json(RecallRequest.of(request).model_dump_json()).retrieval == request
 
 
-def test_only_what_no_recommendation_waits_for_takes_no_turn():
-    asked = ("/v1/recall", "/v1/releases/12/items", "/v1/recall/", "/v1/releases", "/v1/encode", "/v1/rank")
-    assert [is_off_the_request_path(path) for path in asked] == [True, True, False, False, False, False]
+def test_only_requests_off_the_request_path_bypass_admission():
+    paths = ("/v1/recall", "/v1/releases/12/items", "/v1/recall/", "/v1/releases", "/v1/encode", "/v1/rank")
+    assert [is_off_the_request_path(path) for path in paths] == [True, True, False, False, False, False]
 
 
-async def test_one_at_a_time_is_measured_in_a_thread_even_if_its_caller_has_gone(release, monkeypatch):
+async def test_one_measurement_runs_at_a_time_even_after_its_caller_is_cancelled(release, monkeypatch):
     started, may_end = threading.Event(), threading.Event()
 
     def measure(*_: object) -> RecallMeasurement:
@@ -135,20 +135,20 @@ async def test_one_at_a_time_is_measured_in_a_thread_even_if_its_caller_has_gone
     monkeypatch.setattr(recsys.adapters.local_ranker, "measure_recall", measure)
     ranker = LocalRanker()
     ranker.add(release)
-    asked = retrieval(release, [])
-    first = asyncio.create_task(ranker.recall(asked))
-    assert await asyncio.to_thread(started.wait, 10), "it was not measured beside the event loop"
+    request = retrieval(release, [])
+    first = asyncio.create_task(ranker.recall(request))
+    assert await asyncio.to_thread(started.wait, 10), "the measurement did not start in a thread"
     with pytest.raises(Overloaded):
-        await ranker.recall(asked)
+        await ranker.recall(request)
     first.cancel()
     await asyncio.gather(first, return_exceptions=True)
     with pytest.raises(Overloaded):
-        await ranker.recall(asked)
+        await ranker.recall(request)
     may_end.set()
     async with asyncio.timeout(10):
         while True:
             try:
-                assert (await ranker.recall(asked)).recall == 1.0
+                assert (await ranker.recall(request)).recall == 1.0
                 break
             except Overloaded:
                 await asyncio.sleep(0.01)

@@ -118,7 +118,12 @@ def test_what_came_after_the_cut_changes_nothing_that_is_learnt_from(tmp_path: P
                 "batches": [names(sequences, sequences.items[start:end]) for start, end in spans],
                 "tables": [
                     np.nan_to_num(np.asarray(table)).tolist()
-                    for table in (tables.popularity, tables.usual_step, tables.usual_share, tables.audience)
+                    for table in (
+                        tables.popularity,
+                        tables.mean_log_position,
+                        tables.mean_share_before,
+                        tables.mean_log_history_length,
+                    )
                 ],
                 "session": [tables.session.items.tolist(), tables.session.weights.tolist()],
             }
@@ -191,7 +196,7 @@ def test_jobs_that_serve_refuse_a_model_for_measuring(job, tmp_path: Path, monke
 @pytest.mark.parametrize(
     ("log", "found"),
     [
-        ({user: [(item, 5) for item in "abcd"] for user in ("ann", "bob")}, "all 8 interactions are at one time, 5"),
+        ({user: [(item, 5) for item in "abcd"] for user in ("ann", "bob")}, "all 8 interactions have the same timestamp, 5"),
         ({user: list(zip("abcd", range(3, 7), strict=True)) for user in ("ann", "bob")}, "every one of 2 users begins"),
         (
             {f"u{number}": [("ab"[number % 2], number)] for number in range(40)},

@@ -28,7 +28,7 @@ def make_model(num_heads: int = 1, num_content_features: int = 5) -> TwoTower:
     )
     model = TwoTower(config).eval()
     with torch.no_grad():
-        # Larger than at the start, so that a wrong dependence would show.
+        # Larger than initially, so that a wrong dependency has a visible effect.
         model.item_embedding.weight.normal_()
         model.item_bias.weight.normal_()
         model.content.random_(0, 2)
@@ -72,11 +72,11 @@ def test_padding_changes_nothing(model: TwoTower) -> None:
     for row, items in enumerate(rows):
         torch.testing.assert_close(model.encode(*batch_of(items))[0], together[row])
     items, lengths = batch_of(*rows)
-    items[0, 3:] = 17  # what stands behind a sequence's end is nobody's business
+    items[0, 3:] = 17  # padding must be ignored
     torch.testing.assert_close(model.encode(items, lengths), together)
 
 
-def test_of_a_long_history_the_latest_items_count(model: TwoTower) -> None:
+def test_only_the_latest_items_of_a_long_history_are_used(model: TwoTower) -> None:
     long, short = list(range(1, 31)), [1, 2]
     together = model.encode(*batch_of(long, short))
     torch.testing.assert_close(together[0], model.encode(*batch_of(long[-12:]))[0])
@@ -90,7 +90,7 @@ def test_an_empty_history_ranks_by_bias(model: TwoTower) -> None:
         torch.testing.assert_close((query @ model.candidate_tower().T)[0], model.item_bias.weight[1:, 0])
 
 
-def test_one_dot_product_is_the_explicit_score(model: TwoTower) -> None:
+def test_the_dot_product_equals_the_explicit_score(model: TwoTower) -> None:
     query = model.encode(*batch_of([1, 2, 3], [4, 5]))
     candidates = model.candidate_tower()
     items = torch.arange(1, NUM_ITEMS + 1)
@@ -103,13 +103,13 @@ def test_one_dot_product_is_the_explicit_score(model: TwoTower) -> None:
     torch.testing.assert_close(candidates[:, -1] * model.bias_scale, model.item_bias.weight[1:, 0])
 
 
-def test_item_vectors_have_length_1_whatever_the_table_holds(model: TwoTower) -> None:
+def test_item_vectors_have_length_1_for_any_table(model: TwoTower) -> None:
     with torch.no_grad():
         model.item_embedding.weight[1:] *= torch.logspace(-3, 2, NUM_ITEMS).unsqueeze(1)
     torch.testing.assert_close(model.candidate_tower()[:, :-1].norm(dim=1), torch.ones(NUM_ITEMS))
 
 
-def test_an_item_without_embedding_and_content_is_nowhere(model: TwoTower) -> None:
+def test_an_item_without_embedding_and_content_has_no_vector(model: TwoTower) -> None:
     with torch.no_grad():
         model.item_embedding.weight[[3, 4]] = 0
         model.content[3] = 0
@@ -167,7 +167,7 @@ def test_round_trip_through_files(tmp_path: Path, model: TwoTower) -> None:
     assert torch.equal(loaded.candidate_tower(), model.candidate_tower())
 
 
-def test_damaged_files_are_refused(tmp_path: Path) -> None:
+def test_damaged_files_are_rejected(tmp_path: Path) -> None:
     save_model(make_model(), tmp_path)
     weights = (tmp_path / WEIGHTS_FILE).read_bytes()
     config = (tmp_path / CONFIG_FILE).read_text()

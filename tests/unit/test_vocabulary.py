@@ -6,7 +6,7 @@ from recsys.errors import ReleaseDamaged
 from recsys.model.vocabulary import Vocabulary
 
 
-def test_indices_start_behind_the_padding_and_keep_order() -> None:
+def test_indices_start_after_the_padding_and_keep_order() -> None:
     vocabulary = Vocabulary(["b", "a", "c"])
     assert len(vocabulary) == 3
     assert vocabulary.index_of("b") == 1
@@ -18,17 +18,17 @@ def test_indices_start_behind_the_padding_and_keep_order() -> None:
 
 
 @pytest.mark.parametrize("index", [0, -1, 4])
-def test_padding_and_beyond_are_no_items(index: int) -> None:
+def test_invalid_indices_are_an_error(index: int) -> None:
     with pytest.raises(IndexError):
         Vocabulary(["a", "b", "c"]).item_id(index)
 
 
-def test_an_id_stands_once() -> None:
+def test_ids_are_unique() -> None:
     with pytest.raises(ValueError, match="twice"):
         Vocabulary(["a", "a"])
 
 
-def test_round_trip_keeps_the_ids_in_their_order(tmp_path: Path) -> None:
+def test_a_round_trip_keeps_the_order_of_ids(tmp_path: Path) -> None:
     vocabulary = Vocabulary(["7", "ü", 'with "quotes"', ""])
     vocabulary.save(tmp_path / "vocabulary.json")
     loaded = Vocabulary.load(tmp_path / "vocabulary.json")
@@ -36,7 +36,7 @@ def test_round_trip_keeps_the_ids_in_their_order(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"item_ids": ["a", "a"]}', '{"item_ids": null}'])
-def test_a_damaged_file_is_refused(tmp_path: Path, text: str) -> None:
+def test_a_damaged_file_is_rejected(tmp_path: Path, text: str) -> None:
     path = tmp_path / "vocabulary.json"
     path.write_text(text)
     with pytest.raises(ReleaseDamaged, match=r"vocabulary\.json"):

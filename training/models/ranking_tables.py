@@ -17,13 +17,13 @@ from training.models.ease import MAX_USERS, REGULARISATION_PER_USER, ease_weight
 ITEM_COLUMNS = ("year", "price")
 """The columns of the catalogue that the tables are made from."""
 MAX_ENTRIES = 2_000_000
-"""Per matrix, so that a release of 100,000 items is no larger than one of 10,000."""
+"""Per matrix. It bounds the size of a release: 100,000 items need no more than 10,000."""
 MAX_NEIGHBOURS = 300
 SESSION_WINDOW = 30
 MAX_EASE_TABLE_ITEMS = 8_000
 """Larger catalogues have an empty EASE table."""
 SMOOTHING = 1.0
-"""What a row's sum is raised by before it is divided by: an item seen once says little of what follows it."""
+"""Added to a row's sum before dividing by it: an item seen once says little about what follows it."""
 
 
 def table_settings() -> dict[str, float]:
@@ -59,7 +59,7 @@ def ranking_tables(sequences: Sequences, catalogue: pl.DataFrame) -> RankingTabl
 
 
 def strongest(matrix: sp.csr_matrix | NDArray[np.float32]) -> Neighbours:
-    """The entries of largest absolute value of each row, as many as the size of the catalogue allows for."""
+    """The entries with the largest absolute values in each row. Their number depends on the size of the catalogue."""
     matrix = sp.csr_matrix(matrix)
     size = matrix.shape[0]
     longest = int(np.diff(matrix.indptr).max(initial=1))
@@ -92,9 +92,9 @@ def _of_items(sequences: Sequences) -> dict[str, PER_ITEM]:
 
     return {
         "popularity": np.log1p(counts).astype(np.float32),
-        "usual_step": mean(np.log1p(step)),
-        "usual_share": mean(step / lengths[users]),
-        "audience": mean(np.log(lengths[users])),
+        "mean_log_position": mean(np.log1p(step)),
+        "mean_share_before": mean(step / lengths[users]),
+        "mean_log_history_length": mean(np.log(lengths[users])),
     }
 
 
