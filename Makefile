@@ -106,13 +106,13 @@ SIDE_BY_SIDE := --dist loadgroup --no-loadscope-reorder --numprocesses
 # The tests often wait, for a process to start or for training to end, so there is one worker more than cores.
 TEST_WORKERS ?= $(shell expr $$(nproc) + 1)
 # These measure time. Only one test runs beside them, at low priority.
-TIMED_TESTS := tests/faults tests/contract/test_deadlines.py
+TIMED_TESTS := tests/faults/ tests/contract/test_deadlines.py
 BESIDE_TIMED_TESTS := tests/e2e/test_interrupted.py
 
 .PHONY: test
 test: $(VENV)/dev ## All tests, unit tests first, against real servers on free ports; PYTEST_ARGS adds options
 	@$(PYTEST) $(SIDE_BY_SIDE) $(TEST_WORKERS) \
-	  $(addprefix --ignore=,$(TIMED_TESTS) $(BESIDE_TIMED_TESTS)) $(PYTEST_ARGS)
+	  $(addprefix --deselect=,$(TIMED_TESTS) $(BESIDE_TIMED_TESTS)) $(PYTEST_ARGS)
 	@$(PYTEST) $(SIDE_BY_SIDE) 2 $(TIMED_TESTS) $(BESIDE_TIMED_TESTS) $(PYTEST_ARGS)
 
 .PHONY: check

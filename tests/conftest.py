@@ -1,4 +1,4 @@
-"""What all tests share: the engines, started once, and the whole stack with a tiny release."""
+"""Fixtures that several test suites share: the whole stack with a tiny release, started once per worker."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
+import hypothesis
 import pytest
 
 from local.settings import HOST, LocalSettings
@@ -29,6 +30,13 @@ from training.settings import JobSettings
 
 Responses = dict[str, httpx.Response]
 
+TIMED_TESTS = ("tests/faults/", "tests/contract/test_deadlines.py")
+
+# Hypothesis fails an example that takes 200 ms of wall-clock time. With tests side by side, that would measure the
+# other tests. The time limit of a test is pytest-timeout's.
+hypothesis.settings.register_profile("side by side", deadline=None)
+hypothesis.settings.load_profile("side by side")
+
 
 @dataclass(frozen=True)
 class Stack:
@@ -38,14 +46,28 @@ class Stack:
     jobs: JobSettings
     model_dir: Path
     """The files of release 1."""
-    mlflow_cable: FaultProxy
-    """What stands between MLflow and everybody else."""
-    redis_cable: FaultProxy
+    mlflow_proxy: FaultProxy
+    """All processes call MLflow through it."""
+    redis_proxy: FaultProxy
+    """All processes call Redis through it."""
     engines: dict[str, ServiceProcess]
     before_events: Responses
-    """What the services said with empty stores."""
+    """The responses of the services with empty stores."""
     before_release: Responses
-    """What they said when there had been an event, but no release yet."""
+    """Their responses after one event and before the first release."""
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tell pytest-xdist which tests one worker runs one after the other.
+
+    These are the tests of a module, of all modules that use the stack, and of all modules that measure time.
+    """
+    use_stack = {item.path for item in items if "stack" in getattr(item, "fixturenames", ())}
+    for item in items:
+        module = item.path.relative_to(item.config.rootpath).as_posix()
+        group = "stack" if item.path in use_stack else "timed" if module.startswith(TIMED_TESTS) else module
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(scope="session")
@@ -56,13 +78,13 @@ def monkeypatch_session() -> Iterator[pytest.MonkeyPatch]:
 
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory, monkeypatch_session: pytest.MonkeyPatch) -> Iterator[Stack]:
-    """Starts everything before there is any model, notes what it says, then runs the jobs beside it."""
+    """Start all processes without a model, record their responses, then run the jobs."""
     folder = tmp_path_factory.mktemp("stack")
     settings = local_settings(folder / "run")
-    mlflow_cable, redis_cable = FaultProxy(settings.mlflow_port), FaultProxy(settings.redis_port)
+    mlflow_proxy, redis_proxy = FaultProxy(settings.mlflow_port), FaultProxy(settings.redis_port)
     addresses = {
-        "mlflow_tracking_uri": f"http://{HOST}:{mlflow_cable.port}",
-        "redis_url": f"redis://{HOST}:{redis_cable.port}/0",
+        "mlflow_tracking_uri": f"http://{HOST}:{mlflow_proxy.port}",
+        "redis_url": f"redis://{HOST}:{redis_proxy.port}/0",
     }
     settings = settings.model_copy(update=addresses)
     for name in ("REDIS_URL", "MLFLOW_TRACKING_URI", "QDRANT_URL", "QDRANT_EDGE_DIR", "RANKER_URL"):
@@ -81,17 +103,16 @@ def stack(tmp_path_factory: pytest.TempPathFactory, monkeypatch_session: pytest.
         for job in (register, index, seed, promote):
             job(jobs)
         wait_until_ready(settings)
-        yield Stack(settings, jobs, model_dir, mlflow_cable, redis_cable, engines, before_events, before_release)
-        mlflow_cable.cut()
-        redis_cable.cut()
+        yield Stack(settings, jobs, model_dir, mlflow_proxy, redis_proxy, engines, before_events, before_release)
+        mlflow_proxy.close()
+        redis_proxy.close()
 
 
 @contextmanager
 def beside(stack: Stack, folder: Path, **more_environment: str) -> Iterator[LocalSettings]:
-    """An orchestrator and a feature service with a Redis of their own, where nobody minds what is written to it, by the
-    stack's ranker."""
+    """An orchestrator and a feature service with their own Redis, which tests may write to, and the stack's ranker."""
     own = local_settings(folder)
-    shutil.copytree(stack.settings.home / "qdrant", own.home / "qdrant")  # one process opens a collection
+    shutil.copytree(stack.settings.home / "qdrant", own.home / "qdrant")  # only one process can open a collection
     environment = {"RANKER_URL": stack.settings.ranker_url, **more_environment}
     with running(own, "redis", "feature_service", "orchestrator", **environment):
         eventually(lambda: answers_with_200(f"{own.orchestrator_url}/readyz"))
@@ -99,9 +120,9 @@ def beside(stack: Stack, folder: Path, **more_environment: str) -> Iterator[Loca
 
 
 def ask_everything(client: httpx.Client, settings: LocalSettings) -> Responses:
-    """One answer of each endpoint that a page or an operator looks at, by its name."""
+    """One response of each endpoint that a client or an operator uses, by name."""
     public, ranker, item = settings.orchestrator_url, settings.ranker_url, toy.ITEM_IDS[1]
-    asked: dict[str, Callable[[], httpx.Response]] = {
+    requests: dict[str, Callable[[], httpx.Response]] = {
         "healthz": lambda: client.get(f"{public}/healthz"),
         "readyz": lambda: client.get(f"{public}/readyz"),
         "recommend": lambda: client.post(
@@ -119,7 +140,7 @@ def ask_everything(client: httpx.Client, settings: LocalSettings) -> Responses:
         "features healthz": lambda: client.get(f"{settings.feature_service_url}/healthz"),
         "features readyz": lambda: client.get(f"{settings.feature_service_url}/readyz"),
     }
-    return {name: ask() for name, ask in asked.items()}
+    return {name: send() for name, send in requests.items()}
 
 
 def wait_until_ready(settings: LocalSettings) -> None:
@@ -136,7 +157,7 @@ def api(stack: Stack) -> Iterator[httpx.Client]:
 
 @pytest.fixture
 def stopped(tmp_path: Path) -> LocalSettings:
-    """A runtime of which nothing runs: every port of it is closed."""
+    """Settings of a runtime that is not running: all its ports are closed."""
     return local_settings(tmp_path)
 
 

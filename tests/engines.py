@@ -1,4 +1,4 @@
-"""Real engines for the tests: the local runtime's own processes, on ports and in folders of the test's choosing."""
+"""Starts the processes of the local runtime for tests, on free ports and in folders that the test chooses."""
 
 import os
 import signal
@@ -27,7 +27,7 @@ SHOWN_LOG = 2000
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on, all different."""
+    """Different ports on which nothing listens."""
     sockets = [socket.socket() for _ in range(count)]
     try:
         for each in sockets:
@@ -39,21 +39,21 @@ def free_ports(count: int) -> list[int]:
 
 
 def local_settings(state_dir: Path, **values: Any) -> LocalSettings:
-    """A runtime of the test's own, whatever the environment says; every port is free."""
+    """Settings of a separate runtime on free ports. The environment is ignored."""
     ports = ("orchestrator_port", "feature_service_port", "ranker_port", "mlflow_port", "redis_port")
     own = dict(zip(ports, free_ports(len(ports)), strict=True))
-    nobody = {"redis_url": None, "mlflow_tracking_uri": None, "qdrant_url": None, "log_level": "info"}
-    return LocalSettings.model_validate({"dataset": "toy", "state_dir": state_dir, **own, **nobody, **values})
+    unset = {"redis_url": None, "mlflow_tracking_uri": None, "qdrant_url": None, "log_level": "info"}
+    return LocalSettings.model_validate({"dataset": "toy", "state_dir": state_dir, **own, **unset, **values})
 
 
 def environment(settings: LocalSettings) -> dict[str, str]:
-    """What the runtime gives its processes, with a deadline that a busy machine keeps too."""
-    hurry = {"RANKER_POLL_SECONDS": "0.3", "ORCHESTRATOR_REFRESH_SECONDS": "0.3"}
-    return {**settings.environment(), "ORCHESTRATOR_DEADLINE_MS": "10000", **hurry}
+    """The runtime's environment, with short polling intervals and a deadline that a busy machine can meet."""
+    fast_polling = {"RANKER_POLL_SECONDS": "0.3", "ORCHESTRATOR_REFRESH_SECONDS": "0.3"}
+    return {**settings.environment(), "ORCHESTRATOR_DEADLINE_MS": "10000", **fast_polling}
 
 
 class Process:
-    """One process with everything it started, and its log."""
+    """One process, its child processes and its log file."""
 
     def __init__(
         self, name: str, command: list[str], environment: dict[str, str], log_file: Path, answers: Callable[[], bool]
@@ -70,7 +70,7 @@ class Process:
         return self._process is not None and self._process.poll() is None
 
     def start(self) -> None:
-        """Start it, or start it again as it was."""
+        """Start it, or restart it with the same command."""
         self.log_file.parent.mkdir(parents=True, exist_ok=True)
         with self.log_file.open("ab") as log:
             self._process = subprocess.Popen(
@@ -82,11 +82,11 @@ class Process:
             )
 
     def wait_until_up(self) -> None:
-        def answers_or_ended() -> bool:
-            assert self.runs, f"{self.name} ended; its log closes with:\n{self._log_tail()}"
+        def responds_or_ended() -> bool:
+            assert self.runs, f"{self.name} ended; the end of its log:\n{self._log_tail()}"
             return self._answers()
 
-        eventually(answers_or_ended, f"{self.name} did not answer; its log closes with:", self._log_tail)
+        eventually(responds_or_ended, f"{self.name} did not respond; the end of its log:", self._log_tail)
 
     def stop(self) -> None:
         if not self.runs:
@@ -109,11 +109,11 @@ class Process:
         self._signal_all(signal.SIGCONT)
 
     def ask_to_end(self) -> None:
-        """SIGTERM as a container gets it: to the first process alone."""
+        """Send SIGTERM to the first process only, as a container engine does."""
         self._started.terminate()
 
     def wait_until_ended(self) -> int:
-        """Its return code."""
+        """Return its exit code."""
         return self._started.wait(STOP_SECONDS)
 
     @property
@@ -122,7 +122,7 @@ class Process:
         return self._process
 
     def _signal_all(self, number: int) -> None:
-        """To it and what it started, as far as that is in sessions of its own too (BentoML's workers are)."""
+        """Signal the process and all its descendants, including those in other sessions, such as BentoML's workers."""
         with suppress(psutil.NoSuchProcess):
             first = psutil.Process(self._started.pid)
             for each in [first, *first.children(recursive=True)]:
@@ -133,7 +133,7 @@ class Process:
 
 
 class ServiceProcess(Process):
-    """A process of `local.commands`."""
+    """A process with a command from `local.commands`."""
 
     def __init__(self, name: str, settings: LocalSettings, **more_environment: str) -> None:
         answers: dict[str, Callable[[], bool]] = {
@@ -154,7 +154,8 @@ class ServiceProcess(Process):
 
 @contextmanager
 def running(settings: LocalSettings, *names: str, **more_environment: str) -> Iterator[dict[str, ServiceProcess]]:
-    """Processes of `local.commands`, started side by side, until the end of the block; up, but not always ready."""
+    """Start processes of `local.commands` at the same time and stop them after the block. They are up, but may not be
+    ready."""
     with ExitStack() as stack:
         engines = {}
         for name in names:
@@ -167,11 +168,11 @@ def running(settings: LocalSettings, *names: str, **more_environment: str) -> It
 
 
 def eventually(
-    holds: Callable[[], bool], complaint: str = "it never came true", more: Callable[[], str] = lambda: ""
+    holds: Callable[[], bool], message: str = "the condition never held", details: Callable[[], str] = lambda: ""
 ) -> None:
     give_up = time.monotonic() + START_SECONDS
     while not holds():
-        assert time.monotonic() < give_up, f"{complaint}\n{more()}"
+        assert time.monotonic() < give_up, f"{message}\n{details()}"
         time.sleep(0.05)
 
 
@@ -191,14 +192,14 @@ def redis_answers(settings: LocalSettings) -> bool:
 
 
 def shared_file(path: str) -> Path | None:
-    """A file of the folder that TANDEM_SHARED names; None where it is missing."""
+    """A file in the folder that TANDEM_SHARED names, or None if it is missing."""
     repository = Path(__file__).resolve().parents[1]
     found = Path(os.environ.get("TANDEM_SHARED", repository.parent / "shared")) / path
     return found if found.exists() else None
 
 
 class QdrantStandIn(Process):
-    """A server that speaks the part of Qdrant's REST API that we use."""
+    """A server that implements the part of Qdrant's REST API that this project uses."""
 
     def __init__(self, server: Path, folder: Path) -> None:
         self.port = free_ports(1)[0]

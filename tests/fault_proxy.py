@@ -1,7 +1,7 @@
-"""What stands between two processes of a test: it passes bytes on, or behaves like a sick network or a sick server.
+"""A TCP proxy between two processes of a test: it forwards bytes, or behaves like a faulty network or server.
 
-Of what is well kept, Toxiproxy comes closest; it is a server that neither PyPI nor Debian carries, and it has no toxic
-that answers garbage.
+Toxiproxy is the closest maintained tool. It is a server that neither PyPI nor Debian packages, and it has no toxic that
+responds with garbage.
 """
 
 import asyncio
@@ -18,118 +18,119 @@ from local.settings import HOST
 
 CHUNK = 65536
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)
-"""SO_LINGER for no seconds: a closed connection is reset."""
+"""SO_LINGER with zero seconds: closing the connection resets it."""
 
 
 @dataclass(frozen=True)
 class Behaviour:
     delay_seconds: float = 0.0
-    """Before each answer."""
+    """Before each response."""
     resets: bool = False
-    """Whether a connection is reset as soon as something is asked over it."""
+    """Whether a connection is reset as soon as a request arrives on it."""
     garbage: tuple[bytes, ...] = ()
-    """What is answered in turn, instead of asking anybody."""
+    """Sent in turn instead of forwarding the request."""
 
 
-PASSING = Behaviour()
+FORWARDING = Behaviour()
 
 
 @dataclass
-class Line:
-    """One connection through the cable."""
+class Connection:
+    """One client connection and its connection to the server."""
 
-    near: asyncio.StreamWriter
-    far: asyncio.StreamWriter
-    asked: bool = False
-    """Whether something was asked that is not answered yet."""
+    client: asyncio.StreamWriter
+    server: asyncio.StreamWriter
+    awaits_response: bool = False
 
-    def hang_up(self, *, reset: bool = False) -> None:
-        for end in (self.near, self.far):
+    def abort(self, *, reset: bool = False) -> None:
+        for end in (self.client, self.server):
             if reset:
                 end.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
             end.transport.abort()
 
 
 class FaultProxy:
-    """A port that stands for the first of `targets` that accepts; a cut cable is a server that is away."""
+    """A port that forwards to the first of `targets` that accepts. While closed, it refuses connections."""
 
     def __init__(self, *targets: int) -> None:
         self.targets = list(targets)
-        self.behaviour = PASSING
+        self.behaviour = FORWARDING
         with socket.create_server((HOST, 0)) as free:
             self.port: int = free.getsockname()[1]
         self._garbage: Iterator[bytes] = cycle([b""])
-        self._lines: list[Line] = []
-        self._plugged: asyncio.Server | None = None
-        self.plug_in()
+        self._connections: list[Connection] = []
+        self._server: asyncio.Server | None = None
+        self.open()
 
-    def plug_in(self) -> None:
+    def open(self) -> None:
         _run(self._listen())
 
-    def cut(self) -> None:
-        _run(self._hang_up())
+    def close(self) -> None:
+        _run(self._stop_listening())
 
     @contextmanager
-    def unplugged(self) -> Iterator[None]:
-        self.cut()
+    def closed(self) -> Iterator[None]:
+        self.close()
         try:
             yield
         finally:
-            self.plug_in()
+            self.open()
 
     def behave(self, behaviour: Behaviour) -> None:
-        """From now on, on the connections that are there too."""
+        """Change the behaviour, on open connections too."""
         self._garbage = cycle(behaviour.garbage)
         self.behaviour = behaviour
 
     async def _listen(self) -> None:
-        self._plugged = await asyncio.start_server(self._connect, HOST, self.port)
+        self._server = await asyncio.start_server(self._accept, HOST, self.port)
 
-    async def _hang_up(self) -> None:
-        if self._plugged is not None:
-            self._plugged.close()
-        for line in self._lines:
-            line.hang_up()
-        self._plugged = None
+    async def _stop_listening(self) -> None:
+        if self._server is not None:
+            self._server.close()
+        for connection in self._connections:
+            connection.abort()
+        self._server = None
 
-    async def _connect(self, reader: asyncio.StreamReader, near: asyncio.StreamWriter) -> None:
+    async def _accept(self, from_client: asyncio.StreamReader, client: asyncio.StreamWriter) -> None:
         for port in list(self.targets):
             with suppress(OSError):
-                answers, far = await asyncio.open_connection(HOST, port)
+                from_server, server = await asyncio.open_connection(HOST, port)
                 break
         else:
-            near.transport.abort()  # the servers behind are not up
+            client.transport.abort()  # no target accepts
             return
-        line = Line(near, far)
-        self._lines.append(line)
+        connection = Connection(client, server)
+        self._connections.append(connection)
         try:
-            await asyncio.gather(self._pass_questions(reader, line), self._pass_answers(answers, line))
+            await asyncio.gather(
+                self._forward_requests(from_client, connection), self._forward_responses(from_server, connection)
+            )
         finally:
-            line.hang_up()
-            self._lines.remove(line)
+            connection.abort()
+            self._connections.remove(connection)
 
-    async def _pass_questions(self, questions: asyncio.StreamReader, line: Line) -> None:
+    async def _forward_requests(self, requests: asyncio.StreamReader, connection: Connection) -> None:
         with suppress(OSError):
-            while received := await questions.read(CHUNK):
+            while received := await requests.read(CHUNK):
                 if self.behaviour.resets:
-                    line.hang_up(reset=True)
+                    connection.abort(reset=True)
                 elif self.behaviour.garbage:
-                    line.near.write(next(self._garbage))
+                    connection.client.write(next(self._garbage))
                 else:
-                    line.asked = True
-                    line.far.write(received)
-                    await line.far.drain()
-            line.far.write_eof()
+                    connection.awaits_response = True
+                    connection.server.write(received)
+                    await connection.server.drain()
+            connection.server.write_eof()
 
-    async def _pass_answers(self, answers: asyncio.StreamReader, line: Line) -> None:
+    async def _forward_responses(self, responses: asyncio.StreamReader, connection: Connection) -> None:
         with suppress(OSError):
-            while received := await answers.read(CHUNK):
-                if line.asked:
-                    line.asked = False
+            while received := await responses.read(CHUNK):
+                if connection.awaits_response:
+                    connection.awaits_response = False
                     await asyncio.sleep(self.behaviour.delay_seconds)
-                line.near.write(received)
-                await line.near.drain()
-            line.near.close()
+                connection.client.write(received)
+                await connection.client.drain()
+            connection.client.close()
 
 
 def _run(work: Coroutine[None, None, None]) -> None:
@@ -138,7 +139,7 @@ def _run(work: Coroutine[None, None, None]) -> None:
 
 @cache
 def _loop() -> asyncio.AbstractEventLoop:
-    """All cables of a test run lie in one thread."""
+    """The event loop of all proxies, in one thread."""
     loop = asyncio.new_event_loop()
-    threading.Thread(target=loop.run_forever, name="cables", daemon=True).start()
+    threading.Thread(target=loop.run_forever, name="fault proxies", daemon=True).start()
     return loop

@@ -1,4 +1,4 @@
-"""The engines that only the contract tests need."""
+"""Processes that only the contract tests need."""
 
 from collections.abc import Iterator
 
@@ -10,7 +10,7 @@ from tests.engines import local_settings, running
 
 @pytest.fixture(scope="session")
 def feature_engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalSettings]:
-    """A Redis of their own, emptied by whoever uses it, and the feature service in front of it."""
+    """A Redis, which each test empties itself, and the feature service in front of it."""
     settings = local_settings(tmp_path_factory.mktemp("features"))
     with running(settings, "redis", "feature_service"):
         yield settings

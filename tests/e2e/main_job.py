@@ -1,4 +1,4 @@
-"""`make demo` and `make pipeline` run as a user would, on ports and in folders of the test's own."""
+"""Runs `make demo` and `make pipeline` as a user does, on free ports and in folders that the test chooses."""
 
 import os
 import signal
@@ -19,21 +19,23 @@ NOT_INHERITED = {
     *("MAKEFLAGS", "MAKELEVEL", "MFLAGS"),
     *("REDIS_URL", "MLFLOW_TRACKING_URI", "QDRANT_URL", "QDRANT_EDGE_DIR", "RANKER_URL"),
 }
-"""From the make that runs the tests, and from tests that have stores of their own."""
+"""Set by the make that runs the tests, or by tests with their own stores."""
+AT_LOW_PRIORITY = ["sh", "-c", '{ echo 5 > /proc/self/autogroup; } 2>/dev/null; exec nice -n 5 "$@"', "sh"]
+"""Runs a command that yields to the tests beside it. Linux may give a session a priority of its own."""
 READY = "Ctrl-C stops everything"
-PATIENCE_SECONDS = 270
+WAIT_SECONDS = 270
 
 
 def settings_in(folder: Path, **settings: str) -> dict[str, str]:
-    """The environment of a main job that keeps to `folder` and to free ports."""
+    """The environment of a main job that uses only `folder` and free ports."""
     ports = dict(zip(PORT_SETTINGS, map(str, free_ports(len(PORT_SETTINGS))), strict=True))
-    ours = {"STATE_DIR": str(folder / "state"), "DATA_DIR": str(folder / "data"), "ORCHESTRATOR_DEADLINE_MS": "5000"}
+    own = {"STATE_DIR": str(folder / "state"), "DATA_DIR": str(folder / "data"), "ORCHESTRATOR_DEADLINE_MS": "5000"}
     inherited = {name: value for name, value in os.environ.items() if name not in NOT_INHERITED}
-    return {**inherited, **ports, **ours, **settings}
+    return {**inherited, **ports, **own, **settings}
 
 
 class Running:
-    """A command under way, with everything it has printed so far."""
+    """A running command and its output so far."""
 
     def __init__(self, command: list[str], env: dict[str, str]) -> None:
         self.env = env
@@ -58,20 +60,20 @@ class Running:
         return f"http://127.0.0.1:{self.env[setting]}"
 
     def wait_for(self, text: str) -> None:
-        """Until `text` was printed; fails where the command ends before, or takes too long."""
-        give_up = time.monotonic() + PATIENCE_SECONDS
+        """Wait until `text` has been printed. Fails if the command ends first or takes too long."""
+        give_up = time.monotonic() + WAIT_SECONDS
         while text not in self.output:
             assert self.process.poll() is None, f"ended with {self.process.returncode} before {text!r}:\n{self.output}"
-            assert time.monotonic() < give_up, f"no {text!r} after {PATIENCE_SECONDS} s:\n{self.output}"
+            assert time.monotonic() < give_up, f"no {text!r} after {WAIT_SECONDS} s:\n{self.output}"
             time.sleep(0.05)
 
     def finish(self) -> int:
-        code = self.process.wait(PATIENCE_SECONDS)
+        code = self.process.wait(WAIT_SECONDS)
         self._reader.join(10)
         return code
 
     def interrupt(self) -> None:
-        """Ctrl-C: the whole group of the terminal gets it."""
+        """Ctrl-C: the whole process group gets the signal."""
         os.killpg(self.process.pid, signal.SIGINT)
 
     def _read(self) -> None:

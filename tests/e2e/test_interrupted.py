@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -10,12 +11,12 @@ import pytest
 from redis import Redis
 
 from recsys.adapters.qdrant_edge_index import QdrantEdgeIndex
-from recsys.errors import UpstreamError
 from recsys.model.registry import CHAMPION, ModelRegistry
 from recsys.model.release import ReleaseManifest
-from tests.e2e.main_job import Running, running, settings_in
+from tests.e2e.main_job import AT_LOW_PRIORITY, Running, running, settings_in
 
-STORES = ".venv/bin/python -m local.stores sleep 3600"
+PIPELINE = [*AT_LOW_PRIORITY, "make", "pipeline"]
+STORES = [".venv/bin/python", "-m", "local.stores", "sh", "-c", "echo the stores are up; exec sleep 3600"]
 
 
 def own_shop(folder: Path) -> Path:
@@ -61,9 +62,9 @@ def state(env: dict[str, str]) -> dict[str, object]:
     models = data / "models" / "csv"
     latest = (models / "latest").read_text().strip()
     manifest = ReleaseManifest.read(models / latest)
-    with running(STORES.split(), env):
+    with stores_running(env):
         registry = ModelRegistry(f"http://127.0.0.1:{env['MLFLOW_PORT']}")
-        version = _once_available(lambda: registry.version_of(latest))
+        version = registry.version_of(latest)
         champion = registry.aliases().get(CHAMPION)
         users, popular = _redis_counts(env)
     home = Path(env["STATE_DIR"]) / "csv"
@@ -78,13 +79,12 @@ def state(env: dict[str, str]) -> dict[str, object]:
     }
 
 
-def _once_available(ask: Callable[[], int | None]) -> int | None:
-    for _ in range(300):
-        try:
-            return ask()
-        except UpstreamError:
-            time.sleep(0.2)
-    raise AssertionError("MLflow did not respond")
+@contextmanager
+def stores_running(env: dict[str, str]) -> Iterator[None]:
+    """The same Redis and MLflow that `make pipeline` starts, until the end of the block."""
+    with running([*AT_LOW_PRIORITY, *STORES], env) as started:
+        started.wait_for("the stores are up")
+        yield
 
 
 def _redis_counts(env: dict[str, str]) -> tuple[int, int]:
@@ -92,14 +92,15 @@ def _redis_counts(env: dict[str, str]) -> tuple[int, int]:
         return len(list(redis.scan_iter("user:*:recent", count=1000))), redis.zcard("popular")
 
 
-VICTIMS = {
+BESIDE_RUNNING_STORES = {
     "training.jobs.prepare": 0.8,
     "training.jobs.train": 4.0,
-    "training.jobs.train_second_stage": 3.0,
     "training.jobs.evaluate": 3.0,
     "training.jobs.register": 4.0,
     "training.jobs.index": 4.0,
     "training.jobs.seed": 1.2,
+}
+WITH_ITS_OWN_STORES = {
     "training.jobs.promote": 3.0,
     "mlflow server": 0.0,
     "valkey-server": 0.0,
@@ -108,15 +109,22 @@ VICTIMS = {
 """Part of a command line, and the seconds after which the process is killed, mostly in the middle of its work."""
 
 
+def interrupt_pipeline(env: dict[str, str], victim: str, after: float) -> None:
+    with running(PIPELINE, env) as interrupted:
+        if kill_one(interrupted, victim, after):
+            assert interrupted.finish() != 0, f"{victim}: {interrupted.output}"
+        else:
+            interrupted.finish()
+
+
 @pytest.mark.timeout(600)
 def test_the_pipeline_ends_the_same_after_any_process_was_killed(env: dict[str, str]) -> None:
-    for victim, after in VICTIMS.items():
-        with running(["make", "pipeline"], env) as interrupted:
-            if kill_one(interrupted, victim, after):
-                assert interrupted.finish() != 0, f"{victim}: {interrupted.output}"
-            else:
-                interrupted.finish()
-    with running(["make", "pipeline"], env) as again:
+    with stores_running(env):
+        for victim, after in BESIDE_RUNNING_STORES.items():
+            interrupt_pipeline(env, victim, after)
+    for victim, after in WITH_ITS_OWN_STORES.items():
+        interrupt_pipeline(env, victim, after)
+    with running(PIPELINE, env) as again:
         assert again.finish() == 0, again.output
     found = state(env)
     assert found == {

@@ -1,4 +1,4 @@
-"""The README's commands, run as they stand, but on a free port and with little training."""
+"""Runs the README's commands as written, except for a free port and little training."""
 
 import json
 import re
@@ -19,7 +19,7 @@ CURLS = [curl for block in BLOCKS for curl in re.split(r"\n(?=curl )", block) if
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     command = BLOCKS[0]
     assert command == "make demo"
-    with running(command.split(), settings_in(tmp_path_factory.mktemp("readme"), TRAIN_MINUTES="0.3")) as started:
+    with running(command.split(), settings_in(tmp_path_factory.mktemp("readme"), TRAIN_MINUTES="0.1")) as started:
         started.wait_for(READY)
         yield started
 

@@ -1,1 +1,1 @@
-"""What docs/reliability.md promises, proven: real services over sockets, and every part of them made to fail."""
+"""Tests of the guarantees in docs/reliability.md: every part of a running stack is made to fail."""

@@ -1,4 +1,4 @@
-"""One rig for all that is done to a stack that runs."""
+"""One running stack for all fault tests."""
 
 import gc
 from collections.abc import Iterator
@@ -19,6 +19,6 @@ def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
         release(rig, folder / "data")
         rig.wait_until_well()
         gc.collect()
-        gc.freeze()  # the load and the cables share this process with all that the jobs imported
+        gc.freeze()  # keeps garbage collection short: the load and the proxies run in this process
         yield rig
         gc.unfreeze()

@@ -1,4 +1,4 @@
-"""What is asked under load, what makes an answer valid, and which tier is right for it."""
+"""The requests of the load, and the checks that make a response valid whatever its tier."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -16,15 +16,15 @@ TOP_K = 10
 
 class Kind(StrEnum):
     KNOWN = "known"
-    """A user with a history and a list computed ahead."""
+    """A user with a history and a precomputed list."""
     KNOWN_SESSION = "known, session"
-    """The same, with what was done just now."""
+    """The same, with the items of the current session."""
     VISITOR = "visitor"
-    """Nobody we know, with what was done just now."""
+    """An unknown user with the items of the current session."""
     UNKNOWN = "unknown"
-    """Nobody we know, who did nothing yet."""
+    """An unknown user without a session."""
     CANDIDATES = "candidates"
-    """A known user, with a list to be ranked."""
+    """A known user with a list of items to rank."""
 
 
 MIX = (
@@ -34,24 +34,24 @@ MIX = (
 
 
 @dataclass(frozen=True)
-class Asked:
+class Question:
     kind: Kind
     body: dict[str, Any]
     unwanted: frozenset[str] = frozenset()
-    """What must never be in the answer."""
+    """Items that must never be in the response."""
     seen: frozenset[str] = frozenset()
-    """What must not be in it while the features are known."""
+    """Items that must not be in the response while the user's features are available."""
     expected: int = TOP_K
-    """How many items the answer has."""
+    """The number of items in the response."""
 
 
-def questions() -> Iterator[Asked]:
-    """Without end, the kinds in turn, and users and items in turn too."""
+def questions() -> Iterator[Question]:
+    """An endless sequence that cycles through kinds, users and items."""
     for number, kind in zip(count(), cycle(MIX), strict=False):
         yield _question(number, kind)
 
 
-def _question(number: int, kind: Kind) -> Asked:
+def _question(number: int, kind: Kind) -> Question:
     users = list(toy.USERS)
     known = users[number % len(users)]
     session = [toy.ITEM_IDS[(5 * number + step) % len(toy.ITEM_IDS)] for step in range(3)]
@@ -60,44 +60,44 @@ def _question(number: int, kind: Kind) -> Asked:
     seen = frozenset(toy.USERS[known])
     match kind:
         case Kind.KNOWN:
-            return Asked(kind, body, frozenset(excluded), seen)
+            return Question(kind, body, frozenset(excluded), seen)
         case Kind.KNOWN_SESSION:
-            return Asked(kind, {**body, "session_items": session}, frozenset([*excluded, *session]), seen)
+            return Question(kind, {**body, "session_items": session}, frozenset([*excluded, *session]), seen)
         case Kind.VISITOR:
             body |= {"user_id": f"visitor-{number}", "session_items": session}
-            return Asked(kind, body, frozenset([*excluded, *session]))
+            return Question(kind, body, frozenset([*excluded, *session]))
         case Kind.UNKNOWN:
-            return Asked(kind, {**body, "user_id": f"nobody-{number}"}, frozenset(excluded))
+            return Question(kind, {**body, "user_id": f"unknown-{number}"}, frozenset(excluded))
         case Kind.CANDIDATES:
             candidates = [toy.ITEM_IDS[(3 * number + step) % len(toy.ITEM_IDS)] for step in range(20)]
-            return Asked(kind, {**body, "candidate_items": candidates}, frozenset(excluded))
+            return Question(kind, {**body, "candidate_items": candidates}, frozenset(excluded))
 
 
 @dataclass
 class Answered:
-    asked: Asked
+    question: Question
     sent: float
-    """On the clock of time.perf_counter, as is `received`."""
+    """Seconds of time.perf_counter, like `received`."""
     received: float = 0.0
     status: int = 0
     text: str = ""
     shed: bool = False
-    """Whether it was refused as the machine had too much to do, and told when to come again."""
-    answer: RecommendationResponse | None = None
+    """Whether it was rejected because of overload, with a Retry-After header."""
+    response: RecommendationResponse | None = None
     problems: list[str] = field(default_factory=list)
-    """What is not valid about it."""
+    """The reasons why the response is not valid."""
 
     @property
     def milliseconds(self) -> float:
         return (self.received - self.sent) * 1000
 
     @property
-    def told(self) -> str:
-        """Tier and reason."""
-        return f"{self.answer.tier} {self.answer.tier_reason}" if self.answer else f"status {self.status}"
+    def outcome(self) -> str:
+        """Tier and reason, or the status of an error."""
+        return f"{self.response.tier} {self.response.tier_reason}" if self.response else f"status {self.status}"
 
-    def judge(self, retry_after: str | None) -> None:
-        """Find out what is not valid, whatever the tier."""
+    def validate(self, retry_after: str | None) -> None:
+        """Collect the problems of the response that do not depend on its tier."""
         self.shed = self.status == 429 and retry_after is not None
         if self.shed:
             return
@@ -105,20 +105,20 @@ class Answered:
             self.problems.append(f"status {self.status}: {self.text[:200]}")
             return
         try:
-            self.answer = RecommendationResponse.model_validate_json(self.text)
+            self.response = RecommendationResponse.model_validate_json(self.text)
         except ValidationError as error:
             self.problems.append(f"no RecommendationResponse: {error}")
             return
-        shown = [each.item_id for each in self.answer.recommendations]
-        features_known = not self.answer.tier_reason.startswith("features:")
+        shown = [each.item_id for each in self.response.recommendations]
+        features_known = not self.response.tier_reason.startswith("features:")
         wrong = {
-            "of somebody else": self.answer.user_id != self.asked.body["user_id"],
-            f"{len(shown)} items": len(shown) != self.asked.expected,
+            "of another user": self.response.user_id != self.question.body["user_id"],
+            f"{len(shown)} items": len(shown) != self.question.expected,
             "duplicates": len(set(shown)) != len(shown),
-            "ranks": [each.rank for each in self.answer.recommendations] != list(range(1, len(shown) + 1)),
+            "ranks": [each.rank for each in self.response.recommendations] != list(range(1, len(shown) + 1)),
             "unknown items": not set(shown) <= set(toy.ITEM_IDS),
-            "excluded items": bool(set(shown) & self.asked.unwanted),
-            "seen items": features_known and bool(set(shown) & self.asked.seen),
-            "not the candidates": not set(shown) <= set(self.asked.body.get("candidate_items", toy.ITEM_IDS)),
+            "excluded items": bool(set(shown) & self.question.unwanted),
+            "seen items": features_known and bool(set(shown) & self.question.seen),
+            "not the candidates": not set(shown) <= set(self.question.body.get("candidate_items", toy.ITEM_IDS)),
         }
         self.problems += [name for name, is_wrong in wrong.items() if is_wrong]

@@ -1,4 +1,4 @@
-"""What can happen to a part, and what every kind of request is answered with while it does."""
+"""The faults of each part, and the tier that each kind of request must get during them."""
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from recsys.contracts.recommendation import Tier
 from recsys.errors import UpstreamOverloaded
 from recsys.stages import FAILURE_POLICY, Stage
 from tests.engines import Process
-from tests.fault_proxy import PASSING, Behaviour, FaultProxy
+from tests.fault_proxy import FORWARDING, Behaviour, FaultProxy
 from tests.faults.expected import Answered, Kind
 
 # --- the faults -------------------------------------------------------------------------------------------------------
@@ -19,10 +19,10 @@ class Fault:
     begin: Callable[[Process, FaultProxy], None]
     end: Callable[[Process, FaultProxy], None]
     endurable: bool = False
-    """Whether it can be lived with: full service all the while."""
+    """Whether full service must continue during the fault."""
 
 
-def _start_again(process: Process, _: FaultProxy) -> None:
+def _restart(process: Process, _: FaultProxy) -> None:
     process.start()
     process.wait_until_up()
 
@@ -30,8 +30,8 @@ def _start_again(process: Process, _: FaultProxy) -> None:
 def _behaves(name: str, behaviour: Behaviour, *, endurable: bool = False) -> Fault:
     return Fault(
         name,
-        begin=lambda _, cable: cable.behave(behaviour),
-        end=lambda _, cable: cable.behave(PASSING),
+        begin=lambda _, proxy: proxy.behave(behaviour),
+        end=lambda _, proxy: proxy.behave(FORWARDING),
         endurable=endurable,
     )
 
@@ -53,14 +53,14 @@ HTTP_GARBAGE = (
     _http(b'{"result": {"points": [{"id": 1, "version": 0, "score": 0.5}]}, "status": "ok", "time": 0}'),
     _http(b'{"result": [{"id": 1, "payload": {"item_id": 7}}], "status": "ok", "time": 0}'),
 )
-"""No HTTP, no JSON, no text; JSON of no shape and of Qdrant's shape with nothing right in it."""
+"""Not HTTP, not JSON, not text; JSON of the wrong shape; and JSON of Qdrant's shape with wrong content."""
 RESP_GARBAGE = (b"\x00\xff\xfe no RESP at all\r\n", b"$-7\r\n", b"+OK\r\n" * 8, b":1\r\n" * 8, b"*1\r\n" * 8)
-"""No RESP, and RESP that answers another question."""
+"""Not RESP, and RESP that replies to another command."""
 
 
 def faults_of(part: str) -> list[Fault]:
     return [
-        Fault("killed", begin=lambda process, _: process.kill(), end=_start_again),
+        Fault("killed", begin=lambda process, _: process.kill(), end=_restart),
         Fault("frozen", begin=lambda process, _: process.freeze(), end=lambda process, _: process.thaw()),
         _behaves("50 ms slower", Behaviour(delay_seconds=0.05), endurable=True),
         _behaves("500 ms slower", Behaviour(delay_seconds=0.5)),
@@ -69,49 +69,49 @@ def faults_of(part: str) -> list[Fault]:
     ]
 
 
-# --- what is right ----------------------------------------------------------------------------------------------------
+# --- expected tiers ---------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class Right:
+class Expected:
     tier: Tier
     reason: str
-    """How the reason begins: `complete`, or the stage that was missed."""
+    """Prefix of the tier reason: `complete`, or the stage that failed."""
 
-    def fits(self, tier: Tier, reason: str) -> bool:
+    def matches(self, tier: Tier, reason: str) -> bool:
         return tier == self.tier and reason.startswith(self.reason)
 
 
 FULL = {
-    Kind.KNOWN: Right(Tier.PERSONALIZED, "complete"),
-    Kind.KNOWN_SESSION: Right(Tier.PERSONALIZED, "complete"),
-    Kind.VISITOR: Right(Tier.PERSONALIZED, "complete"),
-    Kind.UNKNOWN: Right(Tier.POPULAR, "unknown_user"),
-    Kind.CANDIDATES: Right(Tier.PERSONALIZED, "complete"),
+    Kind.KNOWN: Expected(Tier.PERSONALIZED, "complete"),
+    Kind.KNOWN_SESSION: Expected(Tier.PERSONALIZED, "complete"),
+    Kind.VISITOR: Expected(Tier.PERSONALIZED, "complete"),
+    Kind.UNKNOWN: Expected(Tier.POPULAR, "unknown_user"),
+    Kind.CANDIDATES: Expected(Tier.PERSONALIZED, "complete"),
 }
 WITHOUT_FEATURES = {
-    Kind.KNOWN: Right(Tier.STATIC, "features:"),
-    Kind.KNOWN_SESSION: Right(Tier.PERSONALIZED, "features:"),
-    Kind.VISITOR: Right(Tier.PERSONALIZED, "features:"),
-    Kind.UNKNOWN: Right(Tier.STATIC, "features:"),
-    Kind.CANDIDATES: Right(Tier.POPULAR, "features:"),
+    Kind.KNOWN: Expected(Tier.STATIC, "features:"),
+    Kind.KNOWN_SESSION: Expected(Tier.PERSONALIZED, "features:"),
+    Kind.VISITOR: Expected(Tier.PERSONALIZED, "features:"),
+    Kind.UNKNOWN: Expected(Tier.STATIC, "features:"),
+    Kind.CANDIDATES: Expected(Tier.POPULAR, "features:"),
 }
-"""A session makes up for the features; candidates are ranked for nobody in particular."""
+"""A session replaces the features. Candidates are ranked without a user."""
 WITHOUT_RANKER = {
-    Kind.KNOWN: Right(Tier.PRECOMPUTED, "encode:"),
-    Kind.KNOWN_SESSION: Right(Tier.PRECOMPUTED, "encode:"),
-    Kind.VISITOR: Right(Tier.POPULAR, "encode:"),
-    Kind.UNKNOWN: Right(Tier.POPULAR, "unknown_user"),
-    Kind.CANDIDATES: Right(Tier.POPULAR, "rank:"),
+    Kind.KNOWN: Expected(Tier.PRECOMPUTED, "encode:"),
+    Kind.KNOWN_SESSION: Expected(Tier.PRECOMPUTED, "encode:"),
+    Kind.VISITOR: Expected(Tier.POPULAR, "encode:"),
+    Kind.UNKNOWN: Expected(Tier.POPULAR, "unknown_user"),
+    Kind.CANDIDATES: Expected(Tier.POPULAR, "rank:"),
 }
 WITHOUT_INDEX = {
-    Kind.KNOWN: Right(Tier.PRECOMPUTED, "retrieve:"),
-    Kind.KNOWN_SESSION: Right(Tier.PRECOMPUTED, "retrieve:"),
-    Kind.VISITOR: Right(Tier.POPULAR, "retrieve:"),
-    Kind.UNKNOWN: Right(Tier.POPULAR, "unknown_user"),
-    Kind.CANDIDATES: Right(Tier.PERSONALIZED, "describe:"),
+    Kind.KNOWN: Expected(Tier.PRECOMPUTED, "retrieve:"),
+    Kind.KNOWN_SESSION: Expected(Tier.PRECOMPUTED, "retrieve:"),
+    Kind.VISITOR: Expected(Tier.POPULAR, "retrieve:"),
+    Kind.UNKNOWN: Expected(Tier.POPULAR, "unknown_user"),
+    Kind.CANDIDATES: Expected(Tier.PERSONALIZED, "describe:"),
 }
-"""Candidates are ranked as ever, but have no titles."""
+"""Candidates are still ranked, but have no titles."""
 WITHOUT = {
     "redis": WITHOUT_FEATURES,
     "feature_service": WITHOUT_FEATURES,
@@ -126,42 +126,41 @@ STAGES = {
     "qdrant": (Stage.RETRIEVE, Stage.DESCRIBE),
     "mlflow": (),
 }
-"""Whose work is lost with a part."""
-
+"""The stages that fail with each part."""
 
 ROUNDING_MS = 3.0
-"""What passes between two stages, and is in the time of neither."""
+"""Time between two stages that neither of them counts."""
 
 
-def is_right(answered: Answered, right: dict[Kind, Right]) -> bool:
-    answer = answered.answer
-    return answer is not None and right[answered.asked.kind].fits(answer.tier, answer.tier_reason)
+def is_right(answered: Answered, right: dict[Kind, Expected]) -> bool:
+    response = answered.response
+    return response is not None and right[answered.question.kind].matches(response.tier, response.tier_reason)
 
 
-def is_right_on_the_turn(answered: Answered, part: str) -> bool:
-    """Whether it is in the moments when a part goes or comes back: the one, the other, or what lies between."""
+def is_right_in_transition(answered: Answered, part: str) -> bool:
+    """Whether the tier is right while a part fails or recovers: full service, the fallback, or a tier between them."""
     if is_right(answered, FULL):
         return True
-    answer, kind = answered.answer, answered.asked.kind
-    if answer is None:
+    response, kind = answered.response, answered.question.kind
+    if response is None:
         return False
     tiers = list(Tier)
     between = tiers[tiers.index(FULL[kind].tier) : tiers.index(WITHOUT[part][kind].tier) + 1]
-    return answer.tier in between and answer.tier_reason.partition(":")[0] in (
+    return response.tier in between and response.tier_reason.partition(":")[0] in (
         *STAGES[part],
         WITHOUT[part][kind].reason,
     )
 
 
 def was_crowded_out(answered: Answered, lost: Collection[Stage], deadline_ms: float) -> bool:
-    """Whether the machine was busy with something else: it was refused for that, by us or by a hop, or a stage that is
-    not lost ran out of its time."""
-    if answered.answer is None:
+    """Whether another process used the CPU: the request was rejected for overload, by the orchestrator or by a service
+    behind it, or a stage that the fault does not affect exceeded its time."""
+    if answered.response is None:
         return answered.shed
-    if answered.answer.tier_reason.endswith(f":{UpstreamOverloaded.code}"):
+    if answered.response.tier_reason.endswith(f":{UpstreamOverloaded.code}"):
         return True
-    stages = {name: spent for name, spent in answered.answer.timings_ms.items() if name != "total"}
-    elapsed = answered.answer.timings_ms["total"] - sum(stages.values())  # what it waited for its turn
+    stages = {name: spent for name, spent in answered.response.timings_ms.items() if name != "total"}
+    elapsed = answered.response.timings_ms["total"] - sum(stages.values())  # the time spent queueing
     for name, spent in stages.items():
         elapsed += spent
         if Stage(name) not in lost and elapsed + ROUNDING_MS >= FAILURE_POLICY[Stage(name)].finish_by * deadline_ms:

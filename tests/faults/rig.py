@@ -1,4 +1,4 @@
-"""The whole stack over sockets, with a cable in front of all that is called, and the toy shop's first release."""
+"""The whole stack with a fault proxy in front of every part, and the first release of the toy shop."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -21,45 +21,45 @@ from training.jobs.seed import seed
 SERVICES = ("feature_service", "ranker_service", "orchestrator")
 PARTS = ("redis", "qdrant", "mlflow", *SERVICES)
 AS_DELIVERED = {"ORCHESTRATOR_DEADLINE_MS": "", "ORCHESTRATOR_REFRESH_SECONDS": "", "RANKER_POLL_SECONDS": ""}
-"""Nothing here waits longer or looks more often than it does in production."""
+"""Deadlines and polling intervals are those of production."""
 SMALL = {"ORCHESTRATOR_NUM_CANDIDATES": "30"}
-"""Half of the toy shop: the Qdrant stand-in takes 0.2 ms for each."""
+"""Half of the toy shop, because the Qdrant stand-in takes 0.2 ms per item."""
 
 
 @dataclass(frozen=True)
 class Rig:
     settings: LocalSettings
-    """Where the processes themselves listen."""
-    cables: dict[str, FaultProxy]
-    """What everybody calls in their place, by the part behind it."""
+    """The processes listen on its ports."""
+    proxies: dict[str, FaultProxy]
+    """By the part behind it. All calls go through a proxy."""
     processes: dict[str, Process]
     addresses: dict[str, str]
-    """The environment variables that name the cables."""
+    """Environment variables with the addresses of the proxies."""
 
     @property
     def url(self) -> str:
-        return f"http://{HOST}:{self.cables['orchestrator'].port}"
+        return f"http://{HOST}:{self.proxies['orchestrator'].port}"
 
     def replica(self, name: str, port_setting: str, folder: Path) -> tuple[Process, int]:
-        """One more process of a service, beside the one that is there, and its port; nobody calls it yet."""
+        """A second process of a service and its port. No proxy forwards to it yet."""
         settings = local_settings(folder)
         return ServiceProcess(name, settings, **AS_DELIVERED, **SMALL, **self.addresses), getattr(
             settings, port_setting
         )
 
     def wait_until_well(self) -> None:
-        """Until every part is ready and has nothing to complain of."""
-        eventually(self.is_well, "not everything became ready", self.complaints)
+        """Wait until every service is ready and reports no problem."""
+        eventually(self.is_well, "not everything became ready", self.problems)
 
     def is_well(self) -> bool:
-        return not self.complaints()
+        return not self.problems()
 
-    def complaints(self) -> str:
+    def problems(self) -> str:
         urls = (self.settings.orchestrator_url, self.settings.feature_service_url, self.settings.ranker_url)
-        return "\n".join(filter(None, map(_complaint, urls)))
+        return "\n".join(filter(None, map(_problem, urls)))
 
 
-def _complaint(url: str) -> str | None:
+def _problem(url: str) -> str | None:
     try:
         answer = httpx.get(f"{url}/readyz", timeout=5)
     except httpx.HTTPError as error:
@@ -69,7 +69,7 @@ def _complaint(url: str) -> str | None:
 
 @contextmanager
 def wired(folder: Path) -> Iterator[Rig]:
-    """A rig of which nothing runs yet; whatever was started is stopped in the end."""
+    """A rig whose processes are not started yet. Those that are started are stopped after the block."""
     settings = local_settings(folder / "run")
     with ExitStack() as stack:
         qdrant = qdrant_stand_in_or_skip(folder / "qdrant")
@@ -82,12 +82,12 @@ def wired(folder: Path) -> Iterator[Rig]:
             "ranker_service": settings.ranker_port,
             "orchestrator": settings.orchestrator_port,
         }
-        cables = {name: FaultProxy(port) for name, port in ports.items()}
-        for cable in cables.values():
-            stack.callback(cable.cut)
-        here = {name: f"http://{HOST}:{cable.port}" for name, cable in cables.items()}
+        proxies = {name: FaultProxy(port) for name, port in ports.items()}
+        for proxy in proxies.values():
+            stack.callback(proxy.close)
+        here = {name: f"http://{HOST}:{proxy.port}" for name, proxy in proxies.items()}
         addresses = {
-            "REDIS_URL": f"redis://{HOST}:{cables['redis'].port}/0",
+            "REDIS_URL": f"redis://{HOST}:{proxies['redis'].port}/0",
             "QDRANT_URL": here["qdrant"],
             "MLFLOW_TRACKING_URI": here["mlflow"],
             "FEATURE_SERVICE_URL": here["feature_service"],
@@ -98,11 +98,11 @@ def wired(folder: Path) -> Iterator[Rig]:
             if name != "qdrant":
                 processes[name] = ServiceProcess(name, settings, **AS_DELIVERED, **SMALL, **addresses)
             stack.callback(processes[name].stop)
-        yield Rig(settings, cables, processes, addresses)
+        yield Rig(settings, proxies, processes, addresses)
 
 
 def release(rig: Rig, folder: Path) -> None:
-    """Let the jobs make the first release, with lists computed ahead, beside the running rig."""
+    """Run the jobs that make the first release, with precomputed lists, beside the running rig."""
     jobs = toy.job_settings(folder)
     toy.write_prepared(jobs)
     toy.write_model(jobs, "first", seed=1)

@@ -1,4 +1,4 @@
-"""The table of what was measured: printed, and written between two marks of a page where FAULT_TABLE names one."""
+"""The table of measurements: printed, and written between two markers of the page that FAULT_TABLE names, if any."""
 
 import os
 from collections import Counter
@@ -34,7 +34,7 @@ class Row:
     p99_ms: float
     max_ms: float
     cpu: float
-    """How busy the whole machine was, with whatever."""
+    """CPU use of the whole machine, other processes included."""
     tiers: Counter[str]
     recovery_seconds: float
 
@@ -48,7 +48,7 @@ class Row:
 
 
 def show(rows: list[Row]) -> None:
-    text = "\n".join([_line(list(COLUMNS)), _line(list(COLUMNS.values())), *map(str, rows), "", _all_in_all(rows)])
+    text = "\n".join([_line(list(COLUMNS)), _line(list(COLUMNS.values())), *map(str, rows), "", _summary(rows)])
     print(f"\n{text}")
     page = os.environ.get("FAULT_TABLE")
     if page:
@@ -57,7 +57,7 @@ def show(rows: list[Row]) -> None:
         Path(page).write_text(f"{before}{BEGIN}\n{text}\n{END}{after}")
 
 
-def _all_in_all(rows: list[Row]) -> str:
+def _summary(rows: list[Row]) -> str:
     requests = sum(row.requests for row in rows)
     valid = sum(row.valid * row.requests for row in rows) / requests
     in_time = sum(row.in_time * row.requests for row in rows) / requests

@@ -1,7 +1,7 @@
-"""No acknowledged event is lost or counted twice, however often Redis and the feature service are killed.
+"""No acknowledged event is lost or counted twice while Redis and the feature service are killed repeatedly.
 
-Every event goes to an item of its own, so that each can be found again: 200 users' histories of 50 items each are
-short enough to hold all of them.
+Every event has its own item, so that each can be found again. The histories of 200 users with 50 items each are short
+enough to keep all of them.
 """
 
 import random
@@ -28,25 +28,25 @@ ATTEMPTS = 100
 PAUSE_SECONDS = 0.25
 KILLED = ("redis", "feature_service")
 KILLS = 10
-UNTROUBLED_SECONDS = (0.1, 1.0)
-AWAY_SECONDS = (0.0, 0.5)
-MAY_BE_TRIED_AGAIN = (429, 503, 504)
+UP_SECONDS = (0.1, 1.0)
+DOWN_SECONDS = (0.0, 0.5)
+RETRYABLE = (429, 503, 504)
 
 
 @dataclass
 class Written:
-    """What the writers were told."""
+    """The responses to the writers."""
 
     acknowledged: set[str] = field(default_factory=set)
     given_up: set[str] = field(default_factory=set)
     refusals: Counter[str] = field(default_factory=Counter)
     problems: list[str] = field(default_factory=list)
-    """Responses that a caller could not make anything of."""
+    """Responses that a caller cannot interpret."""
     recorded: int = 0
 
 
 def batches(randomness: random.Random) -> list[list[dict[str, str]]]:
-    """All events, in batches of different sizes, of several users each."""
+    """All events, in batches of different sizes with several users each."""
     events = [
         {"event_id": f"e-{number}", "user_id": f"writer-{number % USERS}", "item_id": f"i-{number}", "event": "view"}
         for number in range(EVENTS)
@@ -60,14 +60,14 @@ def batches(randomness: random.Random) -> list[list[dict[str, str]]]:
 
 
 def write(url: str, mine: list[list[dict[str, str]]], written: Written, lock: threading.Lock) -> None:
-    """Post batch after batch; what is refused is sent again under the same ids, every third batch is not."""
+    """Post the batches. A rejected batch is sent again with the same ids, except every third, which is given up."""
     with httpx.Client(base_url=url, timeout=10) as client:
         for number, batch in enumerate(mine):
             time.sleep(BETWEEN_BATCHES_SECONDS)
             ids = {each["event_id"] for each in batch}
             for _ in range(1 if number % 3 == 0 else ATTEMPTS):
                 answer = client.post("/v1/events", json=batch)
-                if note(answer, ids, written, lock):
+                if record(answer, ids, written, lock):
                     break
                 if written.problems:
                     return
@@ -77,20 +77,20 @@ def write(url: str, mine: list[list[dict[str, str]]], written: Written, lock: th
                     written.given_up |= ids
 
 
-def note(answer: httpx.Response, ids: set[str], written: Written, lock: threading.Lock) -> bool:
-    """Whether it was acknowledged."""
+def record(answer: httpx.Response, ids: set[str], written: Written, lock: threading.Lock) -> bool:
+    """Record the response. Returns whether it was acknowledged."""
     with lock:
         try:
             if answer.status_code == 200:
-                told = EventsRecorded.model_validate_json(answer.content)
-                written.recorded += told.recorded
+                stored = EventsRecorded.model_validate_json(answer.content)
+                written.recorded += stored.recorded
                 written.acknowledged |= ids
-                if told.recorded + told.duplicates != len(ids):
-                    written.problems.append(f"{told} for {len(ids)} events")
+                if stored.recorded + stored.duplicates != len(ids):
+                    written.problems.append(f"{stored} for {len(ids)} events")
                 return True
             error = ErrorResponse.model_validate_json(answer.content)
             written.refusals[f"{answer.status_code} {error.error}"] += 1
-            if answer.status_code not in MAY_BE_TRIED_AGAIN:
+            if answer.status_code not in RETRYABLE:
                 written.problems.append(f"{answer.status_code}: {error}")
         except ValidationError:
             written.problems.append(f"{answer.status_code}: {answer.text[:200]}")
@@ -104,13 +104,13 @@ def test_every_acknowledged_event_is_there_exactly_once(rig: Rig) -> None:
     with ThreadPoolExecutor(WRITERS) as writers:
         writing = [writers.submit(write, rig.url, cut[first::WRITERS], written, lock) for first in range(WRITERS)]
         for name in randomness.choices(KILLED, k=KILLS):
-            time.sleep(randomness.uniform(*UNTROUBLED_SECONDS))
+            time.sleep(randomness.uniform(*UP_SECONDS))
             rig.processes[name].kill()
             kills[name] += 1
-            time.sleep(randomness.uniform(*AWAY_SECONDS))
+            time.sleep(randomness.uniform(*DOWN_SECONDS))
             rig.processes[name].start()
             rig.processes[name].wait_until_up()
-        assert not all(each.done() for each in writing), "there was nothing to write any more"
+        assert not all(each.done() for each in writing), "all events were written before the last kill"
     for each in writing:
         each.result()
     rig.wait_until_well()
@@ -121,15 +121,16 @@ def test_every_acknowledged_event_is_there_exactly_once(rig: Rig) -> None:
     )
 
     assert not written.problems
-    assert len(written.acknowledged) >= EVENTS / 2, "hardly anything came through"
+    assert len(written.acknowledged) >= EVENTS / 2, "fewer than half were acknowledged"
     assert not written.acknowledged - found, "acknowledged, but lost"
     assert in_history == in_seen == found, "counted, but not in the history"
-    assert written.recorded <= len(found), "told to be new, but not there"
+    assert written.recorded <= len(found), "reported as new, but not stored"
 
 
 def stored(rig: Rig) -> tuple[set[str], set[str], set[str]]:
-    """The ids of the events that Redis has: by id, by the items of the histories, and by what was seen. Every item is
-    in one history once, and counted once in what is popular."""
+    """The ids of the events in Redis: from the event ids, from the histories, and from the seen items.
+
+    Asserts that every item is in one history once, and counted once in the popular items."""
     by_id, in_history, in_seen = [], [], []
     with redis_client.Redis(HOST, rig.settings.redis_port, decode_responses=True) as redis:
         for user in (f"writer-{number}" for number in range(USERS)):

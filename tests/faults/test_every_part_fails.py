@@ -1,7 +1,7 @@
-"""Each part in turn is killed, frozen, slowed down, made to reset connections and to answer garbage, under load.
+"""Each part in turn is killed, frozen, slowed down, made to reset connections and to respond with garbage, under load.
 
-Every answer is valid and has the right tier, all the while; when the part is back, full service is too, within seconds
-and without a restart. The table of what was measured is printed, and kept in docs/reliability.md by `make faults`.
+Every response is valid and has the right tier during the fault. After it, full service returns within seconds and
+without a restart. The table of measurements is printed, and `make faults` writes it to docs/reliability.md.
 """
 
 import os
@@ -21,11 +21,11 @@ from tests.faults.faults import (
     FULL,
     STAGES,
     WITHOUT,
+    Expected,
     Fault,
-    Right,
     faults_of,
     is_right,
-    is_right_on_the_turn,
+    is_right_in_transition,
     was_crowded_out,
 )
 from tests.faults.load import Load
@@ -35,12 +35,12 @@ FAULT_SECONDS = float(os.environ.get("FAULT_SECONDS", "2"))
 BEFORE_SECONDS = 0.5
 RECOVERY_SECONDS = 5.0
 SETTLED_SECONDS = 1.0
-"""Full service has to last this long to be back."""
+"""Full service must last this long to count as recovered."""
 DEADLINE_MS = float(OrchestratorSettings.model_fields["deadline_ms"].default)
 LATE_MS, VERY_LATE_MS = DEADLINE_MS + 10, DEADLINE_MS + 100
 LEAST_IN_TIME = 0.95
 MOST_CROWDED_OUT = 0.2
-"""Asked of a machine that is busy with other things as well; what is promised stands in the table."""
+"""Limits for a machine that also runs other work. The table in docs/reliability.md has the guaranteed numbers."""
 SHOWN = 5
 
 CELLS = [(part, fault) for part in WITHOUT for fault in faults_of(part)]
@@ -48,7 +48,7 @@ CELLS = [(part, fault) for part in WITHOUT for fault in faults_of(part)]
 
 @pytest.fixture(scope="module")
 def rows() -> Iterator[list[table.Row]]:
-    """What was measured, printed and kept when all is done."""
+    """The measurements, shown after the last test."""
     rows: list[table.Row] = []
     yield rows
     table.show(rows)
@@ -59,10 +59,10 @@ def test_every_answer_is_valid_and_right_while_a_part_fails(
     rig: Rig, rows: list[table.Row], part: str, fault: Fault
 ) -> None:
     rig.wait_until_well()
-    process, cable = rig.processes[part], rig.cables[part]
+    process, proxy = rig.processes[part], rig.proxies[part]
     with Load(rig.url) as load:
         load.wait_until(_full_for_a_while(time.perf_counter(), BEFORE_SECONDS), RECOVERY_SECONDS)
-        fault.begin(process, cable)
+        fault.begin(process, proxy)
         begun = time.perf_counter()
         psutil.cpu_percent()
         try:
@@ -70,12 +70,12 @@ def test_every_answer_is_valid_and_right_while_a_part_fails(
         finally:
             cpu = psutil.cpu_percent() / 100
             ending = time.perf_counter()
-            fault.end(process, cable)
+            fault.end(process, proxy)
         ended = time.perf_counter()
         load.wait_until(_full_for_a_while(ended, SETTLED_SECONDS), RECOVERY_SECONDS + SETTLED_SECONDS)
     rig.wait_until_well()
 
-    # A process that starts takes the machine from the others: what was under way meanwhile has to be valid, no more.
+    # A starting process takes CPU from the others: requests in flight during a restart must be valid, but may be late.
     timely = [each for each in load.answers if each.received <= ending or each.sent >= ended]
     during = [each for each in timely if begun <= each.sent < ending]
     right = FULL if fault.endurable else WITHOUT[part]
@@ -88,8 +88,10 @@ def test_every_answer_is_valid_and_right_while_a_part_fails(
     assert during
     steady = [each for each in during if id(each) not in crowded]
     assert not _shown([each for each in steady if not is_right(each, right)]), "not the right tier"
-    turning = [each for each in timely if each.received >= begun and id(each) not in crowded]
-    assert not _shown([each for each in turning if not is_right_on_the_turn(each, part)]), "not right on the turn"
+    in_transition = [each for each in timely if each.received >= begun and id(each) not in crowded]
+    assert not _shown([each for each in in_transition if not is_right_in_transition(each, part)]), (
+        "not the right tier in transition"
+    )
     assert recovery <= RECOVERY_SECONDS, f"full service was back after {recovery:.1f} s"
     in_time = float(np.mean([each.milliseconds <= VERY_LATE_MS for each in timely]))
     assert in_time >= LEAST_IN_TIME, f"only {in_time:.1%} came within {VERY_LATE_MS:.0f} ms"
@@ -104,13 +106,13 @@ def test_after_all_of_it_everything_is_still_watched(rig: Rig) -> None:
     }
     for part, url in watchers.items():
         rig.wait_until_well()
-        with rig.cables[part].unplugged():
-            eventually(lambda url=url: url in rig.complaints(), f"{part} was not missed")
+        with rig.proxies[part].closed():
+            eventually(lambda url=url: url in rig.problems(), f"{part}: its absence was not reported")
     rig.wait_until_well()
 
 
 def _full_for_a_while(since: float, seconds: float) -> Callable[[Sequence[Answered]], bool]:
-    """Holds when what was asked in the last moments was answered in full."""
+    """A condition: all recent requests got full service."""
 
     def holds(answers: Sequence[Answered]) -> bool:
         now = time.perf_counter()
@@ -122,7 +124,7 @@ def _full_for_a_while(since: float, seconds: float) -> Callable[[Sequence[Answer
 
 
 def _seconds_to_recover(answers: Sequence[Answered], ended: float) -> float:
-    """From the end of the fault to the last request that was not answered in full."""
+    """From the end of the fault to the last request without full service."""
     return max((each.sent - ended for each in answers if each.sent > ended and not is_right(each, FULL)), default=0.0)
 
 
@@ -130,7 +132,7 @@ def _row(
     part: str,
     fault: Fault,
     during: list[Answered],
-    right: dict[Kind, Right],
+    right: dict[Kind, Expected],
     answers: list[Answered],
     recovery: float,
     cpu: float,
@@ -140,23 +142,23 @@ def _row(
         part=part,
         fault=fault.name,
         requests=len(answers),
-        valid=float(np.mean([each.answer is not None and not each.problems for each in answers])),
+        valid=float(np.mean([each.response is not None and not each.problems for each in answers])),
         right=float(np.mean([is_right(each, right) for each in during])),
         in_time=float(np.mean([each.milliseconds <= LATE_MS for each in answers])),
         p50_ms=float(np.percentile(milliseconds, 50)),
         p99_ms=float(np.percentile(milliseconds, 99)),
         max_ms=max(each.milliseconds for each in answers),
         cpu=cpu,
-        tiers=Counter(each.answer.tier.value for each in during if each.answer),
+        tiers=Counter(each.response.tier.value for each in during if each.response),
         recovery_seconds=recovery,
     )
 
 
 def _shown(answers: list[Answered]) -> str:
-    """The first few, for the message of a test that fails; nothing where there are none."""
-    told = [
-        f"{each.asked.kind}: {each.told}, {each.milliseconds:.0f} ms, {'; '.join(each.problems)} "
-        f"{each.answer.timings_ms if each.answer else ''}"
+    """The first few, for the message of a failing test. Empty if there are none."""
+    lines = [
+        f"{each.question.kind}: {each.outcome}, {each.milliseconds:.0f} ms, {'; '.join(each.problems)} "
+        f"{each.response.timings_ms if each.response else ''}"
         for each in answers[:SHOWN]
     ]
-    return "\n".join([f"{len(answers)} of them, as these:", *told]) if answers else ""
+    return "\n".join([f"{len(answers)} responses, for example:", *lines]) if answers else ""

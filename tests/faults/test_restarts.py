@@ -1,4 +1,4 @@
-"""Services are restarted one by one under load, told to end amid requests, and started in any order."""
+"""Services are restarted one by one under load, stopped while requests are in flight, and started in any order."""
 
 import shutil
 import signal
@@ -15,7 +15,7 @@ import pytest
 from local.settings import HOST
 from tests import toy
 from tests.engines import Process, answers_with_200, eventually
-from tests.fault_proxy import PASSING, Behaviour
+from tests.fault_proxy import FORWARDING, Behaviour
 from tests.faults.expected import Answered
 from tests.faults.faults import FULL, STAGES, is_right, was_crowded_out
 from tests.faults.load import Load
@@ -30,38 +30,38 @@ PORTS = {
     "orchestrator": "orchestrator_port",
 }
 
-# --- one after the other ----------------------------------------------------------------------------------------------
+# --- rolling restarts -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", SERVICES)
 def test_a_rolling_restart_under_load_loses_nothing(rig: Rig, tmp_path: Path, name: str) -> None:
     rig.wait_until_well()
-    cable, first = rig.cables[name], rig.processes[name]
+    proxy, first = rig.proxies[name], rig.processes[name]
     first_port = getattr(rig.settings, PORTS[name])
     second, second_port = rig.replica(name, PORTS[name], tmp_path)
     starting: list[tuple[float, float]] = []
-    # Whoever calls from outside brings no second try for a connection that ends as it is used again.
+    # Callers of the orchestrator do not retry when a kept connection closes as they reuse it.
     with Load(rig.url, keep_connections=name != "orchestrator") as load:
         time.sleep(BEFORE_SECONDS)
         try:
-            with _noted(starting):
+            with _recorded(starting):
                 _start(second, second_port)
-            cable.targets = [second_port]
+            proxy.targets = [second_port]
             first.ask_to_end()
             assert first.wait_until_ended() in ENDED
             time.sleep(AFTER_SECONDS)
-            with _noted(starting):
+            with _recorded(starting):
                 _start(first, first_port)
         finally:
-            cable.targets = [first_port]
+            proxy.targets = [first_port]
             second.ask_to_end()
         assert second.wait_until_ended() in ENDED
         time.sleep(AFTER_SECONDS)
     calm = [each for each in load.answers if not _overlaps(each, starting)]
     expected = [each for each in calm if not was_crowded_out(each, STAGES.get(name, ()), DEADLINE_MS)]
     print(f"\n{name}: {len(load.answers)} answers, {len(calm) - len(expected)} of {len(calm)} crowded out")
-    assert not [f"{each.told}: {each.problems}" for each in load.answers if each.problems]
-    assert not [f"{each.asked.kind}: {each.told}" for each in expected if not is_right(each, FULL)]
+    assert not [f"{each.outcome}: {each.problems}" for each in load.answers if each.problems]
+    assert not [f"{each.question.kind}: {each.outcome}" for each in expected if not is_right(each, FULL)]
     assert len(expected) >= 0.8 * len(calm)
 
 
@@ -72,8 +72,8 @@ def _start(process: Process, port: int) -> None:
 
 
 @contextmanager
-def _noted(periods: list[tuple[float, float]]) -> Iterator[None]:
-    """When a process started, which takes the machine from the others."""
+def _recorded(periods: list[tuple[float, float]]) -> Iterator[None]:
+    """Record when a process started, because that takes CPU from the others."""
     began = time.perf_counter()
     yield
     periods.append((began, time.perf_counter()))
@@ -83,12 +83,12 @@ def _overlaps(answered: Answered, periods: list[tuple[float, float]]) -> bool:
     return any(answered.sent <= end and answered.received >= began for began, end in periods)
 
 
-# --- SIGTERM amid requests --------------------------------------------------------------------------------------------
+# --- SIGTERM with requests in flight ----------------------------------------------------------------------------------
 
-UNDER_WAY = 8
+IN_FLIGHT = 8
 SLOW_SECONDS = 0.3
 SLOW_UPSTREAM = {"orchestrator": "ranker_service", "feature_service": "redis"}
-ASKED = {
+REQUESTS = {
     "orchestrator": ("POST", "/v1/recommendations", b'{"user_id": "user-1"}'),
     "feature_service": ("GET", "/v1/users/user-1/features", None),
     "ranker_service": ("POST", "/v1/rank", b'{"recent_items": ["item-01"], "candidate_items": ["item-02", "item-03"]}'),
@@ -97,36 +97,36 @@ ASKED = {
 
 @pytest.mark.parametrize("name", SERVICES)
 def test_requests_that_are_under_way_when_a_service_is_told_to_end_are_answered(rig: Rig, name: str) -> None:
-    """They wait for a slow upstream or, as the ranker has none, for the rest of their own body."""
+    """The requests wait for a slow upstream or, as the ranker has none, for the rest of their body."""
     rig.wait_until_well()
     process = rig.processes[name]
-    slow = rig.cables[SLOW_UPSTREAM[name]] if name in SLOW_UPSTREAM else None
+    slow = rig.proxies[SLOW_UPSTREAM[name]] if name in SLOW_UPSTREAM else None
     if slow is not None:
         slow.behave(Behaviour(delay_seconds=SLOW_SECONDS))
     try:
-        with ThreadPoolExecutor(UNDER_WAY) as callers:
+        with ThreadPoolExecutor(IN_FLIGHT) as callers:
             url = f"http://{HOST}:{getattr(rig.settings, PORTS[name])}"
-            connected = Barrier(UNDER_WAY + 1)
-            asked = [callers.submit(_ask, url, name, connected) for _ in range(UNDER_WAY)]
+            connected = Barrier(IN_FLIGHT + 1)
+            requests = [callers.submit(_ask, url, name, connected) for _ in range(IN_FLIGHT)]
             connected.wait()
             time.sleep(SLOW_SECONDS / 2)
-            assert not any(each.done() for each in asked), "nothing was under way"
+            assert not any(each.done() for each in requests), "no request was in flight"
             process.ask_to_end()
-            answers = [each.result() for each in asked]
+            answers = [each.result() for each in requests]
         assert process.wait_until_ended() in ENDED
     finally:
         if slow is not None:
-            slow.behave(PASSING)
+            slow.behave(FORWARDING)
         process.start()
         process.wait_until_up()
         rig.wait_until_well()
-    assert [each.status_code for each in answers] == [200] * UNDER_WAY
+    assert [each.status_code for each in answers] == [200] * IN_FLIGHT
     if name == "orchestrator":
         assert {each.json()["tier_reason"] for each in answers} == {"complete"}
 
 
 def _ask(url: str, name: str, connected: Barrier) -> httpx.Response:
-    method, path, body = ASKED[name]
+    method, path, body = REQUESTS[name]
     content = body if name in SLOW_UPSTREAM or body is None else _slowly(body)
     headers = {"content-type": "application/json", "x-deadline-ms": "2000"}
     with httpx.Client(base_url=url, headers=headers, timeout=10) as client:
@@ -151,7 +151,7 @@ ORDERS = (
 
 @pytest.mark.parametrize("order", ORDERS, ids=lambda order: f"{order[0]} first")
 def test_services_and_stores_start_in_any_order(rig: Rig, order: tuple[str, ...]) -> None:
-    """Each is up before the next one starts, and the ranker has no copy of a release of its own."""
+    """Each is up before the next one starts, and the ranker has no local copy of a release."""
     for process in rig.processes.values():
         process.stop()
     shutil.rmtree(rig.settings.home / "releases")

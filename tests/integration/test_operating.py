@@ -1,4 +1,4 @@
-"""What an operator looks at: health, readiness, metrics, API descriptions; and what goes on while a part is away."""
+"""What an operator uses: health, readiness, metrics and API descriptions; and how services behave when a part fails."""
 
 import re
 import shutil
@@ -52,9 +52,9 @@ def test_before_there_is_anything_the_answer_is_clear_and_no_error(stack, name):
 
 @pytest.mark.parametrize("name", ["recommend", "rank"])
 def test_before_there_is_a_model_the_reason_is_told(stack, name):
-    told = stack.before_events[name].json()
-    assert told["tier"] == Tier.POPULAR
-    assert told["tier_reason"] == {"recommend": "encode:release_not_loaded", "rank": "unknown_user"}[name]
+    body = stack.before_events[name].json()
+    assert body["tier"] == Tier.POPULAR
+    assert body["tier_reason"] == {"recommend": "encode:release_not_loaded", "rank": "unknown_user"}[name]
 
 
 def test_before_there_is_a_model_what_is_popular_is_served(stack):
@@ -146,22 +146,25 @@ def test_the_description_of_the_api_names_every_endpoint(api):
     } <= named
 
 
-# --- while a part is away ---------------------------------------------------------------------------------------------
+# --- while a part is unavailable --------------------------------------------------------------------------------------
 
 
 def test_while_mlflow_is_away_the_ranker_keeps_serving(api, stack):
     log_file = stack.engines["ranker_service"].log_file
-    complaints = log_file.read_text().count("release_not_loaded")
-    with stack.mlflow_cable.unplugged():
-        eventually(lambda: log_file.read_text().count("release_not_loaded") > complaints, "MLflow was not missed")
+    reported = log_file.read_text().count("release_not_loaded")
+    with stack.mlflow_proxy.closed():
+        eventually(
+            lambda: log_file.read_text().count("release_not_loaded") > reported,
+            "MLflow was not reported",
+        )
         ready = api.get(f"{stack.settings.ranker_url}/readyz")
         assert (ready.status_code, "MLflow" in ready.text) == (200, True)
         assert recommend(api)["tier"] == "personalized"
 
 
 def test_a_ranker_starts_from_its_own_copy_while_mlflow_is_away(stack, tmp_path):
-    nobody = f"http://{HOST}:{free_ports(1)[0]}"
-    settings = local_settings(tmp_path, mlflow_tracking_uri=nobody)
+    unused = f"http://{HOST}:{free_ports(1)[0]}"
+    settings = local_settings(tmp_path, mlflow_tracking_uri=unused)
     shutil.copytree(stack.settings.home / "releases", settings.home / "releases")
     with running(settings, "ranker_service"), httpx.Client(base_url=settings.ranker_url, timeout=30) as client:
         eventually(lambda: client.get("/readyz").status_code == 200, "the ranker did not find its copy")
@@ -173,7 +176,7 @@ def test_a_ranker_starts_from_its_own_copy_while_mlflow_is_away(stack, tmp_path)
 
 def test_while_redis_is_away_the_popular_items_of_before_are_served(api, stack):
     popular = [each["item_id"] for each in api.get("/v1/popular?top_k=100").json()["recommendations"]]
-    with stack.redis_cable.unplugged():
+    with stack.redis_proxy.closed():
         answer = recommend(api, top_k=5)
         assert answer["tier"] == Tier.STATIC
         assert answer["tier_reason"] in {"features:upstream_unavailable", "features:upstream_suspended"}
@@ -189,7 +192,7 @@ def test_while_redis_is_away_the_popular_items_of_before_are_served(api, stack):
             assert refused.json()["error"] in {"upstream_unavailable", "upstream_suspended"}
             assert refused.headers["retry-after"] == "1"
         assert "Redis" in api.get(f"{stack.settings.feature_service_url}/readyz").json()["dependencies"]["redis"]
-    eventually(lambda: api.get("/readyz").status_code == 200, "Redis was not found again")
+    eventually(lambda: api.get("/readyz").status_code == 200, "the services did not reconnect to Redis")
     assert recommend(api)["tier"] == Tier.PERSONALIZED
 
 
@@ -236,5 +239,5 @@ def test_a_new_release_is_served_without_a_restart_and_can_be_taken_back(api, st
 def test_registering_and_indexing_again_changes_nothing(stack):
     (stack.jobs.models_dir / "latest").write_text("first")
     assert "already version 1" in register(stack.jobs)
-    assert "was there already" in index(stack.jobs)
+    assert "already exists" in index(stack.jobs)
     assert ModelRegistry(stack.settings.mlflow_url).aliases()[CHAMPION] == 1
