@@ -1,4 +1,4 @@
-"""Which service called which: read from the TCP connections of every container."""
+"""Finds which service calls which, from the TCP connections of every container."""
 
 import ipaddress
 import json
@@ -14,12 +14,12 @@ Call = tuple[str, str]
 
 OPEN_OR_JUST_CLOSED = {"01", "06"}
 PORTS = {8000, 6379, 6333, 6334, 5000, 3306, 9000, 9090}
-"""What services listen on; the other end of a connection has a port of no meaning."""
+"""The ports that services listen on. The port at the client's end is arbitrary."""
 EVERY_SECONDS = 0.5
 
 
 class WatchedCalls:
-    """Collects calls between a project's containers for as long as it is entered."""
+    """Collects the calls between a project's containers until the block ends."""
 
     def __init__(self, project: str) -> None:
         self.calls: set[Call] = set()
@@ -50,7 +50,7 @@ class WatchedCalls:
 
     def _containers(self) -> list[dict[str, Any]]:
         ids = run("docker", "ps", "-q", "--filter", f"label=com.docker.compose.project={self._project}").stdout.split()
-        # One of them may have ended meanwhile: the others are told of all the same.
+        # Without check: a container may have ended since it was listed, and the others are still printed.
         return json.loads(run("docker", "inspect", *ids, check=False).stdout) if ids else []
 
 
@@ -70,12 +70,12 @@ def _remote_ends(container: dict[str, Any]) -> Iterator[tuple[str, int]]:
 def _table(container: dict[str, Any], table: str) -> str:
     try:
         return Path(f"/proc/{container['State']['Pid']}/net/{table}").read_text()
-    except OSError:  # the engine is on another machine, or the container has just ended
+    except OSError:  # the engine is on another machine, or the container has ended
         return run("docker", "exec", container["Id"], "cat", f"/proc/net/{table}", check=False).stdout
 
 
 def _ip(address: str) -> str:
-    """The kernel writes each 32-bit word in the machine's byte order, little-endian where this runs."""
+    """The kernel writes each 32-bit word in the machine's byte order, which is little-endian here."""
     words = [bytes.fromhex(address[start : start + 8])[::-1] for start in range(0, len(address), 8)]
     found = ipaddress.ip_address(b"".join(words))
     return str(getattr(found, "ipv4_mapped", None) or found)

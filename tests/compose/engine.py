@@ -1,4 +1,4 @@
-"""A Docker engine with the images that compose.yml and the Dockerfiles name: this machine's, or the lab's."""
+"""Provides a Docker engine, from this machine or from the lab, with the images of compose.yml and the Dockerfiles."""
 
 import json
 import os
@@ -14,13 +14,13 @@ ROOT = Path(__file__).parents[2]
 LAB = Path(os.environ.get("TANDEM_SHARED", ROOT.parent / "shared")) / "docker-lab" / "lab"
 PROFILES = ("--profile", "jobs", "--profile", "observability")
 NOT_RUN = {"grafana"}
-"""There is no stand-in for it; what it is given is checked instead."""
+"""It has no stand-in. Its configuration is checked instead."""
 
 
 def run(
     *command: str, env: Mapping[str, str] | None = None, check: bool = True, timeout: float = 120
 ) -> subprocess.CompletedProcess[str]:
-    """A command in the repository's folder; where it fails, what it said fails the test."""
+    """Run a command in the repository's folder. If it fails, the test fails with its output."""
     ended = subprocess.run(
         command,
         cwd=ROOT,
@@ -32,25 +32,27 @@ def run(
         check=False,
     )
     if check and ended.returncode:
-        pytest.fail(f"{' '.join(command)} ended with {ended.returncode}:\n{ended.stdout[-3000:]}{ended.stderr[-3000:]}")
+        pytest.fail(
+            f"{' '.join(command)} failed ({ended.returncode}):\n{ended.stdout[-3000:]}{ended.stderr[-3000:]}"
+        )
     return ended
 
 
 def ensure_engine() -> None:
-    """See that an engine and Compose answer. Skips the tests where there is no way to."""
-    if shutil.which("docker") and all(answers("docker", *question) for question in (("info",), ("compose", "version"))):
+    """Make an engine with Compose available, or skip the tests."""
+    if shutil.which("docker") and all(succeeds("docker", *command) for command in (("info",), ("compose", "version"))):
         return
     if not LAB.exists():
-        pytest.skip(f"no Docker engine with Compose answers, and there is no {LAB}")
+        pytest.skip(f"no Docker engine with Compose is available, and {LAB} does not exist")
     run(str(LAB), "up", timeout=900)
 
 
-def answers(*command: str) -> bool:
+def succeeds(*command: str) -> bool:
     return run(*command, check=False).returncode == 0
 
 
 def ensure_images(env: Mapping[str, str]) -> dict[str, bool]:
-    """The images that are needed, pulled or built as stand-ins; says of each whether it is a stand-in."""
+    """Pull the needed images, or build them as stand-ins. Returns for each image whether it is a stand-in."""
     images = needed_images(env)
     if LAB.exists() and any(label(image) is None for image in images):
         run(str(LAB), "up", *images, timeout=1200)
@@ -74,6 +76,6 @@ def needed_images(env: Mapping[str, str]) -> list[str]:
 
 
 def label(image: str) -> str | None:
-    """An image's `standin` label, empty for a real one; None where the engine has no such image."""
+    """An image's `standin` label, which is empty for a real image. None if the engine does not have the image."""
     found = run("docker", "image", "inspect", "-f", '{{index .Config.Labels "standin"}}', image, check=False)
     return None if found.returncode else found.stdout.strip()

@@ -1,4 +1,4 @@
-"""One stack of containers under a name and ports of its own, which is gone afterwards."""
+"""One stack of containers with its own project name and ports, removed after the tests."""
 
 import json
 import os
@@ -46,7 +46,7 @@ class Stack:
         return run("docker", "compose", *PROFILES, *arguments, env=self.env, timeout=timeout).stdout
 
     def make(self, target: str) -> str:
-        """A make target against this stack, with its output shown as it comes."""
+        """Run a make target against this stack. Its errors are shown immediately."""
         ended = subprocess.run(
             ["make", target, "STACK=docker"],
             cwd=ROOT,
@@ -59,7 +59,7 @@ class Stack:
             check=False,
         )
         if ended.returncode:
-            pytest.fail(f"make {target} ended with {ended.returncode}:\n{ended.stdout[-3000:]}")
+            pytest.fail(f"make {target} exited with {ended.returncode}:\n{ended.stdout[-3000:]}")
         return ended.stdout
 
     def up(self, *arguments: str) -> None:
@@ -67,7 +67,7 @@ class Stack:
         self.compose("up", "--detach", "--wait", *arguments, *services)
 
     def containers(self, service: str | None = None) -> dict[str, dict[str, Any]]:
-        """What the engine knows of each container, by its name."""
+        """The output of `docker inspect` for each container, by name."""
         ids = self.compose("ps", "--all", "--quiet", *([service] if service else [])).split()
         return {each["Name"]: each for each in json.loads(run("docker", "inspect", *ids).stdout)}
 
@@ -77,7 +77,7 @@ class Stack:
         return dict(response.json())
 
     def remove(self) -> None:
-        """Raises AssertionError where something of the stack is left."""
+        """Remove the stack. Raises AssertionError if any part of it remains."""
         self.api.close()
         self.mlflow.close()
         self.compose("down", "--volumes", "--remove-orphans", "--timeout", "3")
@@ -88,15 +88,15 @@ class Stack:
 
 
 def eventually(look: Callable[[], A], seconds: float = 60) -> A:
-    """What `look` returns once it returns something true, without error."""
+    """Call `look` until it returns a true value, without an error, and return that value."""
     give_up = time.monotonic() + seconds
     while True:
         try:
             if found := look():
                 return found
-            problem = "it returned nothing"
+            problem = "no value"
         except (AssertionError, httpx.HTTPError, KeyError) as error:
             problem = repr(error)
         if time.monotonic() > give_up:
-            pytest.fail(f"not within {seconds:.0f} s: {problem}")
+            pytest.fail(f"no result within {seconds:.0f} s: {problem}")
         time.sleep(0.3)

@@ -1,6 +1,6 @@
-"""The stack of compose.yml on a real engine: built, started, filled, used, restarted, scaled and removed.
+"""Builds, starts, fills, uses, restarts, scales and removes the stack of compose.yml on a real engine.
 
-One stack for all tests, which follow each other in the order of this file.
+All tests use one stack and depend on the order of this file.
 """
 
 import json
@@ -35,19 +35,19 @@ CALLS = {
     ("prometheus", "feature_service"),
     ("prometheus", "ranker_service"),
 }
-"""Everything that calls something else, and nothing more."""
+"""All allowed calls between services."""
 BRIEF_CALLS = {call for call in CALLS if call[0] == "jobs"}
-"""A job may be gone with its connections before anyone looked; that it reached its stores shows in what it did."""
+"""A job may end between two observations. Its results show that it reached its stores."""
 
 PUBLIC_BASE_BYTES = 131_000_000
-"""python:3.11-slim-bookworm as it is published; the stand-in is larger."""
+"""The published python:3.11-slim-bookworm. The stand-in is larger."""
 IMAGES = ("orchestrator", "feature_service", "ranker_service", "mlflow", "jobs")
 MOST_BYTES = {"orchestrator": 400_000_000, "ranker_service": 1_600_000_000}
 USER = "1"
 BURST = 120
 AT_ONCE = 12
 ROUTES = {"ranker_service": "/v1/rank", "feature_service": "/v1/users/"}
-"""Where each of the scaled services is called, once per recommendation."""
+"""The route of each scaled service that is called once per recommendation."""
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     ensure_engine()
     sample = LAB.parents[1] / "data" / "ml-100k"
     settings = {"DATASET": "ml-100k", "DATA_SOURCE": str(sample)} if sample.exists() else {"DATASET": "shop"}
-    # The deadline is generous, as builds and trainings of others share this machine and the stand-in searches exactly.
+    # A long deadline, because other work may share this machine and the stand-in searches exactly.
     settings |= {"TRAIN_MINUTES": "0.1", "ORCHESTRATOR_DEADLINE_MS": "3000", "RANKER_POLL_SECONDS": "1"}
     settings |= {"ORCHESTRATOR_RECALL_SAMPLE": "1"}
     stack = Stack(tmp_path_factory.mktemp("data"), settings)
@@ -79,7 +79,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         raise
     finally:
         stack.remove()
-        say("removed; nothing is left")
+        say("removed completely")
 
 
 def say(text: str) -> None:
@@ -115,7 +115,7 @@ def test_every_container_is_confined(stack: Stack) -> None:
         assert host["LogConfig"]["Config"]["max-size"], name
         assert "no-new-privileges:true" in host["SecurityOpt"], name
         assert container["Config"]["Healthcheck"]["Test"], name
-        if not (standins and service in ("qdrant", "rustfs")):  # whose public images run as users of their own
+        if not (standins and service in ("qdrant", "rustfs")):  # their public images set a user
             assert container["Config"]["User"].split(":")[0] not in ("", "0", "root"), name
 
 
@@ -172,7 +172,7 @@ def test_the_first_release_is_picked_up_without_a_restart(stack: Stack) -> None:
 
 
 def user_of(stack: Stack) -> str:
-    """Somebody of the data set, with a history."""
+    """A user of the data set with a history."""
     dataset = stack.env["DATASET"]
     code = f"import polars as pl; print(pl.read_parquet('data/processed/{dataset}/interactions.parquet')['user_id'][0])"
     return stack.compose("run", "--rm", "--no-deps", "jobs", "python", "-c", code).split()[-1]
@@ -199,29 +199,29 @@ def test_prometheus_has_what_the_dashboard_shows(stack: Stack) -> None:
 
 
 def test_an_event_is_in_the_next_answer(stack: Stack) -> None:
-    first = stack.answer("somebody-new", top_k=5)
+    first = stack.answer("new-user", top_k=5)
     assert first["tier"] == "popular"
     liked = first["recommendations"][0]["item_id"]
-    stored = stack.api.post("/v1/events", json=[{"user_id": "somebody-new", "item_id": liked, "event": "view"}])
+    stored = stack.api.post("/v1/events", json=[{"user_id": "new-user", "item_id": liked, "event": "view"}])
     assert stored.status_code == 200
-    following = stack.answer("somebody-new", top_k=50)
+    following = stack.answer("new-user", top_k=50)
     assert following["tier"] == "personalized"
     assert liked not in items_of(following)
 
 
 def test_state_survives_a_restart_of_every_container(stack: Stack) -> None:
-    before = stack.answer("somebody-new", top_k=20)
+    before = stack.answer("new-user", top_k=20)
     release = before["release"]
     for name, container in stack.containers().items():
         restarted = container["State"]["StartedAt"]
         run("docker", "restart", "--time", "3", name)
         assert stack.containers()[name]["State"]["StartedAt"] != restarted
         eventually(lambda: stack.api.get("/readyz").status_code == 200)
-        eventually(lambda: stack.answer("somebody-new")["tier"] == "personalized")
+        eventually(lambda: stack.answer("new-user")["tier"] == "personalized")
         say(f"{name} was restarted")
     stack.up()
     eventually(lambda: champion(stack) == release)
-    after = eventually(lambda: stack.answer("somebody-new", top_k=20))
+    after = eventually(lambda: stack.answer("new-user", top_k=20))
     assert items_of(after) == items_of(before)
 
 
@@ -230,8 +230,8 @@ def items_of(answer: dict[str, Any]) -> list[str]:
 
 
 def champion(stack: Stack) -> int:
-    asked = {"name": "two_tower", "alias": "champion"}
-    response = stack.mlflow.get("/api/2.0/mlflow/registered-models/alias", params=asked)
+    params = {"name": "two_tower", "alias": "champion"}
+    response = stack.mlflow.get("/api/2.0/mlflow/registered-models/alias", params=params)
     return int(response.raise_for_status().json()["model_version"]["version"])
 
 
@@ -241,7 +241,7 @@ def test_replicas_share_the_load(stack: Stack) -> None:
 
     def shared() -> bool:
         with ThreadPoolExecutor(AT_ONCE) as pool:
-            answers = list(pool.map(lambda _: stack.answer("somebody-new"), range(BURST)))
+            answers = list(pool.map(lambda _: stack.answer("new-user"), range(BURST)))
         assert {answer["tier"] for answer in answers} == {"personalized"}
         counts = {service: served(stack, service, route, since) for service, route in ROUTES.items()}
         say(f"requests by replica: {counts}")
@@ -251,7 +251,7 @@ def test_replicas_share_the_load(stack: Stack) -> None:
 
 
 def served(stack: Stack, service: str, route: str, since: str) -> dict[str, int]:
-    """How many requests of a route each replica has logged."""
+    """The number of requests of a route in the log of each replica."""
     logs = {name: run("docker", "logs", "--since", since, name).stdout for name in stack.containers(service)}
     return {name: log.count(f'"route": "{route}') for name, log in logs.items()}
 

@@ -1,4 +1,4 @@
-"""What the services say to whoever has no key, calls too often, comes from elsewhere, or sends what makes no sense."""
+"""The API at its edge: keys, rate limits, browsers of other origins, malformed requests, and what responses reveal."""
 
 import json
 import re
@@ -32,7 +32,7 @@ BODIES = ("/v1/recommendations", "/v1/events")
 
 @pytest.fixture(scope="module")
 def guarded(stack, tmp_path_factory) -> Iterator[tuple[httpx.Client, ServiceProcess]]:
-    """An orchestrator that asks for keys, beside the stack's other services."""
+    """An orchestrator that requires keys and uses the stack's other services."""
     own = local_settings(tmp_path_factory.mktemp("guarded"))
     environment = {
         "FEATURE_SERVICE_URL": stack.settings.feature_service_url,
@@ -61,7 +61,7 @@ def error_of(answer: httpx.Response) -> str:
 
 
 @pytest.mark.parametrize("call", CALLS)
-@pytest.mark.parametrize("key", [None, "", "the-key-of-nobody", PAGE[:-1], PAGE[1:], PAGE.upper()])
+@pytest.mark.parametrize("key", [None, "", "a-key-of-no-caller", PAGE[:-1], PAGE[1:], PAGE.upper()])
 def test_without_a_valid_key_nothing_is_done(edge, call, key):
     method, path, body = CALLS[call]
     answer = edge.request(method, path, json=body, headers={} if key is None else {"X-API-Key": key})
@@ -187,9 +187,9 @@ def test_the_pages_of_the_description_may_load_what_they_are_made_of(api, page):
     assert policy["connect-src"] == ["'self'"]
 
 
-# --- what makes no sense ----------------------------------------------------------------------------------------------
+# --- malformed requests -----------------------------------------------------------------------------------------------
 
-SENSELESS = {
+MALFORMED = {
     "nested lists": b"[" * 100_000,
     "nested lists that close": b"[" * 1000 + b"]" * 1000,
     "nested objects": b'{"user_id":' * 50_000,
@@ -212,7 +212,7 @@ SENSELESS = {
 }
 
 
-@pytest.mark.parametrize("case", SENSELESS)
+@pytest.mark.parametrize("case", MALFORMED)
 @pytest.mark.parametrize(
     ("service", "path"),
     [
@@ -224,7 +224,7 @@ SENSELESS = {
 )
 def test_what_makes_no_sense_is_refused(stack, service, path, case):
     url = getattr(stack.settings, f"{service}_url") + path
-    answer = httpx.post(url, content=SENSELESS[case], headers={"content-type": "application/json"}, timeout=30)
+    answer = httpx.post(url, content=MALFORMED[case], headers={"content-type": "application/json"}, timeout=30)
     assert (answer.status_code, error_of(answer)) == (422, "invalid_request")
     assert len(answer.text) < 2000
 
@@ -255,7 +255,7 @@ ODD_IDS = [
 
 @pytest.fixture(scope="module")
 def apart(stack, tmp_path_factory) -> Iterator[tuple[httpx.Client, LocalSettings]]:
-    """The public API of services whose Redis may keep odd things."""
+    """The public API of separate services, whose Redis may store unusual ids."""
     with (
         beside(stack, tmp_path_factory.mktemp("apart")) as own,
         httpx.Client(base_url=own.orchestrator_url, timeout=30) as client,
@@ -319,12 +319,12 @@ def test_no_path_is_sent_on_to_an_address(api, path):
     assert b"internal" not in said
 
 
-# --- what is told of the inside ---------------------------------------------------------------------------------------
+# --- what responses reveal --------------------------------------------------------------------------------------------
 
-INSIDE = re.compile(
+INTERNALS = re.compile(
     r"\b\d{1,3}(\.\d{1,3}){3}\b|localhost|:\d{4,5}\b|Traceback|\.py\b|(?<![\w/])/(?!v1/)\w[\w.-]*/|0x[0-9a-f]{6,}"
 )
-"""Addresses, ports, paths of files, and what Python says of itself."""
+"""Addresses, ports, file paths, tracebacks and Python object addresses."""
 
 
 def test_with_everything_down_no_answer_tells_of_the_inside(stopped):
@@ -334,15 +334,15 @@ def test_with_everything_down_no_answer_tells_of_the_inside(stopped):
     paths = ("/healthz", "/readyz", "/v1/users/u/features", "/v1/releases", "/v1/nothing", "/nothing")
     calls = [*CALLS.values(), *(("POST", path, body) for path, body in bodies.items())]
     calls += [("GET", path, None) for path in paths]
-    told: dict[str, str] = {}
+    responses: dict[str, str] = {}
     with running(stopped, *names, MLFLOW_HTTP_REQUEST_MAX_RETRIES="0"), httpx.Client(timeout=30) as client:
         eventually(lambda: "MLflow" in client.get(f"{stopped.ranker_url}/readyz").text)
         for service in services:
             for method, path, body in calls:
                 answer = client.request(method, service + path, json=body)
-                told[f"{method} {service}{path} {answer.status_code}"] = answer.text + str(dict(answer.headers))
-    assert any(" 503" in call for call in told)
-    assert {call: text for call, text in told.items() if INSIDE.search(text)} == {}
+                responses[f"{method} {service}{path} {answer.status_code}"] = answer.text + str(dict(answer.headers))
+    assert any(" 503" in call for call in responses)
+    assert {call: text for call, text in responses.items() if INTERNALS.search(text)} == {}
 
 
 def test_with_a_qdrant_server_away_no_answer_tells_where_it_was(stack, tmp_path):
@@ -352,11 +352,13 @@ def test_with_a_qdrant_server_away_no_answer_tells_where_it_was(stack, tmp_path)
         httpx.Client(base_url=settings.orchestrator_url, timeout=30) as client,
     ):
         eventually(lambda: "Qdrant" in client.get("/readyz").json()["dependencies"]["index"])
-        told = {path: client.get(path).text for path in ("/readyz", "/v1/items/a", "/v1/items?query=a", "/v1/popular")}
-    assert {call: text for call, text in told.items() if INSIDE.search(text)} == {}
+        responses = {
+            path: client.get(path).text for path in ("/readyz", "/v1/items/a", "/v1/items?query=a", "/v1/popular")
+        }
+    assert {call: text for call, text in responses.items() if INTERNALS.search(text)} == {}
 
 
-# --- limits; last, as they use the keys up ----------------------------------------------------------------------------
+# --- rate limits; last, because they exhaust the keys -----------------------------------------------------------------
 
 
 def test_who_calls_too_often_is_told_when_to_come_back(edge):
@@ -384,5 +386,5 @@ def eventually_logged(engine: ServiceProcess, request_id: str) -> dict[str, obje
         found.extend(json.loads(line) for line in lines)
         return bool(found)
 
-    eventually(look, f"nothing was logged of {request_id}")
+    eventually(look, f"request {request_id} was not logged")
     return found[0]

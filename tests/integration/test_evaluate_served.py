@@ -1,4 +1,4 @@
-"""The replay of test users through the running stack."""
+"""Replaying the test users through the running stack."""
 
 import json
 
@@ -26,14 +26,14 @@ def test_every_test_user_is_replayed_and_the_stores_stay_as_they_are(
     compared = json.loads(report.read_text())
     assert compared["num_users"] == len(toy.USERS)
     assert compared["tiers"] == {"personalized": len(toy.USERS)}
-    # 60 items: whatever was not seen is recommended sooner or later.
+    # With 60 items, every item that was not seen is among the first 100.
     assert compared["served"]["hr_at_100"] == 1.0
     assert "| NDCG@10 |" in report.with_name(SERVED_PAGE).read_text()
 
 
 def test_what_was_measured_is_noted_in_the_run_of_the_release(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ORCHESTRATOR_URL", stack.settings.orchestrator_url)
-    assert "noted in the run of version 1" in evaluate_served(stack.jobs)
+    assert "recorded in the run of version 1" in evaluate_served(stack.jobs)
     mlflow = httpx.Client(base_url=f"{stack.settings.mlflow_url}/api/2.0/mlflow/")
     version = mlflow.get("model-versions/get", params={"name": "two_tower", "version": "1"}).json()["model_version"]
     run = mlflow.get("runs/get", params={"run_id": version["run_id"]}).json()["run"]
@@ -50,7 +50,7 @@ def test_without_mlflow_the_replay_is_none_the_worse(stack: Stack, monkeypatch: 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     line = evaluate_served(stack.jobs)
     assert "served NDCG@10" in line
-    assert "not noted in MLflow: MLflow at http://127.0.0.1:9" in line
+    assert "not recorded in MLflow: MLflow at http://127.0.0.1:9" in line
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     assert "MLFLOW_TRACKING_URI is not set" in evaluate_served(stack.jobs)
 
@@ -60,7 +60,7 @@ def test_another_model_than_the_one_that_serves_is_refused(stack: Stack, monkeyp
     serving = weights_of(stack.model_dir)
     try:
         waiting = weights_of(toy.write_model(stack.jobs, "unserved", seed=7))
-        with pytest.raises(JobError, match=f"release 1 answered with the weights {serving}.*{waiting}"):
+        with pytest.raises(JobError, match=f"release 1 has the weights {serving}.*{waiting}"):
             evaluate_served(stack.jobs)
     finally:
         (stack.jobs.models_dir / "latest").write_text("first")

@@ -1,4 +1,4 @@
-"""What the jobs hand over to the services: the ranker's copies, what was seeded, a collection on a Qdrant server."""
+"""What the services get from the jobs: the ranker's copies, the seeded features, a collection on a Qdrant server."""
 
 import uuid
 
@@ -40,7 +40,7 @@ def popular(stack):
     return {each["item_id"]: each["popularity"] for each in answer.raise_for_status().json()["items"]}
 
 
-# --- the ranker's own copies ------------------------------------------------------------------------------------------
+# --- the ranker's local copies ----------------------------------------------------------------------------------------
 
 
 def test_a_release_is_fetched_once_and_then_loaded_from_disk(registry, no_registry, tmp_path):
@@ -94,16 +94,16 @@ def test_a_release_that_was_damaged_before_it_was_uploaded_is_refused(registry, 
         LocalReleases(tmp_path, damaging).load(1)
 
 
-# --- what was seeded --------------------------------------------------------------------------------------------------
+# --- seeded features --------------------------------------------------------------------------------------------------
 
 
 def test_every_user_of_the_log_is_seeded_in_its_order_with_attributes(stack):
     for user_id, history in toy.USERS.items():
-        told = features(stack, user_id)
-        assert told["recent_items"][: len(history)] == history
-        assert sorted(told["seen_items"]) == sorted({*told["recent_items"], *history})
-        assert told["attributes"]["interactions"] == str(len(history))
-        assert "Things" in told["attributes"]["favourite_categories"]
+        stored = features(stack, user_id)
+        assert stored["recent_items"][: len(history)] == history
+        assert sorted(stored["seen_items"]) == sorted({*stored["recent_items"], *history})
+        assert stored["attributes"]["interactions"] == str(len(history))
+        assert "Things" in stored["attributes"]["favourite_categories"]
 
 
 def test_seeding_again_changes_nothing_and_keeps_what_happened_in_between(stack):
@@ -123,7 +123,7 @@ def test_on_a_qdrant_server_the_same_is_recommended_as_on_edge(stack, qdrant_ser
     (stack.jobs.models_dir / "latest").write_text("first")
     monkeypatch.setenv("QDRANT_URL", qdrant_server)
     assert "items_v1" in index(stack.jobs)
-    assert "items_v1" in index(stack.jobs), "indexing again finds the collection whole"
+    assert "items_v1" in index(stack.jobs), "indexing again finds the complete collection"
     settings = stack.settings.model_copy(
         update={"qdrant_url": qdrant_server, "orchestrator_port": free_ports(1)[0], "state_dir": tmp_path}
     )

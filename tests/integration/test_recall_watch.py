@@ -1,4 +1,4 @@
-"""Recall as the services show it: of a collection as it was built, and of one that has lost half its vectors."""
+"""Recall in the metrics: of a collection as built, and of one that has lost half its vectors."""
 
 import asyncio
 import re
@@ -18,7 +18,7 @@ USER = next(iter(toy.USERS))
 
 
 async def lose_half(folder, release: Release) -> None:
-    """Publish the same collection with every second item out of reach of a vector search."""
+    """Publish the same collection without the vector of every second item."""
     index = QdrantEdgeIndex(folder)
     batches = [
         [each._replace(embedding=None) if number % 2 else each for number, each in enumerate(batch)]

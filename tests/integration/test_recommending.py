@@ -1,4 +1,4 @@
-"""What a page does: recommend, tell what was clicked, recommend again; over sockets, with every service running."""
+"""What a web page does: get recommendations, send clicks, get recommendations again. All services are running."""
 
 import json
 import uuid
@@ -32,7 +32,7 @@ def features(stack, api, user_id):
 
 @pytest.fixture
 def visitor():
-    """A user of whom nothing is known yet."""
+    """A user without any stored features."""
     return f"visitor-{uuid.uuid4().hex}"
 
 
@@ -173,7 +173,7 @@ def test_a_recommendation_is_one_named_line_of_the_log(api, stack):
 
     def logged():
         lines = stack.engines["orchestrator"].log_file.read_text().splitlines()
-        told = [json.loads(line) for line in lines if answer["recommendation_id"] in line]
-        return len(told) == 1 and told[0]["tier"] == "personalized" and "latency_ms" in told[0]
+        found = [json.loads(line) for line in lines if answer["recommendation_id"] in line]
+        return len(found) == 1 and found[0]["tier"] == "personalized" and "latency_ms" in found[0]
 
     eventually(logged)

@@ -1,4 +1,4 @@
-"""Every request that cannot be answered is told why: `{"error": code, "detail": what arrived, what was expected}`."""
+"""Every rejected request gets a reason: `{"error": code, "detail": what arrived and what was expected}`."""
 
 import httpx
 import pytest
@@ -37,7 +37,7 @@ INVALID_BODIES = {
 }
 
 
-def told(answer: httpx.Response) -> dict[str, str]:
+def error_body(answer: httpx.Response) -> dict[str, str]:
     body = answer.json()
     assert set(body) == {"error", "detail"}, body
     assert all(isinstance(value, str) and value for value in body.values())
@@ -50,9 +50,9 @@ def test_an_invalid_body_is_told_what_arrived_and_what_was_expected(api, case):
     path, body, expected = INVALID_BODIES[case]
     answer = api.post(path, json=body)
     assert answer.status_code == 422
-    assert told(answer)["error"] == "invalid_request"
+    assert error_body(answer)["error"] == "invalid_request"
     for words in expected:
-        assert words in told(answer)["detail"]
+        assert words in error_body(answer)["detail"]
 
 
 @pytest.mark.parametrize(
@@ -73,26 +73,26 @@ def test_an_invalid_parameter_is_told_what_arrived_and_what_was_expected(api, pa
     answer = api.get(path)
     assert answer.status_code == 422
     for word in words:
-        assert word in told(answer)["detail"]
+        assert word in error_body(answer)["detail"]
 
 
 @pytest.mark.parametrize("body", [b"{", b"", b"user_id=u", b'{"user_id": "u"', b"\xff\xfe", b'{"user_id": "\\ud800"}'])
 def test_what_is_no_json_is_refused(api, body):
     answer = api.post(RECOMMEND, content=body, headers={"content-type": "application/json"})
     assert answer.status_code == 422
-    assert told(answer)["error"] == "invalid_request"
+    assert error_body(answer)["error"] == "invalid_request"
 
 
 def test_a_long_value_is_not_repeated_in_full(api):
     answer = api.post(RECOMMEND, json={"user_id": "secret" * 10_000})
-    assert len(told(answer)["detail"]) < 500
+    assert len(error_body(answer)["detail"]) < 500
 
 
 def test_a_body_over_the_limit_is_refused(api):
     answer = api.post(RECOMMEND, content=b'{"user_id": "' + b"x" * 1_000_000 + b'"}')
     assert answer.status_code == 413
-    assert told(answer)["error"] == "request_too_large"
-    assert "1,000,000" in told(answer)["detail"]
+    assert error_body(answer)["error"] == "request_too_large"
+    assert "1,000,000" in error_body(answer)["detail"]
 
 
 def test_a_body_over_the_limit_is_refused_when_its_length_is_not_announced(api):
@@ -104,7 +104,7 @@ def test_a_body_over_the_limit_is_refused_when_its_length_is_not_announced(api):
 
     answer = api.post(RECOMMEND, content=chunks(), headers={"content-type": "application/json"})
     assert answer.status_code == 413
-    assert told(answer)["error"] == "request_too_large"
+    assert error_body(answer)["error"] == "request_too_large"
 
 
 def test_a_chunked_body_within_the_limit_is_taken(api):
@@ -116,15 +116,15 @@ def test_a_chunked_body_within_the_limit_is_taken(api):
 def test_an_unknown_item_is_not_found_and_named(api, path):
     answer = api.get(path)
     assert answer.status_code == 404
-    assert told(answer)["error"] == "unknown_item"
-    assert "'no-such-item'" in told(answer)["detail"]
+    assert error_body(answer)["error"] == "unknown_item"
+    assert "'no-such-item'" in error_body(answer)["detail"]
 
 
 @pytest.mark.parametrize("service", ["orchestrator_url", "feature_service_url", "ranker_url"])
 def test_an_unknown_path_is_not_found(api, stack, service):
     answer = api.get(f"{getattr(stack.settings, service)}/v1/nothing/here")
     assert answer.status_code == 404
-    assert told(answer) == {"error": "not_found", "detail": "GET /v1/nothing/here: Not Found"}
+    assert error_body(answer) == {"error": "not_found", "detail": "GET /v1/nothing/here: Not Found"}
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ def test_an_unknown_path_is_not_found(api, stack, service):
 def test_a_wrong_method_is_told(api, stack, service, path):
     answer = api.get(f"{getattr(stack.settings, service)}{path}")
     assert answer.status_code == 405
-    assert told(answer)["error"] == "method_not_allowed"
+    assert error_body(answer)["error"] == "method_not_allowed"
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_a_wrong_method_is_told(api, stack, service, path):
 def test_the_services_behind_refuse_alike(api, stack, service, path, body):
     answer = api.post(f"{getattr(stack.settings, service)}{path}", json=body)
     assert answer.status_code == 422
-    assert told(answer)["error"] == "invalid_request"
+    assert error_body(answer)["error"] == "invalid_request"
 
 
 @pytest.mark.parametrize("service", ["feature_service_url", "ranker_url"])
@@ -156,14 +156,14 @@ def test_the_services_behind_limit_bodies_too(api, stack, service):
     path = "/v1/events" if service == "feature_service_url" else "/v1/encode"
     answer = api.post(f"{getattr(stack.settings, service)}{path}", content=b"x" * 1_000_001)
     assert answer.status_code == 413
-    assert told(answer)["error"] == "request_too_large"
+    assert error_body(answer)["error"] == "request_too_large"
 
 
 def test_an_unknown_release_is_refused_by_the_ranker(api, stack):
     body = {"recent_items": [], "candidate_items": ["a"], "release": 999}
     answer = api.post(f"{stack.settings.ranker_url}/v1/rank", json=body)
     assert answer.status_code == 503
-    assert told(answer)["error"] == "release_not_loaded"
+    assert error_body(answer)["error"] == "release_not_loaded"
 
 
 @pytest.mark.parametrize("given", ["19", "2001", "0", "-5", "soon", "50.5", "", "9" * 40])

@@ -1,4 +1,4 @@
-"""Releases change under load, and nothing that goes wrong with one takes the one that serves with it."""
+"""Releases change under load, and a faulty new release never affects the one that serves."""
 
 import asyncio
 import resource
@@ -40,7 +40,7 @@ def registry(stack: Stack) -> ModelRegistry:
 
 
 def new_version(stack: Stack, name: str, seed: int) -> int:
-    """Another trained model, registered; nothing serves it yet."""
+    """Register another trained model. No service uses it yet."""
     toy.write_model(stack.jobs, name, seed=seed)
     register(stack.jobs)
     version = ModelRegistry(stack.settings.mlflow_url).version_of(name)
@@ -54,8 +54,8 @@ def second(stack: Stack) -> int:
 
 
 @pytest.fixture(autouse=True)
-def first_again(stack: Stack, registry: ModelRegistry) -> Iterator[None]:
-    """Every test starts and ends with release 1 as the only one in office."""
+def restore_first_release(stack: Stack, registry: ModelRegistry) -> Iterator[None]:
+    """Restore release 1 as the champion, without other aliases, after each test."""
     yield
     registry.set_alias(CHAMPION, 1)
     for alias in set(registry.aliases()) - {CHAMPION}:
@@ -164,7 +164,7 @@ class Load:
 
 @asynccontextmanager
 async def load(url: str) -> AsyncIterator[Load]:
-    """An open loop of requests at a steady rate until the block ends."""
+    """Send requests at a constant rate until the block ends."""
     seen, stopping, tasks = Load(), asyncio.Event(), set()
 
     async def ask(client: httpx.AsyncClient, number: int) -> None:
@@ -174,11 +174,11 @@ async def load(url: str) -> AsyncIterator[Load]:
         seen.milliseconds.append((time.perf_counter() - started) * 1000)
         seen.answered_at.append(time.perf_counter())
         seen.statuses.append(answer.status_code)
-        told = answer.json()
-        seen.tiers.add(told["tier"])
-        seen.releases.append(told["release"])
-        if len(set(told["debug"].values())) != 1:
-            seen.mixed.append(told)
+        response = answer.json()
+        seen.tiers.add(response["tier"])
+        seen.releases.append(response["release"])
+        if len(set(response["debug"].values())) != 1:
+            seen.mixed.append(response)
 
     async def keep_asking(client: httpx.AsyncClient) -> None:
         number = 0
@@ -211,7 +211,7 @@ async def test_ten_swaps_under_load_lose_nothing_and_mix_nothing(stack, registry
                 if seen.releases[-1] == wanted:
                     break
                 await asyncio.sleep(0.05)
-            assert seen.releases[-1] == wanted, "the swap did not arrive"
+            assert seen.releases[-1] == wanted, "the orchestrator did not switch to the new champion"
         swapped = time.perf_counter()
     assert len(seen.statuses) > 10 * REQUESTS_PER_SECOND / 2
     assert set(seen.statuses) == {200}
@@ -246,11 +246,11 @@ def test_a_killed_promotion_leaves_a_whole_champion(api, stack, registry, monkey
     eventually(lambda: recommend(api)["release"] == version)
 
 
-# --- what goes wrong --------------------------------------------------------------------------------------------------
+# --- faulty releases --------------------------------------------------------------------------------------------------
 
 
 def artifact_of(stack: Stack, registry: ModelRegistry, version: int, name: str) -> Path:
-    """A version's file where the tracking server keeps it."""
+    """A version's file in the artifact folder of the tracking server."""
     run_id = registry._client.get_model_version("two_tower", str(version)).run_id
     return next((stack.settings.home / "mlflow" / "artifacts").rglob(f"{run_id}/artifacts/release/{name}"))
 
@@ -275,8 +275,8 @@ def test_one_wrong_byte_in_the_weights_leaves_the_old_release_serving(api, stack
         promote(stack.jobs)
     assert registry.aliases() == {CHAMPION: 1}
     before = failures(stack)
-    registry.set_alias(CHAMPION, version)  # by hand, past every check
-    eventually(lambda: WEIGHTS_FILE in ranker_says(stack), "the ranker did not complain")
+    registry.set_alias(CHAMPION, version)  # set directly, without the checks of promote
+    eventually(lambda: WEIGHTS_FILE in ranker_says(stack), "the ranker did not report the damaged file")
     assert httpx.get(f"{stack.settings.ranker_url}/readyz", timeout=30).status_code == 200
     assert failures(stack) > before
     answer = recommend(api)
@@ -286,7 +286,7 @@ def test_one_wrong_byte_in_the_weights_leaves_the_old_release_serving(api, stack
 def test_a_missing_collection_leaves_the_old_release_serving(api, stack, registry, second):
     index_folder = stack.settings.home / "qdrant"
     version = new_version(stack, "unindexed", seed=6)
-    registry.set_alias(CHAMPION, version)  # by hand, without a collection
+    registry.set_alias(CHAMPION, version)  # set directly, without a collection
     eventually(lambda: f"items_v{version}" in api.get("/readyz").json()["dependencies"]["index"])
     assert not (index_folder / f"items_v{version}").exists()
     answer = recommend(api)
@@ -304,7 +304,7 @@ def test_a_full_disk_leaves_the_old_release_serving(stack, registry, tmp_path):
         for pid in processes_of(settings.ranker_port):
             resource.prlimit(pid, resource.RLIMIT_FSIZE, (too_little, resource.RLIM_INFINITY))
         registry.set_alias(NEXT, version)
-        eventually(lambda: "weights.safetensors" in ranker.get("/readyz").text, "nothing was said of the disk")
+        eventually(lambda: "weights.safetensors" in ranker.get("/readyz").text, "the full disk was not reported")
         assert ranker.get("/v1/releases").json()["champion"] == 1
         assert ranker.post("/v1/rank", json=body).json()["release"] == 1
         for pid in processes_of(settings.ranker_port):
@@ -313,7 +313,7 @@ def test_a_full_disk_leaves_the_old_release_serving(stack, registry, tmp_path):
 
 
 def processes_of(port: int) -> list[int]:
-    """The ranker's supervisor and its workers."""
+    """The processes of the ranker: its supervisor and its workers."""
     supervisor = next(
         process
         for process in psutil.process_iter(["cmdline"])
@@ -342,32 +342,32 @@ def test_users_are_split_between_champion_and_challenger_and_stay_there(stack, r
     registry.set_alias(CHALLENGER, second)
     own = {"orchestrator_port": local_settings(tmp_path).orchestrator_port, "state_dir": tmp_path}
     settings = stack.settings.model_copy(update=own)
-    shutil.copytree(stack.settings.home / "qdrant", settings.home / "qdrant")  # one process opens a collection
+    shutil.copytree(stack.settings.home / "qdrant", settings.home / "qdrant")  # only one process can open a collection
     split = {"ORCHESTRATOR_EXPERIMENT": "champion:50,challenger:50", "ORCHESTRATOR_SHADOW": "true"}
     with (
         running(settings, "orchestrator", **split),
         httpx.Client(base_url=settings.orchestrator_url, timeout=30) as api,
     ):
         eventually(lambda: recommend(api, user_id="x") and in_shadow(api) is not None)
-        eventually(lambda: ask(api, "x", "challenger")["release"] == second, "the challenger did not arrive")
+        eventually(lambda: ask(api, "x", "challenger")["release"] == second, "the challenger was not loaded")
         answers = {f"user-{n}": recommend(api, user_id=f"user-{n}") for n in range(60)}
         again = {user: recommend(api, user_id=user) for user in answers}
-        assert {user: told["variant"] for user, told in answers.items()} == {u: t["variant"] for u, t in again.items()}
-        shares = [told["variant"] for told in answers.values()]
+        assert {u: each["variant"] for u, each in answers.items()} == {u: each["variant"] for u, each in again.items()}
+        shares = [response["variant"] for response in answers.values()]
         assert 15 < shares.count("challenger") < 45
         expected = {"champion": 1, "challenger": second}
-        assert all(told["release"] == expected[told["variant"]] for told in answers.values())
+        assert all(response["release"] == expected[response["variant"]] for response in answers.values())
         assert ask(api, "x", "champion")["release"] == 1
         refused = api.post("/v1/recommendations", json={"user_id": "x"}, headers={"x-variant": "nobody"})
         assert (refused.status_code, refused.json()["error"]) == (422, "invalid_request")
-        told = ask(api, "x", "challenger")
-        event = {"user_id": "x", "item_id": "i", "event": "view", "recommendation_id": told["recommendation_id"]}
+        response = ask(api, "x", "challenger")
+        event = {"user_id": "x", "item_id": "i", "event": "view", "recommendation_id": response["recommendation_id"]}
         api.post("/v1/events", json=[event]).raise_for_status()
         metrics = api.get("/metrics").text
         assert 'tandem_attributed_events_total{variant="challenger"} 1.0' in metrics
         assert 'tandem_exposures_total{tier="personalized",variant="challenger"}' in metrics
         assert "tandem_sample_ratio_p_value" in metrics
-        eventually(lambda: (in_shadow(api) or 0) > 0, "nothing was asked beside")
+        eventually(lambda: (in_shadow(api) or 0) > 0, "no shadow request was compared")
     log = (settings.home / "logs" / "orchestrator.log").read_text()
     assert '"shadow_compared"' in log
     assert f'"shadow_release": {second}' in log
@@ -383,7 +383,7 @@ def in_shadow(api: httpx.Client) -> float | None:
     return sum(float(line.split()[-1]) for line in lines if line.startswith('tandem_shadows_total{outcome="compared"'))
 
 
-# --- computed ahead ---------------------------------------------------------------------------------------------------
+# --- precomputed lists ------------------------------------------------------------------------------------------------
 
 
 def test_lists_are_computed_ahead_once_and_lie_with_the_features(stack):
@@ -391,8 +391,8 @@ def test_lists_are_computed_ahead_once_and_lie_with_the_features(stack):
     assert int(said.split(" lists")[0].replace(",", "")) >= len(toy.USERS)
     assert precompute(stack.jobs).startswith("0 lists by version 1")
     for user_id, history in toy.USERS.items():
-        told = httpx.get(f"{stack.settings.feature_service_url}/v1/users/{user_id}/features", timeout=30).json()
-        ahead = told["precomputed"]
-        assert ahead["release"] == 1
-        assert ahead["item_ids"]
-        assert not set(ahead["item_ids"]) & set(history)
+        features = httpx.get(f"{stack.settings.feature_service_url}/v1/users/{user_id}/features", timeout=30).json()
+        precomputed = features["precomputed"]
+        assert precomputed["release"] == 1
+        assert precomputed["item_ids"]
+        assert not set(precomputed["item_ids"]) & set(history)
