@@ -1,7 +1,7 @@
--- Appends the events of one user: each event id once, newest last, bounded; the trending counts go along.
+-- Records the events of one user, once per event id, trims the lists, and updates the trending counts.
 -- KEYS: recent, seen, event_ids, popular, popular_live, popular_clock, sequence
 -- ARGV: now, max_recent, max_seen, max_event_ids, default_half_life, then event_id, item_id, timestamp per event
--- Returns how many of the events were new.
+-- Returns the number of new events.
 local now = tonumber(ARGV[1])
 redis.call('HSETNX', KEYS[6], 'landmark', now)
 redis.call('HSETNX', KEYS[6], 'half_life', ARGV[5])
@@ -13,7 +13,7 @@ for i = 6, #ARGV, 3 do
   local timestamp = math.min(tonumber(ARGV[i + 2]), now)
   if redis.call('ZADD', KEYS[3], 'NX', now, event_id) == 1 then
     recorded = recorded + 1
-    -- The running number keeps equal timestamps in the order of their arrival.
+    -- The sequence number keeps events with equal timestamps in the order of arrival.
     local position = string.format('1%013x', redis.call('INCR', KEYS[7]))
     redis.call('ZADD', KEYS[1], timestamp, position .. item_id)
     redis.call('ZADD', KEYS[2], 'GT', timestamp, item_id)

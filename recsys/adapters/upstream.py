@@ -65,7 +65,7 @@ class Upstream:
             self._breaker.failed()
             raise
         except TandemError:
-            self._breaker.succeeded()  # the upstream answered, with an error of ours
+            self._breaker.succeeded()  # the upstream is healthy: it rejected the request
             raise
         except BaseException:
             if deadline.remaining() <= 0:  # cancelled because the deadline passed

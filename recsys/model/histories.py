@@ -11,7 +11,7 @@ from recsys.model.neighbours import Indices
 
 
 def save_histories(histories: list[Indices], directory: Path) -> None:
-    """Each history holds item indices, oldest first."""
+    """Each history contains item indices, oldest first."""
     text = json.dumps([history.tolist() for history in histories], separators=(",", ":"))
     (directory / HISTORIES_FILE).write_text(text, encoding="utf-8")
 

@@ -1,6 +1,6 @@
 """Measures the event loop's lag: how long a callback that is ready to run waits for the loop.
 
-Requests wait there before any queue of ours sees them. In a service that calls no upstream it is the only queue.
+Requests wait there before they reach the admission queue. In a service that calls no upstream they wait nowhere else.
 """
 
 import asyncio

@@ -34,7 +34,7 @@ class StrictRequest(Request):
 
 
 class StrictRoute(APIRoute):
-    """A route that ends in a fixed word, like `/similar`, matches only if that word was sent as a segment of its own.
+    """A route that ends in a fixed word, like `/similar`, matches only if that word was sent as a separate segment.
 
     An id may end in an encoded slash and the same word.
     """
