@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all: written under a temporary name, then renamed."""
+"""Atomic files and directories, written under a temporary name and then renamed; and a lock between processes."""
 
 import shutil
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from filelock import FileLock, Timeout
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """A path to write to; on success it becomes `path`, on failure it is removed."""
+    """A temporary path to write to. It is renamed to `path` on success and removed on failure."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
     try:
@@ -22,7 +22,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_directory(path: Path) -> Iterator[Path]:
-    """An empty folder to fill; on success it takes the place of `path`, on failure it is removed."""
+    """An empty directory to fill. It replaces `path` on success and is removed on failure."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
     replaced = path.with_name(path.name + ".replaced")
@@ -41,13 +41,13 @@ def atomic_directory(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def exclusive_lock(path: Path) -> Iterator[None]:
-    """Let one process at a time work on `path`; another one waits, and says so. The lock dies with its process."""
+    """Let one process at a time work on `path`; others print a line and wait. A dead process releases its lock."""
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path.with_name(path.name + ".lock"))
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        print(f"waiting: another process is at work on {path}", flush=True)
+        print(f"waiting: another process is working on {path}", flush=True)
         lock.acquire()
     try:
         yield

@@ -1,4 +1,4 @@
-"""How every job starts and ends: settings in, one line out, a failure as one sentence."""
+"""Run a job as a command: read the settings, print one line of result, and report a failure in one sentence."""
 
 import sys
 from collections.abc import Callable
@@ -13,7 +13,7 @@ EXIT_INTERRUPTED = 130
 
 
 def run_job(name: str, job: Callable[[JobSettings], str]) -> None:
-    """Run `job`, print the line it returns, and exit non-zero with one sentence where it fails or is interrupted."""
+    """Run `job` and print the line it returns. If it fails or is interrupted, print one sentence and exit non-zero."""
     try:
         print(f"{name}: {job(JobSettings())}", flush=True)
     except ValidationError as error:
@@ -22,7 +22,7 @@ def run_job(name: str, job: Callable[[JobSettings], str]) -> None:
     except TandemError as error:
         sys.exit(_failed(name, str(error)))
     except KeyboardInterrupt:
-        print(f"{name}: interrupted; run it again to go on", file=sys.stderr)
+        print(f"{name}: interrupted; run it again to continue", file=sys.stderr)
         sys.exit(EXIT_INTERRUPTED)
 
 

@@ -1,4 +1,4 @@
-"""What the jobs can be told through the environment."""
+"""Settings of the jobs, read from the environment."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -19,23 +19,23 @@ class JobSettings(BaseSettings):
     model_config = SettingsConfigDict(env_ignore_empty=True)
 
     dataset: str = "shop"
-    """Which data set: shop, ml-latest-small, ml-100k, ml-1m, ml-20m, ml-25m, ml-32m, amazon-<category> or csv."""
+    """The data set: shop, ml-latest-small, ml-100k, ml-1m, ml-20m, ml-25m, ml-32m, amazon-<category> or csv."""
     data_source: str | None = None
-    """A folder or an archive with a local copy of the data set; without it the data set is downloaded."""
+    """A folder or an archive with a local copy of the data set. If it is not set, the data set is downloaded."""
     data_columns: str | None = None
-    """For `csv`: our column names to theirs, as `user_id=customer,item_id=sku`; what is left out keeps our name."""
+    """For `csv`: column names in the files, as `user_id=customer,item_id=sku`. The others keep their standard names."""
     data_dir: Path = Path("data")
-    """Where prepared data, trained models and reports are written."""
+    """The directory of prepared data, trained models and reports."""
     seed: int = 42
     """Seeds the generated shop, the initial weights and every shuffle."""
     train_minutes: float = Field(default=10.0, gt=0)
-    """The time budget of one training run, over all its interruptions."""
+    """The time budget of one training run for both stages, including the time before interruptions."""
     exclude_seen: bool = True
-    """Whether what a user has seen is never recommended again: true for films, false for groceries."""
+    """Whether items that a user has seen are never recommended again: true for films, false for groceries."""
     max_history: int = Field(default=MAX_HISTORY, ge=2, le=MAX_HISTORY)
-    """How many of a user's latest items the model looks at."""
+    """How many of a user's latest items the model uses."""
     split: SplitKind = SplitKind.LEAVE_ONE_OUT
-    """What is held out: each user's last items, or what happened after a cut in time, which is for measuring only."""
+    """What is held out: each user's last items, or everything after a point in time, which is for measuring only."""
 
     @property
     def second_stage_seconds(self) -> float:
@@ -58,7 +58,7 @@ class JobSettings(BaseSettings):
         return self._of_split(self.data_dir / "reports" / self.dataset)
 
     def _of_split(self, directory: Path) -> Path:
-        """Apart, so that `latest` never names a model that is for measuring only."""
+        """Models for measuring only have a directory of their own, so `latest` never names one of them."""
         return directory if self.split == SplitKind.LEAVE_ONE_OUT else directory / self.split
 
 
@@ -72,27 +72,27 @@ class IndexSettings(BaseSettings):
     model_config = SettingsConfigDict(env_ignore_empty=True)
 
     qdrant_url: str | None = None
-    """A Qdrant server; without it the collection is written into `qdrant_edge_dir`."""
+    """A Qdrant server. If it is not set, the collection is written to `qdrant_edge_dir`."""
     qdrant_api_key: str | None = None
     qdrant_edge_dir: Path = Path(".run/qdrant")
     num_candidates: int = Field(
         default=NUM_CANDIDATES, ge=10, le=MAX_CANDIDATES, validation_alias="ORCHESTRATOR_NUM_CANDIDATES"
     )
-    """The retrieval depth that the index is tuned for: that of requests."""
+    """The retrieval depth that the index is tuned for, the same as that of requests."""
     index_recall: float | None = Field(default=None, gt=0, le=1)
-    """Mean recall that the index has to reach; by default 0.98, and 0.95 above 200,000 items."""
+    """The mean recall that the index has to reach. The default is 0.98, and 0.95 above 200,000 items."""
 
     rebuild: bool = False
-    """Build the collection again even if it is there."""
+    """Build the collection again even if it exists."""
 
     @property
     def engine(self) -> str:
-        """Whose settings a version's tag holds; those of one engine say nothing about the other."""
+        """The engine that search settings were tuned for. They are not valid for the other engine."""
         return "edge" if self.qdrant_url is None else "server"
 
     def recall_target(self, num_vectors: int) -> RecallTarget:
-        usual = RecallTarget.for_size(num_vectors)
-        return usual if self.index_recall is None else replace(usual, mean=self.index_recall)
+        default = RecallTarget.for_size(num_vectors)
+        return default if self.index_recall is None else replace(default, mean=self.index_recall)
 
 
 class ServedSettings(BaseSettings):
@@ -100,28 +100,28 @@ class ServedSettings(BaseSettings):
 
     orchestrator_url: str = "http://127.0.0.1:8000"
     api_key: str | None = Field(default=None, validation_alias="TANDEM_API_KEY")
-    """Sent along where the API asks for one."""
+    """Sent with every request, if it is set."""
     mlflow_tracking_uri: str | None = None
-    """Where the release's run is told what was measured; it is told nothing without."""
+    """The MLflow server that the measurements are written to. If it is not set, they are only in the report."""
     served_users: int = Field(default=20_000, ge=1)
-    """How many test users are replayed through the services; of more a random sample is."""
+    """How many test users are replayed through the services, at most. They are a random sample."""
 
 
 class ReleaseSettings(BaseSettings):
-    """For the jobs that promote and prune."""
+    """Settings of the jobs `index`, `promote` and `prune`."""
 
     model_config = SettingsConfigDict(env_ignore_empty=True)
 
     version: int | None = Field(default=None, ge=1)
-    """Which version to index or promote; that of the newest trained model by default."""
+    """The version to index or promote. The default is the version of the latest model."""
     force: bool = False
-    """Promote in spite of worse offline metrics."""
+    """Promote even if the offline metrics are worse."""
     promote_margin: float = Field(default=0.05, ge=0, lt=1)
-    """By which part of the champion's NDCG@10 the next champion may be worse."""
+    """How much lower the NDCG@10 of the next champion may be, as a fraction of the champion's."""
     keep: int = Field(default=3, ge=1)
-    """How many of the newest collections `prune` leaves, besides those that serve."""
+    """How many of the newest collections `prune` keeps, besides those that are serving."""
     ranker_url: str | None = None
-    """Where to wait until a ranker has the next champion loaded; nobody is waited for where nobody answers."""
+    """The ranker that has to load the next champion before it is promoted. It is skipped if it cannot be reached."""
 
 
 class FeatureStoreSettings(BaseSettings):

@@ -117,19 +117,19 @@ def test_after_too_many_breaks_the_rest_waits_for_the_next_run(tmp_path: Path, p
 def test_a_wrong_hash_names_both_and_starts_over(tmp_path: Path, publisher: Publisher) -> None:
     right, wrong = publisher.md5, "0" * 32
     publisher.md5 = wrong
-    with pytest.raises(DataError, match=f"the md5 is {right}, and the publisher's is {wrong}"):
+    with pytest.raises(DataError, match=f"the md5 is {right}, but the published md5 is {wrong}"):
         fetch(publisher.download, tmp_path)
     assert not list(tmp_path.iterdir())
 
 
 def test_a_missing_hash_is_refused(tmp_path: Path, publisher: Publisher) -> None:
     publisher.md5 = "none today"
-    with pytest.raises(DataError, match=r"set\.zip\.md5: there is no md5"):
+    with pytest.raises(DataError, match=r"set\.zip\.md5: the response of the server has no md5"):
         fetch(publisher.download, tmp_path)
 
 
 def test_a_missing_file_is_one_sentence(tmp_path: Path, publisher: Publisher) -> None:
-    with pytest.raises(DataError, match=r"other\.zip: the server answered 404; .*DATA_SOURCE"):
+    with pytest.raises(DataError, match=r"other\.zip: the server responded with 404; .*DATA_SOURCE"):
         fetch(Download(f"{publisher.url}/other.zip"), tmp_path)
 
 

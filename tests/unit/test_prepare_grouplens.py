@@ -65,8 +65,8 @@ def test_oldest_format_in_latin_1(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("ratings", "message"),
     [
-        ("1::1193::5::978300760\n1::661::3\n", "ratings.dat, line 2: 3 fields, where 4 are expected"),
-        ("1::1193::5::978300760\n1::661::3::4::5\n", "ratings.dat, line 2: 5 fields, where 4 are expected"),
+        ("1::1193::5::978300760\n1::661::3\n", "ratings.dat, line 2: 3 fields, but 4 are expected"),
+        ("1::1193::5::978300760\n1::661::3::4::5\n", "ratings.dat, line 2: 5 fields, but 4 are expected"),
         ("1::1193::5::soon\n", "ratings.dat, line 1, column 'timestamp': 'soon' cannot be read as a timestamp"),
         ("1::1193::5::978300760\n::661::3::5\n", "ratings.dat, line 2, column 'userId': the id is empty"),
         ("", "ratings.dat: the file has no rows"),
@@ -85,7 +85,7 @@ def test_tab_separated_faults_name_their_line(tmp_path: Path) -> None:
 
 
 def test_a_missing_file_says_what_is_here(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"movies\.csv is expected here; the folder holds ratings\.csv"):
+    with pytest.raises(DataError, match=r"movies\.csv is missing; the folder holds ratings\.csv"):
         run(tmp_path, "ml-latest-small", folder_of(tmp_path, ratings__csv=RATINGS))
 
 

@@ -70,7 +70,7 @@ def test_the_hash_is_of_the_bytes(tmp_path: Path) -> None:
 
 
 def test_reading_a_manifest_that_is_not_there_says_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="run the prepare job first"):
+    with pytest.raises(DataError, match="run `make data` first"):
         Manifest.read(tmp_path)
 
 

@@ -119,7 +119,7 @@ def test_items_described_twice_and_unreadable_values_are_counted(
     assert prepared.items.row(by_predicate=pl.col("item_id") == "007") == ("007", "First", ["A"], None, None)
     assert prepared.manifest.warnings == {"items_described_twice": 1, "unreadable_years": 1, "unreadable_prices": 1}
     assert (prepared.manifest.items, prepared.manifest.catalogue) == (3, 4)
-    assert "warning: 1 items are described again" in capsys.readouterr().out
+    assert "warning: 1 items are described more than once" in capsys.readouterr().out
 
 
 def test_blank_lines_quotes_and_a_byte_order_mark_are_no_fault(tmp_path: Path) -> None:
@@ -147,11 +147,11 @@ HEADER = "user_id,item_id,timestamp\n"
         (HEADER + "a,b,1\n\na,b,soon\n", "line 4, column 'timestamp': 'soon' cannot be read as a timestamp"),
         (HEADER + 'a,"b\nb",1\na,b,x\n', "line 4, column 'timestamp': 'x' cannot be read as a timestamp"),
         (HEADER + "a,b,2024-01-01\na,b,2024-02-30\n", "line 3, column 'timestamp': '2024-02-30'"),
-        (HEADER + "a,b,1\na,b\n", "line 3: 2 fields, where 3 are expected"),
-        (HEADER + "a,b,1\na,b,2,3\n", "line 3: 4 fields, where 3 are expected"),
+        (HEADER + "a,b,1\na,b\n", "line 3: 2 fields, but 3 are expected"),
+        (HEADER + "a,b,1\na,b,2,3\n", "line 3: 4 fields, but 3 are expected"),
         (HEADER + "a,b,x\na,b,2,3\n", "line 2, column 'timestamp': 'x'"),
-        ("user_id,x,item_id,timestamp,y\na,1,b,2,3\na,1,b,2,3,4\n", "line 3: 6 fields, where 5 are expected"),
-        ("user_id,item_id,timestamp,x\na,b,2,3\na,b,2\n", "line 3: 3 fields, where 4 are expected"),
+        ("user_id,x,item_id,timestamp,y\na,1,b,2,3\na,1,b,2,3,4\n", "line 3: 6 fields, but 5 are expected"),
+        ("user_id,item_id,timestamp,x\na,b,2,3\na,b,2\n", "line 3: 3 fields, but 4 are expected"),
         (HEADER.encode() + b"a,b,1\na,\xff,2\n", "line 3, column 'item_id': the text is not UTF-8"),
     ],
 )
@@ -216,8 +216,8 @@ def test_a_broken_file_is_refused(tmp_path: Path, name: str) -> None:
     ("columns", "message"),
     [
         ("user_id", "DATA_COLUMNS: 'user_id' is not of the form ours=theirs"),
-        ("user=customer", "DATA_COLUMNS: 'user' is not one of our columns"),
-        ("user_id=a,user_id=b", "DATA_COLUMNS: 'user_id' is here twice"),
+        ("user=customer", "DATA_COLUMNS: 'user' is not one of the columns"),
+        ("user_id=a,user_id=b", "DATA_COLUMNS: 'user_id' is given twice"),
         (
             "event=kind",
             "DATA_COLUMNS: no file has a column 'kind' (for 'event'); they have user_id, item_id, timestamp",
@@ -231,5 +231,6 @@ def test_bad_column_names_are_refused(tmp_path: Path, columns: str, message: str
 
 def test_two_logs_are_refused(tmp_path: Path) -> None:
     source = folder_of(tmp_path, interactions__csv=LOG, interactions__csv__gz=gzip.compress(LOG.encode()))
-    with pytest.raises(DataError, match=r"here are interactions\.csv and interactions\.csv\.gz"):
+    found = r"expected one of these files, but found interactions\.csv and interactions\.csv\.gz"
+    with pytest.raises(DataError, match=found):
         run(tmp_path, "csv", source)

@@ -52,7 +52,7 @@ def test_every_kind_of_source_gives_the_same(tmp_path: Path, kind: str, inside: 
 @pytest.mark.parametrize("member", ["../interactions.csv", "a/../../interactions.csv", "/tmp/interactions.csv"])
 def test_a_zip_that_reaches_outside_is_refused(tmp_path: Path, member: str) -> None:
     source = make_zip(tmp_path / "mine.zip", **{"interactions.csv": LOG, member: "evil"})
-    with pytest.raises(DataError, match="the archive reaches outside of its folder"):
+    with pytest.raises(DataError, match="the archive has a path outside of its folder"):
         run(tmp_path, "csv", source)
     assert not list((tmp_path / "data").rglob("interactions.csv"))
 
@@ -60,7 +60,7 @@ def test_a_zip_that_reaches_outside_is_refused(tmp_path: Path, member: str) -> N
 @pytest.mark.parametrize(("member", "link"), [("../interactions.csv", None), ("interactions.csv", "/etc/passwd")])
 def test_a_tar_that_reaches_outside_is_refused(tmp_path: Path, member: str, link: str | None) -> None:
     source = make_tar(tmp_path / "mine.tar", member, link=link)
-    with pytest.raises(DataError, match="the archive reaches outside of its folder"):
+    with pytest.raises(DataError, match="the archive has a path outside of its folder"):
         run(tmp_path, "csv", source)
     assert not list((tmp_path / "data").rglob("interactions.csv"))
 
@@ -75,24 +75,29 @@ def test_a_broken_archive_is_refused(tmp_path: Path, name: str, damage: str) -> 
     source.write_bytes(
         whole[: len(whole) // 2 if "gz" in name or "zip" in name else 520] if damage == "cut" else b"noise" * 200
     )
-    with pytest.raises(DataError, match=rf"{re.escape(name)}: the archive is broken"):
+    with pytest.raises(DataError, match=rf"{re.escape(name)}: the archive is damaged"):
         run(tmp_path, "csv", source)
 
 
 def test_two_sub_folders_with_the_file_are_refused(tmp_path: Path) -> None:
     source = make_zip(tmp_path / "mine.zip", **{"a/interactions.csv": LOG, "b/interactions.csv": LOG})
-    with pytest.raises(DataError, match=r"interactions\.csv is here more than once"):
+    with pytest.raises(DataError, match=r"interactions\.csv exists more than once"):
         run(tmp_path, "csv", source)
 
 
 @pytest.mark.parametrize(
     ("dataset", "source", "columns", "message"),
     [
-        ("csv", "nowhere", None, "DATA_SOURCE=nowhere: there is no such folder or archive"),
+        ("csv", "nowhere", None, "DATA_SOURCE=nowhere: this folder or archive does not exist"),
         ("csv", None, None, "DATA_SOURCE: DATASET=csv needs a folder or an archive"),
         ("shop", ".", None, "DATA_SOURCE: the shop is generated"),
-        ("ml-1m", ".", "user_id=u", "DATA_COLUMNS: it is for DATASET=csv"),
-        ("netflix", None, None, "'netflix' is not a known data set; known are shop, ml-latest-small, ml-100k, ml-1m"),
+        ("ml-1m", ".", "user_id=u", "DATA_COLUMNS: it is valid only with DATASET=csv"),
+        (
+            "netflix",
+            None,
+            None,
+            "'netflix' is not a known data set; the known ones are shop, ml-latest-small, ml-100k, ml-1m",
+        ),
         ("amazon-../../etc", None, None, "DATASET: 'amazon-../../etc' is not a known data set"),
     ],
 )

@@ -196,7 +196,10 @@ def test_jobs_that_serve_refuse_a_model_for_measuring(job, tmp_path: Path, monke
 @pytest.mark.parametrize(
     ("log", "found"),
     [
-        ({user: [(item, 5) for item in "abcd"] for user in ("ann", "bob")}, "all 8 interactions have the same timestamp, 5"),
+        (
+            {user: [(item, 5) for item in "abcd"] for user in ("ann", "bob")},
+            "all 8 interactions have the same timestamp, 5",
+        ),
         ({user: list(zip("abcd", range(3, 7), strict=True)) for user in ("ann", "bob")}, "every one of 2 users begins"),
         (
             {f"u{number}": [("ab"[number % 2], number)] for number in range(40)},

@@ -1,9 +1,11 @@
-"""The way of the data, from a team's files or the generated shop to the two tables that every later job reads.
+"""Reads data sets, from files or the generated shop, into the two tables that every later job reads.
 
 registry   DATASET -> a data set: the shop, or files in some format
 source     DATA_SOURCE, or a download -> a folder           (archive, download)
 readers    a folder -> raw tables                           (grouplens, amazon, own_tables; generated: shop)
-file kinds text_table, json_lines, parquet_table: read fast, and read slowly to name the line at fault
+file kinds text_table, json_lines, parquet_table: a fast read, and a slow one that finds the line of an error
 interactions, items                                         raw tables -> clean tables, with warnings counted
-manifest   what was prepared, from what
+manifest   the names of the prepared files, and a description of their content
+sequences  prepared interactions -> sequences of item indices, their split and batches   (splits)
+catalogue  prepared items in the order of the item indices
 """

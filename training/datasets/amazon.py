@@ -1,4 +1,4 @@
-"""Amazon Reviews 2023: JSON lines, plain or gzipped. An item is a `parent_asin`: a product in all its variants."""
+"""Amazon Reviews 2023: JSON lines, plain or gzipped. An item is a `parent_asin`: a product with all its variants."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +14,7 @@ from training.datasets.tables import RawItems, RawLog, RawTables
 from training.datasets.timestamps import whole_number
 
 _COLUMNS = LogColumns("user_id", "parent_asin", "timestamp")
-# The publisher's value for "no price", which is no reason for a warning.
+# The publisher's values for "no price"; they cause no warning.
 _NO_PRICE = ("—", "-")
 
 

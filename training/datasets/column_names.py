@@ -1,4 +1,4 @@
-"""DATA_COLUMNS: our column names to a team's own, as `user_id=customer,item_id=sku`."""
+"""DATA_COLUMNS: the column names in the files, as `user_id=customer,item_id=sku`."""
 
 from recsys.errors import DataError
 
@@ -16,21 +16,21 @@ class ColumnNames:
             if not equals or not theirs:
                 raise DataError(f"{pair.strip()!r} is not of the form ours=theirs", file=_SETTING)
             if ours not in OURS:
-                raise DataError(f"{ours!r} is not one of our columns: {', '.join(OURS)}", file=_SETTING)
+                raise DataError(f"{ours!r} is not one of the columns {', '.join(OURS)}", file=_SETTING)
             if ours in self._theirs:
-                raise DataError(f"{ours!r} is here twice", file=_SETTING)
+                raise DataError(f"{ours!r} is given twice", file=_SETTING)
             self._theirs[ours] = theirs
 
     def find(self, ours: str, columns: tuple[str, ...]) -> str | None:
-        """What a table with these columns calls our column. One table may use our name where the other has its own."""
+        """The table's name of our column. One of two tables may use the standard name although the other does not."""
         theirs = self._theirs.get(ours, ours)
         return theirs if theirs in columns else ours if ours in columns else None
 
     def expected(self, ours: str) -> str:
         return self._theirs.get(ours, ours)
 
-    def refuse_strangers(self, *tables: tuple[str, ...]) -> None:
-        """A name that no table has is a slip of the pen, and must not quietly drop a column."""
+    def require_known(self, *tables: tuple[str, ...]) -> None:
+        """Raise DataError if no table has one of the given names: a typing error must not drop a column silently."""
         for ours, theirs in self._theirs.items():
             if not any(theirs in columns for columns in tables):
                 arrived = "; ".join(", ".join(columns) for columns in tables)

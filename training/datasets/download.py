@@ -1,4 +1,4 @@
-"""Downloads that can be interrupted: into `<name>.partial`, resumed from where they stopped, checked, then renamed."""
+"""Resumable downloads: written to `<name>.partial`, checked, then renamed."""
 
 import hashlib
 import re
@@ -19,7 +19,7 @@ _MD5 = re.compile(r"\b[0-9a-f]{32}\b", re.IGNORECASE)
 class Download:
     url: str
     md5_url: str | None = None
-    """Where the publisher says what the md5 is."""
+    """The URL of the published md5."""
 
     @property
     def name(self) -> str:
@@ -27,7 +27,7 @@ class Download:
 
 
 def fetch(download: Download, folder: Path) -> Path:
-    """The downloaded file, from an earlier run if it is there already."""
+    """The downloaded file. It is downloaded only if it does not exist."""
     path = folder / download.name
     if path.exists():
         return path
@@ -38,7 +38,9 @@ def fetch(download: Download, folder: Path) -> Path:
             published = _published_md5(client, download)
             _receive_all(client, download, partial)
     except httpx.HTTPStatusError as exc:
-        problem = f"the server answered {exc.response.status_code}; download it by hand and set DATA_SOURCE to it"
+        problem = (
+            f"the server responded with {exc.response.status_code}; download it manually and set DATA_SOURCE to it"
+        )
         raise DataError(problem, file=download.url) from exc
     except httpx.HTTPError as exc:
         problem = f"it cannot be downloaded ({exc or type(exc).__name__}); set DATA_SOURCE to a local copy"
@@ -52,10 +54,10 @@ def fetch(download: Download, folder: Path) -> Path:
 def _published_md5(client: httpx.Client, download: Download) -> str | None:
     if download.md5_url is None:
         return None
-    answer = client.get(download.md5_url).raise_for_status()
-    found = _MD5.search(answer.text)
+    response = client.get(download.md5_url).raise_for_status()
+    found = _MD5.search(response.text)
     if found is None:
-        raise DataError("there is no md5 in what the server sent", file=download.md5_url)
+        raise DataError("the response of the server has no md5", file=download.md5_url)
     return found[0].lower()
 
 
@@ -64,7 +66,7 @@ def _receive_all(client: httpx.Client, download: Download, partial: Path) -> Non
         try:
             return _receive(client, download, partial)
         except httpx.TransportError:
-            # What has arrived is kept; without a first byte there is nothing to resume.
+            # The received part is kept for resuming; without one there is nothing to resume.
             if attempt == _ATTEMPTS or not partial.exists():
                 raise
     raise AssertionError("the last attempt returns or raises")
@@ -73,16 +75,16 @@ def _receive_all(client: httpx.Client, download: Download, partial: Path) -> Non
 def _receive(client: httpx.Client, download: Download, partial: Path) -> None:
     have = partial.stat().st_size if partial.exists() else 0
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
-    with client.stream("GET", download.url, headers=headers) as answer:
-        if answer.status_code == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
-            # All of it has arrived, or the publisher's file is now shorter than our part.
-            if answer.headers.get("Content-Range") == f"bytes */{have}":
+    with client.stream("GET", download.url, headers=headers) as response:
+        if response.status_code == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
+            # The partial file is complete, or the published file is shorter by now.
+            if response.headers.get("Content-Range") == f"bytes */{have}":
                 return
             partial.unlink()
-            answer.raise_for_status()
-        answer.raise_for_status()
-        resumed = answer.status_code == httpx.codes.PARTIAL_CONTENT
-        size = int(answer.headers["Content-Length"]) if "Content-Length" in answer.headers else None
+            response.raise_for_status()
+        response.raise_for_status()
+        resumed = response.status_code == httpx.codes.PARTIAL_CONTENT
+        size = int(response.headers["Content-Length"]) if "Content-Length" in response.headers else None
         start = have if resumed else 0
         with (
             partial.open("ab" if resumed else "wb") as file,
@@ -95,15 +97,15 @@ def _receive(client: httpx.Client, download: Download, partial: Path) -> None:
                 unit_divisor=1024,
             ) as progress,
         ):
-            for piece in answer.iter_bytes():
+            for piece in response.iter_bytes():
                 file.write(piece)
                 progress.update(len(piece))
 
 
 def _check(download: Download, partial: Path, published: str) -> None:
     with partial.open("rb") as file:
-        arrived = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-    if arrived != published:
-        # Resuming would keep the fault: the next run starts over.
+        actual = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    if actual != published:
+        # Resuming would keep the damage, so the next run starts over.
         partial.unlink()
-        raise DataError(f"the md5 is {arrived}, and the publisher's is {published}; run it again", file=download.url)
+        raise DataError(f"the md5 is {actual}, but the published md5 is {published}; run it again", file=download.url)

@@ -1,4 +1,4 @@
-"""The slow second reading of a log: which line is at fault. It runs only after the fast reading has seen a fault."""
+"""Find the first invalid line of a log. This is slow, and runs only after the fast read has found an error."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -12,7 +12,7 @@ _BATCH = 50_000
 
 
 class LogColumns(NamedTuple):
-    """What the file at hand calls our columns."""
+    """The names of our columns in one file."""
 
     user_id: str
     item_id: str
@@ -27,10 +27,10 @@ class LogLine(NamedTuple):
 
 
 def raise_first_fault(file: Path, lines: Iterable[LogLine], columns: LogColumns, seconds: pl.Expr) -> None:
-    """Raise DataError at the first line with an empty id or a timestamp that `seconds` makes null."""
+    """Raise DataError for the first line with an empty id, or with a timestamp that `seconds` cannot read."""
     for batch in _batches(iter(lines)):
-        understood = pl.DataFrame({"timestamp": [line.timestamp for line in batch]}, schema={"timestamp": pl.String})
-        for line, second in zip(batch, understood.select(seconds).to_series(), strict=True):
+        parsed = pl.DataFrame({"timestamp": [line.timestamp for line in batch]}, schema={"timestamp": pl.String})
+        for line, second in zip(batch, parsed.select(seconds).to_series(), strict=True):
             if not line.user_id:
                 raise DataError("the id is empty", file=file, line=line.line, column=columns.user_id)
             if not line.item_id:
@@ -41,7 +41,7 @@ def raise_first_fault(file: Path, lines: Iterable[LogLine], columns: LogColumns,
 
 
 def _batches(lines: Iterator[LogLine]) -> Iterator[list[LogLine]]:
-    """Batches of lines; a fault that `lines` raises comes after the lines before it, so that the first fault wins."""
+    """Batches of lines. An error in `lines` is raised after the lines before it, so that the first error wins."""
     batch: list[LogLine] = []
     try:
         for line in lines:

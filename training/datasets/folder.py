@@ -1,4 +1,4 @@
-"""Finding files by name in a data set's folder, or in its one sub-folder that has them."""
+"""Find files by name in a data set's folder, or in the one subfolder that has them."""
 
 from pathlib import Path
 
@@ -6,12 +6,12 @@ from recsys.errors import DataError
 
 
 def find(folder: Path, *names: str) -> Path | None:
-    """The first of these names that is here, whatever its case; DataError where two sub-folders have it."""
+    """The first of these files that exists, in any letter case. Raises DataError if two subfolders have it."""
     for name in names:
         places = [path for path in sorted(folder.iterdir()) if path.is_dir() and not path.name.startswith(("_", "."))]
         for found in (_in(folder, name), [path for place in places for path in _in(place, name)]):
             if len(found) > 1:
-                raise DataError(f"{name} is here more than once: {', '.join(map(str, found))}", file=folder)
+                raise DataError(f"{name} exists more than once: {', '.join(map(str, found))}", file=folder)
             if found:
                 return found[0]
     return None
@@ -22,7 +22,7 @@ def need(folder: Path, *names: str) -> Path:
     if found is None:
         here = sorted(path.name for path in folder.iterdir())
         listed = ", ".join(here[:10]) + (", ..." if len(here) > 10 else "") if here else "nothing"
-        raise DataError(f"{' or '.join(names)} is expected here; the folder holds {listed}", file=folder)
+        raise DataError(f"{' or '.join(names)} is missing; the folder holds {listed}", file=folder)
     return found
 
 

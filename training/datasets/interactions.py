@@ -1,7 +1,7 @@
 """Raw log -> interactions.parquet: every row checked, duplicates dropped, sorted by (user, time, order of the file).
 
-Strings are held once: rows carry 4-byte codes in the alphabetical order of the ids, and become text again on their
-way to the file. Twenty-five million rows so fit in less than 4 GB.
+Every string is stored once: rows hold 4-byte codes in the alphabetical order of the ids, which become text again when
+the file is written. 25 million rows fit in less than 4 GB.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from training.datasets.tables import RawLog
 
 DUPLICATES = "duplicate_rows"
 
-# Fixed, so that the same rows give the same bytes.
+# Fixed, so that the same rows produce the same bytes.
 _ROW_GROUP = 1 << 19
 _IDS = ("user_id", "item_id", "event")
 
@@ -34,10 +34,10 @@ class WrittenLog:
 def write(log: RawLog, path: Path) -> WrittenLog:
     with phase(f"reading {log.file.name}"):
         coded = _checked(log)
-    arrived = coded.height
-    with phase(f"sorting {arrived:,} rows"):
+    num_raw = coded.height
+    with phase(f"sorting {num_raw:,} rows"):
         coded = _sorted_once(coded)
-    dropped = arrived - coded.height
+    dropped = num_raw - coded.height
     with phase(f"writing {coded.height:,} rows"):
         coded.lazy().select(
             pl.col("user_id", "item_id").cast(pl.String), "timestamp", pl.col("event").cast(pl.String)
@@ -55,7 +55,7 @@ def write(log: RawLog, path: Path) -> WrittenLog:
 
 
 def _checked(log: RawLog) -> pl.DataFrame:
-    """The rows with their ids as Enum in alphabetical order; DataError at the first fault."""
+    """The rows with their ids as Enum in alphabetical order. Raises DataError for the first error."""
     empty = [pl.col(name).fill_null("") == "" for name in ("user_id", "item_id")]
     untimed = pl.col("timestamp").is_null()
     bad = pl.any_horizontal(*empty, untimed)
@@ -87,8 +87,8 @@ def _checked(log: RawLog) -> pl.DataFrame:
 
 
 def _sorted_once(coded: pl.DataFrame) -> pl.DataFrame:
-    """Sorted by user, time and place in the file, the first of equal rows only."""
+    """Sorted by user, time and position in the file, without duplicates."""
     row = ("user_id", "timestamp", "item_id", "event")
-    lined_up = coded.with_row_index("place").sort(*row, "place")
+    ordered = coded.with_row_index("place").sort(*row, "place")
     repeated = pl.all_horizontal(pl.col(name) == pl.col(name).shift(1) for name in row).fill_null(value=False)
-    return lined_up.filter(~repeated).sort("user_id", "timestamp", "place").drop("place")
+    return ordered.filter(~repeated).sort("user_id", "timestamp", "place").drop("place")

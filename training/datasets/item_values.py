@@ -1,4 +1,4 @@
-"""Raw values of an items file -> title, categories, year and price. What cannot be read is null, and is counted."""
+"""Raw values of an items file -> title, categories, year and price. Unreadable values become null and are counted."""
 
 import ast
 import math
@@ -30,9 +30,9 @@ class RawItem(NamedTuple):
 
 
 def gather(items: Iterable[RawItem]) -> RawItems:
-    """Read every value of every item."""
+    """Parse the values of all items."""
     warnings: Counter[str] = Counter()
-    # In batches: columns of a frame take a tenth of the room that lists of Python objects take.
+    # In batches: the columns of a frame take a tenth of the memory of Python objects.
     frames: list[pl.DataFrame] = []
     batch: list[tuple[str, str | None, list[str], int | None, float | None]] = []
 
@@ -56,7 +56,7 @@ def title_of(value: object) -> str | None:
 
 
 def categories_of(value: object) -> list[str]:
-    """A list, `A|B`, or a list written out as text; without blanks and repetitions."""
+    """A list, `A|B`, or a list as text; without blanks and duplicates."""
     if isinstance(value, str) and value.startswith("[") and value.endswith("]"):
         try:
             value = ast.literal_eval(value)

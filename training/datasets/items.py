@@ -1,4 +1,4 @@
-"""Described items and the log's ids -> items.parquet: one row per item, sorted, and no item of the log missing."""
+"""Item descriptions and the item ids of the log -> items.parquet: one row per item, sorted by id."""
 
 from pathlib import Path
 
@@ -12,12 +12,12 @@ UNTITLED = "items_without_title"
 
 
 def write(described: RawItems, interacted: pl.Series, path: Path) -> tuple[int, dict[str, int]]:
-    """Write the file; the number of its rows, and the warnings."""
+    """Write the file; returns the number of its rows, and the warnings."""
     ids = pl.DataFrame({"item_id": interacted})
     once = described.rows.unique("item_id", keep="first", maintain_order=True)
-    nobody = ids.join(once, on="item_id", how="anti")
+    undescribed = ids.join(once, on="item_id", how="anti")
     items = (
-        pl.concat([once, nobody], how="diagonal")
+        pl.concat([once, undescribed], how="diagonal")
         .select(
             "item_id",
             pl.coalesce("title", "item_id"),
@@ -31,7 +31,7 @@ def write(described: RawItems, interacted: pl.Series, path: Path) -> tuple[int, 
     items.write_parquet(path)
     found = {
         TWICE: described.rows.height - once.height,
-        UNDESCRIBED: nobody.height,
+        UNDESCRIBED: undescribed.height,
         UNTITLED: once["title"].null_count(),
     }
     return items.height, {kind: count for kind, count in found.items() if count}

@@ -13,12 +13,12 @@ from recsys.errors import DataError
 
 
 def scan(path: Path, columns: tuple[str, ...]) -> pl.LazyFrame:
-    """These fields of every object as text, lazily; null where an object lacks one."""
+    """These fields of every object as text, lazily; null if an object lacks one."""
     return pl.scan_ndjson(path, schema=dict.fromkeys(columns, pl.String), low_memory=True)
 
 
 def objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(line, object) of every line that is not blank; DataError where a line holds something else."""
+    """(line, object) of every line that is not blank. Raises DataError if a line is not a JSON object."""
     line = 0
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as lines:

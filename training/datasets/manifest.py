@@ -1,4 +1,4 @@
-"""What the `prepare` job leaves behind: the names of its files, and the manifest that describes them."""
+"""The files of prepared data, and the manifest that describes them."""
 
 from pathlib import Path
 from typing import Literal
@@ -31,7 +31,7 @@ class Manifest(BaseModel):
     warnings: dict[str, int]
     schema_version: Literal[1] = SCHEMA_VERSION
     source: dict[str, JsonValue]
-    """Fingerprint of the inputs: equal fingerprints need no second preparation."""
+    """Fingerprint of the inputs. Data is prepared again only if it changes."""
 
     @classmethod
     def read(cls, directory: Path) -> "Manifest":
@@ -39,9 +39,9 @@ class Manifest(BaseModel):
         try:
             return cls.model_validate_json(path.read_bytes())
         except FileNotFoundError as exc:
-            raise DataError("there is no prepared data here; run the prepare job first", file=path) from exc
+            raise DataError("there is no prepared data here; run `make data` first", file=path) from exc
         except ValidationError as exc:
-            raise DataError("this is not a manifest of this version; run the prepare job again", file=path) from exc
+            raise DataError("this is not a manifest of this version; run `make data` again", file=path) from exc
 
     def write(self, directory: Path) -> None:
         (directory / MANIFEST_FILE).write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""A team's own pair of tables: `interactions` and, if there is one, `items`, each .csv, .csv.gz or .parquet."""
+"""DATASET=csv: an `interactions` table and an optional `items` table, each .csv, .csv.gz or .parquet."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,13 +29,13 @@ class OwnTables:
     def inputs(self, folder: Path) -> list[Path]:
         for names in (_LOG_FILES, _ITEM_FILES):
             if len(here := [name for name in names if find(folder, name)]) > 1:
-                raise DataError(f"one of these is expected, and here are {' and '.join(here)}", file=folder)
+                raise DataError(f"expected one of these files, but found {' and '.join(here)}", file=folder)
         items = find(folder, *_ITEM_FILES)
         return [need(folder, *_LOG_FILES), *([items] if items else [])]
 
     def read(self, folder: Path) -> RawTables:
         paths = self.inputs(folder)
-        self._names.refuse_strangers(*map(_columns, paths))
+        self._names.require_known(*map(_columns, paths))
         log, *items = paths
         return RawTables(self._log(log), self._items(items[0]) if items else RawItems())
 

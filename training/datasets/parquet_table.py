@@ -1,4 +1,4 @@
-"""A parquet file of a team's own. It has rows and no lines, so a fault names the row, from 1."""
+"""A parquet file. Errors name the row, counted from 1."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""One line for each long phase, with its seconds."""
+"""Print one line for each long phase, with its duration."""
 
 import time
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""DATASET -> the data set."""
+"""The data set that DATASET names."""
 
 import re
 
@@ -31,10 +31,10 @@ KNOWN = ("shop", *_MOVIELENS, "amazon-<Category>", "csv")
 def dataset_of(settings: JobSettings) -> Dataset:
     name = settings.dataset
     if settings.data_columns is not None and name != "csv":
-        raise DataError(f"it is for DATASET=csv, and DATASET is {name}", file="DATA_COLUMNS")
+        raise DataError(f"it is valid only with DATASET=csv, but DATASET is {name}", file="DATA_COLUMNS")
     if name == "shop":
         if settings.data_source is not None:
-            raise DataError("the shop is generated; set DATASET to what the files are", file="DATA_SOURCE")
+            raise DataError("the shop is generated; set DATASET to the name of your data set", file="DATA_SOURCE")
         return Shop(settings.seed)
     if name == "csv":
         return FilesDataset(settings, OwnTables(ColumnNames(settings.data_columns)))
@@ -46,4 +46,4 @@ def dataset_of(settings: JobSettings) -> Dataset:
         reviews = Download(f"{_AMAZON}/review_categories/{category}.jsonl.gz")
         products = Download(f"{_AMAZON}/meta_categories/meta_{category}.jsonl.gz")
         return FilesDataset(settings, AmazonReviews(category), (reviews, products))
-    raise DataError(f"{name!r} is not a known data set; known are {', '.join(KNOWN)}", file="DATASET")
+    raise DataError(f"{name!r} is not a known data set; the known ones are {', '.join(KNOWN)}", file="DATASET")

@@ -23,7 +23,7 @@ TIMES_ARRAY = "times.npy"
 
 SAMPLED_HISTORIES = 500
 MAX_SAMPLED_ITEMS = 1000
-"""Of one history."""
+"""Per history."""
 
 
 History = NDArray[np.int32]
@@ -40,7 +40,7 @@ class Sequences:
     offsets: NDArray[np.int64]
     vocabulary: Vocabulary
     times: NDArray[np.int64]
-    """When each of `items` was touched; of several times in a row the first."""
+    """The timestamp of each of `items`. Repeated interactions with one item in a row count as the first of them."""
     split: Split
 
     @property
@@ -96,7 +96,7 @@ class Sequences:
         return np.asarray(self.items)[kept], users[kept]
 
     def train_counts(self) -> NDArray[np.int64]:
-        """[num_items + 1]: how often training saw each item; index 0, the padding, stays 0."""
+        """[num_items + 1]: the training interactions of each item; 0 for index 0, the padding."""
         return np.bincount(self.train_events()[0], minlength=self.num_items + 1)
 
 
@@ -116,7 +116,7 @@ def sequences_hash(processed_dir: Path) -> str:
 
 
 def load_sequences(processed_dir: Path, cache_root: Path, kind: SplitKind = SplitKind.LEAVE_ONE_OUT) -> Sequences:
-    """The sequences of the prepared data, memory-mapped from a cache in `cache_root`; converted if they are not in it."""
+    """The sequences of the prepared data, memory-mapped from a cache in `cache_root` that is written on first use."""
     cache = cache_root / f"sequences-{sequences_hash(processed_dir)[:12]}-{kind}-v{SEQUENCES_VERSION}"
     with exclusive_lock(cache):
         if not cache.exists():
@@ -147,12 +147,14 @@ def _convert(processed_dir: Path, directory: Path, kind: SplitKind) -> None:
         raise DataError("it is not sorted by user; run `make data` again", file=file, column="user_id")
     joined = events.join(catalogue, on="item_id", how="left", maintain_order="left")["row"]
     if joined.null_count():
-        raise DataError(f"{joined.null_count()} interactions are with items that {CATALOGUE_FILE} lacks", file=file)
+        raise DataError(
+            f"{joined.null_count()} interactions are with items that are missing in {CATALOGUE_FILE}", file=file
+        )
 
     rows = joined.to_numpy().astype(np.int64)
     starts = new_user.to_numpy()
-    # A view, then a click, then a purchase of one item is one step of a sequence, not three: predicting the item that
-    # has just been touched teaches nothing and would be filtered as seen.
+    # A view, a click and a purchase of one item in a row are one step of a sequence: predicting the current item again
+    # teaches nothing, and it would be filtered as seen.
     kept = starts | (rows != np.roll(rows, 1))
     rows, users = rows[kept], (np.cumsum(starts) - 1)[kept]
     lengths = np.bincount(users)
@@ -161,7 +163,7 @@ def _convert(processed_dir: Path, directory: Path, kind: SplitKind) -> None:
     split = _split(kind, lengths, times, file)
     trained = np.arange(len(rows)) - offsets[users] < split.train_lengths[users]
 
-    # Items by falling training count: those that training saw are then the first rows of the item table.
+    # Items in descending order of training count, so that items seen in training are the first rows of the item table.
     counts = np.bincount(rows[trained], minlength=catalogue.height)
     order = np.lexsort((np.arange(catalogue.height), -counts))
     index_of_row = np.empty(catalogue.height, dtype=np.int32)
@@ -173,9 +175,9 @@ def _convert(processed_dir: Path, directory: Path, kind: SplitKind) -> None:
 
 
 def sample_histories(sequences: Sequences, seed: int) -> list[NDArray[np.int64]]:
-    """Item indices of SAMPLED_HISTORIES users at most, oldest first: half as they stand, half as they began.
+    """Item indices of at most SAMPLED_HISTORIES users, oldest first: half of them complete, half of them prefixes.
 
-    Serving meets histories of every length, and most of them are shorter than those that a log ends with.
+    Serving has histories of every length, and most of them are shorter than those at the end of a log.
     """
     random = np.random.default_rng(seed)
     users = random.permutation(sequences.num_users)[:SAMPLED_HISTORIES]
@@ -197,12 +199,12 @@ def pad(histories: list[History]) -> tuple[NDArray[np.int64], NDArray[np.int64]]
 
 
 Spans = NDArray[np.int64]
-"""[batch, 2]: where the window of each sequence of a batch starts and ends in `Sequences.items`."""
+"""[batch, 2]: the start and end of each sequence's window in `Sequences.items`."""
 
 
 @dataclass(frozen=True)
 class TrainBatches:
-    """Batches of training sequences of similar length, in an order that depends on seed and epoch alone."""
+    """Batches of training sequences of similar length, in an order that depends only on seed and epoch."""
 
     sequences: Sequences
     max_history: int
@@ -217,13 +219,13 @@ class TrainBatches:
         users = np.flatnonzero(lengths >= 2)
         starts, lengths = self.sequences.offsets[users], lengths[users]
         ends = starts + lengths
-        # Half of the time a long sequence shows its latest items, which are most like what comes next; the other half
-        # a window from anywhere, so that its earlier items are learnt from as well.
+        # With probability `earlier_windows` a long sequence is cut to a random window, so that its earlier items are
+        # used too. Otherwise it is cut to its latest items, which are most similar to the next one.
         longest = self.max_history + 1
         earlier = np.maximum(starts + longest, ends - random.integers(0, lengths))
         ends = np.where((lengths > longest) & (random.random(len(users)) < self.earlier_windows), earlier, ends)
         spans = np.stack([np.maximum(starts, ends - longest), ends], axis=1)
-        # Sorting by length with noise makes batches that waste little on padding and still differ from epoch to epoch.
+        # Sorting by noisy length gives batches with little padding that still differ from epoch to epoch.
         window = spans[:, 1] - spans[:, 0]
         order = np.argsort(window * random.uniform(0.9, 1.1, len(users)), kind="stable")
         spans, window = spans[order], window[order]

@@ -1,7 +1,7 @@
-"""The generated shop: a year of shopping by people with tastes that drift, the same for the same seed.
+"""The generated shop: one year of interactions of customers with changing tastes, reproducible by seed.
 
-What a model can learn: an item calls for the next part of its kit or series, perhaps some steps later; a person has a
-few favourite categories and slowly exchanges them; items launch, trend and fade, and a few are far more popular than
+What a model can learn: an item is followed by the next part of its kit or series, possibly some steps later; customers
+have a few favourite categories that slowly change; items launch, trend and fade, and a few are far more popular than
 the rest.
 """
 
@@ -30,9 +30,9 @@ _MEAN_EVENTS = 49
 _EVENTS = (8, 240)
 _SESSION_ENDS = 0.2
 _TASTE_CHANGES = 0.06
-"""Per session: one favourite category makes room for another, mostly of the same department."""
+"""Per session: the probability that one favourite category changes, mostly within its department."""
 
-# What decides on the next item: the last one, one of the few before it, a taste, or what everybody buys this week.
+# The probabilities that the next item follows from the last one, an earlier one, or a taste; the rest is popularity.
 _LAST, _EARLIER, _TASTE = 0.34, 0.16, 0.34
 _MEMORY = 6
 _TRIES = 6
@@ -65,7 +65,7 @@ class Shop:
 
 @dataclass
 class _Shoppers:
-    """All people take their next step together: a loop over steps, and arrays over people."""
+    """Simulates all customers at once: a loop over steps, with arrays over customers."""
 
     catalogue: Catalogue
     rng: np.random.Generator
@@ -74,11 +74,11 @@ class _Shoppers:
         catalogue = self.catalogue
         categories = np.arange(len(catalogue.department) + 1)
         self._category_starts = np.searchsorted(catalogue.category, categories)
-        # Popularity by week: nothing before the launch, a peak some weeks after it, then a fade to an evergreen rest.
+        # Popularity by week: none before the launch, a peak some weeks after it, then a decay to a constant level.
         age = (np.arange(WEEKS)[:, None] * 7.0 + 3.5 - catalogue.launch_day[None, :]) / 7.0
         trend = np.where(age < 0, 0.0, 0.25 + 3.0 * (age / 4.0) * np.exp(1.0 - age / 4.0) * (age > 0))
         weights = catalogue.appeal * trend
-        # One long row of running sums over all weeks makes a draw one binary search.
+        # One array of cumulative sums over all weeks, so that sampling is one binary search.
         self._cumulative = np.concatenate([[0.0], np.cumsum(weights)])
 
     def shop(self) -> pl.DataFrame:
@@ -98,12 +98,12 @@ class _Shoppers:
                 items[undecided[fresh], step] = chosen[fresh]
                 seen[undecided[fresh], chosen[fresh]] = True
                 undecided = undecided[~fresh]
-        # Whoever found nothing new in all tries looked at nothing.
+        # A customer without a new item after all tries skips the step.
         people, steps = np.nonzero(items >= 0)
         return self._log(people, items[people, steps], times[people, steps])
 
     def _times(self, lengths: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64]]:
-        """Where sessions start, and when every step is. [users, steps] each."""
+        """The session starts and the timestamps of all steps, [users, steps] each."""
         rng, steps = self.rng, int(lengths.max())
         starts = rng.random((USERS, steps)) < _SESSION_ENDS
         starts[:, 0] = True
@@ -115,7 +115,7 @@ class _Shoppers:
         day = np.floor(np.sort(position, axis=1) * (DAYS - 1)).astype(np.int64)
         hour = rng.choice(24, (USERS, steps), p=_HOURS / _HOURS.sum())
         opening = np.sort(day * _DAY + hour * 3_600 + rng.integers(0, 3_600, (USERS, steps)), axis=1)
-        # Minutes between steps; two sessions on one evening may touch, so time is made to move on.
+        # Minutes between steps. Sessions of one evening may overlap, so the times are made strictly increasing.
         pause = np.where(starts, 0.0, rng.lognormal(np.log(100), 0.9, (USERS, steps)))
         elapsed = np.cumsum(pause, axis=1)
         since_opening = elapsed - np.maximum.accumulate(np.where(starts, elapsed, 0.0), axis=1)
@@ -145,7 +145,7 @@ class _Shoppers:
         times: npt.NDArray[np.int64],
         tastes: npt.NDArray[np.int64],
     ) -> npt.NDArray[np.int64]:
-        """[people] an item for each, or -1; it may be one that the person has seen."""
+        """[people]: the next item of each, or -1. It may be an item that the customer has seen."""
         rng, catalogue = self.rng, self.catalogue
         decision = rng.random(len(people))
         back = np.where(decision < _LAST, 1, rng.integers(2, _MEMORY + 1, len(people)))
@@ -162,7 +162,7 @@ class _Shoppers:
     def _popular(
         self, first: npt.NDArray[np.int64], end: npt.NDArray[np.int64], week: npt.NDArray[np.int64]
     ) -> npt.NDArray[np.int64]:
-        """One item from [first, end) each, by popularity in that week; -1 where none is on sale."""
+        """One item from [first, end) each, by popularity in that week; -1 if none is on sale."""
         row = week * len(self.catalogue.category)
         low, high = self._cumulative[row + first], self._cumulative[row + end]
         drawn = low + (high - low) * self.rng.random(len(week))
@@ -179,7 +179,7 @@ class _Shoppers:
         views = steps.filter((event == _EVENT_NAMES.index("purchase")) & (hesitation < _LOOKED_FIRST))
         users = pl.Series([f"U{number:04}" for number in range(1, USERS + 1)])
         return (
-            # A view is at the moment of its purchase, and before it in the order of rows.
+            # A view has the timestamp of its purchase and precedes it in the order of rows.
             pl.concat([views.with_columns(event=pl.lit(0, pl.Int64)), steps]).select(
                 pl.lit(users).gather(pl.col("person")).alias("user_id"),
                 pl.lit(self.catalogue.items["item_id"]).gather(pl.col("item")).alias("item_id"),

@@ -1,4 +1,4 @@
-"""The generated shop's catalogue: items with titles and prices, and which item tends to follow which."""
+"""The generated shop's catalogue: items with titles and prices, and their likely successors."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ from training.datasets.tables import ITEM_SCHEMA
 YEAR = 2025
 DAYS = 365
 SUCCESSORS = 4
-"""How many items may follow an item, from the likeliest on; FOLLOW_CHANCES are theirs."""
+"""The number of successors of an item, in descending order of probability; see FOLLOW_CHANCES."""
 FOLLOW_CHANCES = np.array([0.42, 0.26, 0.18, 0.14])
 
 _INSTANCES_PER_LINE = 4
@@ -24,15 +24,15 @@ class Catalogue:
     items: pl.DataFrame
     """Columns of ITEM_SCHEMA."""
     category: npt.NDArray[np.int64]
-    """[items], ascending: the items of a category are neighbours."""
+    """[items], ascending, so the items of a category are contiguous."""
     department: npt.NDArray[np.int64]
     """[categories]"""
     successors: npt.NDArray[np.int64]
     """[items, SUCCESSORS] item positions."""
     launch_day: npt.NDArray[np.float64]
-    """[items], day of the year; negative for what was on sale before."""
+    """[items], day of the year; negative for items that launched before."""
     appeal: npt.NDArray[np.float64]
-    """[items], a long-tailed weight; the first part of a kit or series has most of its group's."""
+    """[items], a long-tailed weight, highest for the first part of a kit or series."""
 
 
 @dataclass(frozen=True)
@@ -43,14 +43,14 @@ class _Draft:
     price: float
     launch_day: float
     group: int
-    """The kit or the series that it is a part of."""
+    """The kit or series of the item."""
     place: int
-    """Its place there, from 0."""
+    """The position in the group, from 0."""
 
 
 def build(rng: np.random.Generator) -> Catalogue:
     drafts = [*_kit_drafts(rng), *_series_drafts(rng)]
-    # Sorted by category, so that a category is one range of positions; shuffled first, so that ids tell nothing.
+    # Sorted by category, so that a category is one range of positions. Shuffled first, so ids carry no information.
     order = sorted(
         rng.permutation(len(drafts)), key=lambda number: (drafts[number].department, drafts[number].category)
     )
@@ -111,7 +111,7 @@ def _series_drafts(rng: np.random.Generator) -> list[_Draft]:
 
 
 def _launch(rng: np.random.Generator) -> float:
-    """A third of all comes new in the year, the rest was on sale before."""
+    """A third of the items launch within the year, the others before it."""
     return float(rng.uniform(0, DAYS - 45)) if rng.random() < 1 / 3 else float(-rng.exponential(2.5 * DAYS))
 
 
@@ -126,7 +126,7 @@ def _long_tail(rng: np.random.Generator, number: int) -> npt.NDArray[np.float64]
 
 
 def _successors(rng: np.random.Generator, drafts: list[_Draft]) -> npt.NDArray[np.int64]:
-    """The next parts of the group first, then the beginning of a related group, then the same part of another one."""
+    """First the next parts of the group, then the first part of a related group, then items of the same category."""
     groups: dict[int, list[int]] = {}
     alike: dict[tuple[str, str], list[int]] = {}
     for number, draft in sorted(enumerate(drafts), key=lambda entry: entry[1].place):

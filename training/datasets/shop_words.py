@@ -1,4 +1,4 @@
-"""The words that the generated shop's catalogue is made of. Brands, lines and series are invented."""
+"""The vocabulary of the generated shop's catalogue. Brands, lines and series are fictitious."""
 
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ class Part(NamedTuple):
 
 
 class Kit(NamedTuple):
-    """Products that are bought one after the other: the body before the lens, the printer before its ink."""
+    """Products that are bought one after another: the body before the lens, the printer before its ink."""
 
     department: str
     lines: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""A data set that is files: DATA_SOURCE, which is a folder or an archive, or else a download -> a reader's folder."""
+"""A data set of files: from DATA_SOURCE, which is a folder or an archive, or from a download."""
 
 import shutil
 from collections.abc import Iterator
@@ -47,7 +47,7 @@ class FilesDataset:
     def _inputs(self) -> dict[str, JsonValue]:
         local = self._local()
         if local is None:
-            # The address only: a published edition doesn't change, and the archive may be deleted to save room.
+            # Only the URL: a published edition does not change, and the archive may be deleted to save space.
             return {"urls": [download.url for download in self._downloads]}
         files = self._reader.inputs(local) if local.is_dir() else [local]
         stats = [(path.name, path.stat()) for path in files]
@@ -62,5 +62,5 @@ class FilesDataset:
             return None
         path = Path(given).expanduser()
         if not path.exists():
-            raise DataError("there is no such folder or archive", file=f"DATA_SOURCE={given}")
+            raise DataError("this folder or archive does not exist", file=f"DATA_SOURCE={given}")
         return path

@@ -1,4 +1,4 @@
-"""The shapes between a reader and the cleaning: an interaction log that is still raw, and the items described."""
+"""The raw tables that readers return: an interaction log and item descriptions."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -24,17 +24,17 @@ ITEM_SCHEMA = pl.Schema(
 class RawLog:
     file: Path
     rows: pl.LazyFrame
-    """user_id, item_id and event as String, timestamp as Int64 seconds (null: not understood), suspect as Boolean;
-    in the order of the file."""
+    """user_id, item_id and event as String, timestamp as Int64 seconds (null if unreadable), suspect as Boolean; in the
+    order of the file."""
     explain: Callable[[], None]
-    """Read the file again, slowly, and raise DataError at its first fault. Returns where there is none, which leaves
-    blank lines as the only bad rows."""
+    """Read the file again, slowly, and raise DataError for its first error. Returns if there is none; the only bad rows
+    are blank lines then."""
 
 
 @dataclass(frozen=True)
 class RawItems:
     rows: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=ITEM_SCHEMA))
-    """Columns of ITEM_SCHEMA in the order of the file; an item may be here twice, and a title may be null."""
+    """The columns of ITEM_SCHEMA in the order of the file. Items may occur twice, and titles may be null."""
     warnings: dict[str, int] = field(default_factory=dict)
 
 
@@ -46,11 +46,11 @@ class RawTables:
 
 class Dataset(Protocol):
     def fingerprint(self) -> dict[str, JsonValue]:
-        """What the inputs are now, cheaply and without the network."""
+        """Identifies the current inputs. It is cheap and needs no network."""
         ...
 
     def open(self) -> AbstractContextManager[RawTables]:
-        """The raw tables; temporary files go when the context ends."""
+        """The raw tables. Temporary files are removed when the context ends."""
         ...
 
 
@@ -58,7 +58,7 @@ class Reader(Protocol):
     """One format of files in a folder."""
 
     def inputs(self, folder: Path) -> list[Path]:
-        """The files that would be read; raises DataError where one is missing."""
+        """The files that `read` uses. Raises DataError if one is missing."""
         ...
 
     def read(self, folder: Path) -> RawTables: ...

@@ -1,4 +1,4 @@
-"""A delimited interaction log as a raw log: lazily for the fast way, line by line for naming a fault."""
+"""A delimited interaction log as a raw log: read lazily, and line by line to find an error."""
 
 from collections.abc import Iterator
 
@@ -21,8 +21,8 @@ def raw_log(table: TextTable, columns: LogColumns, seconds: pl.Expr, event: pl.E
         for line, fields in table.records():
             yield LogLine(line, fields[user], fields[item], fields[timestamp])
 
-    # A record with too few fields arrives with its last ones empty, so an empty last field is worth a second look. One
-    # with too many is noticed by polars only if all columns are asked for: text is never null, so this only asks.
+    # In a record with too few fields the last ones are empty, so an empty last field is suspect. polars notices a
+    # record with too many fields only if all columns are selected; text is never null, so `is_null` just selects them.
     torn = (pl.col(table.columns[-1]) == "") | pl.any_horizontal(pl.all().is_null())
     rows = (
         table.scan()

@@ -1,7 +1,4 @@
-"""Delimited text: read fast by polars, and record by record, with line numbers, where a line must be named or is rare.
-
-Every value is text, so that the id 007 stays 007.
-"""
+"""Delimited text, read fast by polars or slowly with line numbers. Every value is text, so the id 007 stays 007."""
 
 import csv
 import gzip
@@ -17,7 +14,7 @@ import polars as pl
 from recsys.errors import DataError
 
 _SPACER = "_between_"
-# A record in some tables holds a whole description; the csv module stops at 128 kB otherwise.
+# Some fields hold long descriptions; the default limit of the csv module is 128 kB.
 csv.field_size_limit(1 << 24)
 
 
@@ -40,7 +37,7 @@ class TextTable:
         return tuple(names)
 
     def require(self, *names: str) -> None:
-        """Raise DataError unless these columns are here, each once."""
+        """Raise DataError unless each of these columns exists exactly once."""
         for name in names:
             found = self.columns.count(name)
             if found != 1:
@@ -51,19 +48,19 @@ class TextTable:
                 )
 
     def records(self) -> Iterator[tuple[int, list[str]]]:
-        """(line, fields) of every record, without the header and blank lines; DataError where the fields don't fit."""
+        """(line, fields) of every record that is not blank, without the header. Checks the number of fields."""
         numbered = self._numbered()
         if self.header is None:
             next(numbered, None)
         for line, fields in numbered:
             if len(fields) != len(self.columns):
-                problem = f"{len(fields)} fields, where {len(self.columns)} are expected: {', '.join(self.columns)}"
+                problem = f"{len(fields)} fields, but {len(self.columns)} are expected: {', '.join(self.columns)}"
                 raise DataError(problem, file=self.path, line=line)
             yield line, fields
 
     def scan(self) -> pl.LazyFrame:
         """All columns as text, lazily; a missing field and a blank line are empty text."""
-        # polars knows one-character separators only: in "a::b" it sees an empty column between two colons.
+        # polars supports only one-character separators: in "a::b" it sees an empty column between two colons.
         spacers = len(self.separator) - 1
         names = [
             name
@@ -95,7 +92,7 @@ class TextTable:
                     text, delimiter=self.separator, quoting=csv.QUOTE_MINIMAL if self.quoted else csv.QUOTE_NONE
                 )
                 for fields in reader:
-                    # A quoted field may span lines: a record starts on the line after the last one's end.
+                    # A quoted field may span lines: a record starts on the line after the end of the previous one.
                     if fields:
                         yield line + 1, self._decoded(line + 1, fields)
                     line = reader.line_num

@@ -1,8 +1,8 @@
-"""Any team's timestamp -> whole seconds since 1970 UTC. What cannot be understood becomes null, never an error here.
+"""Timestamps in many formats -> whole seconds since 1970 UTC. Unreadable values become null.
 
 Numbers are seconds, milliseconds, microseconds or nanoseconds by their size, value by value: 1e11 seconds is the year
 5138, and 1e11 milliseconds is 1973. Small numbers stay as they are, so a position (1, 2, 3) is a valid timestamp.
-Text without a zone is UTC.
+Text without a time zone is UTC.
 """
 
 import polars as pl
@@ -12,7 +12,7 @@ _ISO = "%Y-%m-%dT%H:%M:%S%.f%z"
 
 
 def seconds(column: str, dtype: pl.DataType, example: object) -> pl.Expr:
-    """The expression for a column of this type; text is read as its first value is, as a number or as ISO-8601."""
+    """The expression for a column of this type. The example decides whether text is a number or ISO 8601."""
     value = pl.col(column)
     if dtype == pl.String:
         return _of_number_text(value) if looks_like_number(example) else _of_iso(value)
@@ -22,7 +22,7 @@ def seconds(column: str, dtype: pl.DataType, example: object) -> pl.Expr:
 
 
 def whole_number(column: str) -> pl.Expr:
-    """The cheap case, for formats that promise whole numbers as text."""
+    """The expression for formats that specify whole numbers as text."""
     return _by_size(pl.col(column).cast(pl.Int64, strict=False))
 
 

@@ -1,4 +1,4 @@
-"""MovieLens titles as people read them: "Matrix, The (1999)" is "The Matrix" of 1999."""
+"""Readable MovieLens titles: "Matrix, The (1999)" becomes "The Matrix" of 1999."""
 
 import re
 from typing import NamedTuple
@@ -8,7 +8,7 @@ _ARTICLES = (
     "The|A|An|Le|La|Les|L'|Un|Une|El|Los|Las|Una|Il|Lo|I|Gli|Uno|O|Os|As|Um|Uma|Der|Die|Das|Ein|Eine|De|Het|Een|"
     "Den|Det|En|Ett|Et"
 )
-# One segment: the title itself, or another title in brackets, perhaps after "a.k.a.".
+# One segment: the title itself, or an alternative title in brackets, optionally after "a.k.a.".
 _INVERTED = re.compile(rf"(a\.k\.a\. )?([^()\s][^()]*?), ({_ARTICLES})(?=\s*(?:[()]|$))")
 
 
@@ -18,7 +18,7 @@ class TitleAndYear(NamedTuple):
 
 
 def readable(raw: str) -> TitleAndYear:
-    """Take the year off the end, and put every article back in front."""
+    """Remove the year from the end, and move every article to the front."""
     bare = raw.strip()
     found = _YEAR.search(bare)
     title = bare[: found.start()] if found else bare

@@ -1,4 +1,4 @@
-"""What the model has to beat: popularity, EASE, and directed co-visitation, the honest baseline."""
+"""Baselines of the evaluation: popularity, EASE and directed co-visitation."""
 
 import numpy as np
 import scipy.sparse as sp
@@ -13,7 +13,7 @@ EASE_DECAY = 0.9
 
 
 class PopularityScorer:
-    """Everybody gets the items that training saw most often; counts [num_items + 1] as of `Sequences.train_counts`."""
+    """Scores every item by its training count, for all users; counts [num_items + 1] from `Sequences.train_counts`."""
 
     def __init__(self, counts: NDArray[np.int64]) -> None:
         self._scores = counts[1:].astype(np.float32)
@@ -24,27 +24,27 @@ class PopularityScorer:
 
 
 class EaseScorer:
-    """EASE with an input that fades with age: sum over age a of 0.9^a * weight[item, candidate]; weights of `ease`."""
+    """EASE with decayed input: sum over age a of 0.9^a * weight[item, candidate]; weights from `ease_weights`."""
 
     def __init__(self, weights: NDArray[np.float32]) -> None:
         self._weights = torch.from_numpy(weights)
         self.num_items = len(weights) - 1
 
     def scores(self, histories: list[History]) -> NDArray[np.float32]:
-        fading = torch.zeros(len(histories), self.num_items + 1)
+        decayed = torch.zeros(len(histories), self.num_items + 1)
         for row, history in enumerate(histories):
             ages = torch.arange(len(history) - 1, -1, -1, dtype=torch.float32)
-            fading[row].index_put_((torch.from_numpy(history.astype(np.int64)),), EASE_DECAY**ages, accumulate=True)
-        scores: NDArray[np.float32] = (fading @ self._weights)[:, 1:].contiguous().numpy()
+            decayed[row].index_put_((torch.from_numpy(history.astype(np.int64)),), EASE_DECAY**ages, accumulate=True)
+        scores: NDArray[np.float32] = (decayed @ self._weights)[:, 1:].contiguous().numpy()
         return scores
 
 
 class CovisitationScorer:
-    """What followed the latest items, the latest counting most: sum over age a of 0.8^a * P(next | item).
+    """Items that followed the latest items, weighted by recency: sum over age a of 0.8^a * P(next | item).
 
-    cooccurrence [num_items + 1, num_items + 1] as of `directed_cooccurrence`; its rows are scaled to sum to 1, without
-    which the most popular of the latest items would drown the others. Items that never followed any of them share the
-    score 0, and so the rank of the middle of them.
+    cooccurrence [num_items + 1, num_items + 1] comes from `directed_cooccurrence`. Its rows are scaled to sum to 1, so
+    that popular items of the history do not outweigh the others. Items that never followed any of them have the score
+    0, and share a mean rank.
     """
 
     def __init__(self, cooccurrence: sp.csr_matrix) -> None:

@@ -1,7 +1,7 @@
-"""Ranking metrics of one held-out item per user, and what the recommended lists look like as a whole.
+"""Ranking metrics for one held-out item per user, and metrics of the recommended lists as a whole.
 
-Ties are counted as a random order would on average: rank = 1 + strictly greater + half of the other equal ones. A model
-that gives many items one score thus gains nothing by the order in which they happen to stand.
+The rank of a tie is its mean over random orders: 1 + strictly greater scores + half of the other equal scores. A model
+that gives many items the same score does not profit from their order.
 """
 
 import numpy as np
@@ -11,7 +11,7 @@ Ranks = NDArray[np.float64]
 
 
 def target_ranks(scores: NDArray[np.float32], targets: NDArray[np.int64]) -> Ranks:
-    """scores [users, items] with -inf for what is filtered, targets [users] as columns -> ranks [users], from 1."""
+    """scores [users, items] with -inf for filtered items, targets [users] as columns -> ranks [users], from 1."""
     of_target = scores[np.arange(len(targets)), targets][:, None]
     greater = (scores > of_target).sum(axis=1)
     equal_others = (scores == of_target).sum(axis=1) - 1
@@ -20,12 +20,12 @@ def target_ranks(scores: NDArray[np.float32], targets: NDArray[np.int64]) -> Ran
 
 
 def hr_at_k(ranks: Ranks, k: int) -> float:
-    """Hit rate, which with one held-out item is recall: the share of users whose item is among the first k."""
+    """Hit rate: the share of users whose item is among the first k. With one held-out item it equals recall."""
     return float(np.mean(ranks <= k))
 
 
 def ndcg_at_k(ranks: Ranks, k: int) -> float:
-    """With one relevant item the ideal gain is 1, so NDCG is 1 / log2(1 + rank) within the first k and 0 beyond."""
+    """1 / log2(1 + rank) within the first k, else 0: with one relevant item the ideal gain is 1."""
     return float(np.mean(ndcg_gains(ranks, k)))
 
 
@@ -35,17 +35,17 @@ def ndcg_gains(ranks: Ranks, k: int) -> NDArray[np.float64]:
 
 
 def mrr_at_k(ranks: Ranks, k: int) -> float:
-    """Mean of 1 / rank within the first k and 0 beyond."""
+    """Mean of 1 / rank within the first k, else 0."""
     return float(np.mean(np.where(ranks <= k, 1.0 / ranks, 0.0)))
 
 
 def coverage(recommended: NDArray[np.int64], num_items: int) -> float:
-    """recommended [users, k]: the share of the catalogue that is in anybody's list."""
+    """recommended [users, k]: the share of the catalogue that is in at least one list."""
     return len(np.unique(recommended)) / num_items
 
 
 def popularity_bias(recommended: NDArray[np.int64], counts: NDArray[np.int64]) -> float:
-    """Mean popularity percentile (0 to 1) of what is recommended; 0.5 would be no preference for the popular.
+    """Mean popularity percentile (0 to 1) of the recommended items; 0.5 means no popularity bias.
 
     recommended [users, k] as columns of counts [items]. The percentile is the share of the catalogue's items that are
     less popular, ties counted half, after the average recommendation popularity of Abdollahpouri et al. 2019.

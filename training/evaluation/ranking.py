@@ -1,4 +1,4 @@
-"""Ranks of held-out items among all items, for any model that scores the catalogue given histories."""
+"""Rank held-out items among all items, for any model that scores the catalogue given histories."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -19,7 +19,7 @@ MAX_SCORES_PER_CHUNK = 8_000_000
 
 
 class Scorer(Protocol):
-    """Scores every item, higher is better, for each of some histories."""
+    """Scores every item for each history; higher is better."""
 
     num_items: int
 
@@ -36,12 +36,10 @@ class Ranking:
 
 
 class TwoTowerScorer:
-    """The dot product of query embedding and candidate embeddings, exactly as the index computes it.
+    """The dot product of query embedding and candidate embeddings, as exact search in the index computes it.
 
-    Items that the index does not hold are out of reach.
-
-    With `encode_in` the query tower runs in that precision, as it does in training: quicker, and close enough to choose
-    between rounds, but not what is served.
+    Items that are not in the index have the score -inf. With `encode_in` the query tower runs in that precision, as in
+    training. That is faster and precise enough to choose between rounds, but it is not what is served.
     """
 
     @torch.inference_mode()
@@ -53,7 +51,7 @@ class TwoTowerScorer:
         self._candidates = candidates.T.contiguous()
         self._unsearchable = ~searchable_items(candidates.cpu().numpy())
         self.num_unsearchable = int(self._unsearchable.sum())
-        """Items that the index does not hold."""
+        """The number of items that are not in the index."""
 
     @torch.inference_mode()
     def scores(self, histories: list[History]) -> NDArray[np.float32]:
@@ -66,17 +64,15 @@ class TwoTowerScorer:
 
 
 def rank_held_out(scorer: Scorer, examples: list[Example], exclude_seen: bool = True) -> Ranking:
-    """Rank each example's target among all items, without those that the user has touched where `exclude_seen`.
+    """Rank each example's target among all items; without the items of its history if `exclude_seen`.
 
-    A target that was touched before is then out of reach: its rank is infinite.
-
-    Memory is bounded by MAX_SCORES_PER_CHUNK whatever the number of users and items.
+    The rank of an excluded target is infinite. MAX_SCORES_PER_CHUNK bounds the memory.
     """
     users_per_chunk = max(1, min(MAX_USERS_PER_CHUNK, MAX_SCORES_PER_CHUNK // scorer.num_items))
     top_k = min(TOP_K, scorer.num_items)
     ranks = np.empty(len(examples))
     recommended = np.empty((len(examples), top_k), dtype=np.int64)
-    # Histories of similar length share a chunk, so that little of it is padding.
+    # Histories of similar length share a chunk, to keep the padding small.
     by_length = np.argsort([len(history) for history, _ in examples], kind="stable")
     for start in range(0, len(examples), users_per_chunk):
         chunk = by_length[start : start + users_per_chunk]
@@ -85,8 +81,8 @@ def rank_held_out(scorer: Scorer, examples: list[Example], exclude_seen: bool = 
         scores = scorer.scores(histories)
         if exclude_seen:
             mask_seen_items(scores, histories)
-        out_of_reach = np.isneginf(scores[np.arange(len(chunk)), targets])
-        ranks[chunk] = np.where(out_of_reach, np.inf, target_ranks(scores, targets))
+        excluded = np.isneginf(scores[np.arange(len(chunk)), targets])
+        ranks[chunk] = np.where(excluded, np.inf, target_ranks(scores, targets))
         best = np.argpartition(-scores, top_k - 1, axis=1)[:, :top_k]
         order = np.argsort(-np.take_along_axis(scores, best, axis=1), axis=1, kind="stable")
         recommended[chunk] = np.take_along_axis(best, order, axis=1)

@@ -1,4 +1,4 @@
-"""The evaluation as a page for people: tables, plots, and how the numbers came about."""
+"""The evaluation report: tables, plots and the evaluation protocol."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,7 +10,7 @@ TITLES = {
     "two_stage": "two towers and second stage",
     "two_tower": "two towers",
     "covisitation": "co-visitation",
-    "ease": "EASE, fading input",
+    "ease": "EASE, decayed input",
     "popularity": "popularity",
 }
 MORE_COLUMNS = {"coverage_at_10": "coverage@10", "popularity_bias_at_10": "popularity bias@10"}
@@ -41,7 +41,7 @@ def write_report(directory: Path, metrics: dict[str, Any], training: dict[str, A
         "",
         *_cutoff_table(models, cutoffs),
         "",
-        "## Where it is cold",
+        "## Cold start",
         "",
         *_slice_table(models, metrics["slices"]),
         "",
@@ -56,25 +56,26 @@ def write_report(directory: Path, metrics: dict[str, Any], training: dict[str, A
 
 
 def _protocol(metrics: dict[str, Any], training: dict[str, Any]) -> list[str]:
-    yield_seen = "the seen ones filtered" if metrics["exclude_seen"] else "the seen ones among them"
+    seen = "the seen ones filtered" if metrics["exclude_seen"] else "the seen ones among them"
     lines = [
-        f"{_held_out(metrics)} The item is ranked among all {training['num_items']:,} items, {yield_seen}. Ties count "
-        "half. Coverage is the share of the catalogue in anybody's first ten, popularity bias the mean popularity "
-        "percentile there (0.5: none). Intervals are 95% bootstrap intervals over users."
+        f"{_held_out(metrics)} The item is ranked among all {training['num_items']:,} items, {seen}. Ties count "
+        "half. Coverage is the share of the catalogue in at least one user's first ten, popularity bias the mean "
+        "popularity percentile there (0.5: none). Intervals are 95% bootstrap intervals over users."
     ]
     if metrics["num_users"] < metrics["num_evaluable_users"]:
         lines += ["", f"A random {metrics['num_users']:,} of {metrics['num_evaluable_users']:,} users were evaluated."]
     if metrics["exclude_seen"] and metrics["share_seen_before"] > 0:
         lines += [
             "",
-            f"{metrics['share_seen_before']:.1%} of the test items had been seen before and are out of reach for every "
-            "model, as seen items are not recommended again; EXCLUDE_SEEN=false trains, tests and serves otherwise.",
+            f"{metrics['share_seen_before']:.1%} of the test items had been seen before and count as missed for every "
+            "model, because seen items are not recommended again. EXCLUDE_SEEN=false changes that for training, "
+            "evaluation and serving.",
         ]
     if metrics["num_unsearchable_items"]:
         lines += [
             "",
             f"{metrics['num_unsearchable_items']:,} items have neither an event in training nor content. The towers "
-            "cannot place them, so they are found by id and title only, and count as missed here.",
+            "cannot place them, so they can be found by id and title only, and count as missed here.",
         ]
     lines += [f"\nLeft out: {TITLES[name]}, as {reason}." for name, reason in metrics["skipped"].items()]
     return lines
@@ -84,16 +85,16 @@ def _held_out(metrics: dict[str, Any]) -> str:
     if metrics["cuts"] is None:
         return (
             f"Leave-one-out: the item is the last one of each of {metrics['num_users']:,} users; its history includes "
-            "the validation item. What others did after it may be among what was trained on; SPLIT=temporal rules that "
-            "out."
+            "the validation item. Training may have seen later interactions of other users; SPLIT=temporal prevents "
+            "that."
         )
     validation_cut, test_cut = (f"{datetime.fromtimestamp(cut, UTC):%Y-%m-%d %H:%M}" for cut in metrics["cuts"])
     share = metrics["num_train_interactions"] / metrics["num_interactions"]
     return (
         f"Temporal split: trained on what happened before {validation_cut} UTC ({share:.1%} of all interactions), "
-        f"chosen on what came next, before {test_cut}. The item is the first one from then on of each of "
-        f"{metrics['num_users']:,} users who were there before. This model is for measuring only; what is served is "
-        "trained on the end of the log as well."
+        f"validated on what happened before {test_cut}. The item is the first one after that of each of "
+        f"{metrics['num_users']:,} users with earlier interactions. This model is for measuring only; the served model "
+        "is trained on the end of the log as well."
     )
 
 
@@ -121,7 +122,7 @@ def _lift(metrics: dict[str, Any]) -> list[str]:
         low, high = metrics["second_stage_lift_interval"]
         lines += [
             f"The second stage adds {metrics['second_stage_lift']:.4f} to the towers, user by user (interval {low:.4f} "
-            f"to {high:.4f}). It has learnt from the validation items, by which the towers have only been chosen.",
+            f"to {high:.4f}). It was trained on the validation items, which the towers used only for model selection.",
             "",
         ]
     return lines
@@ -149,10 +150,10 @@ def _or_dash(values: dict[str, float] | None) -> str:
 
 
 def _training(training: dict[str, Any]) -> list[str]:
-    ended = "; ended early, as validation had levelled off" if training["ended_early"] else ""
+    ended = "; ended early, because validation stopped improving" if training["ended_early"] else ""
     return [
         f"The towers were trained for {training['epochs']:.1f} epochs, {training['steps']:,} steps and "
-        f"{training['seconds'] / 60:.1f} minutes{ended}; the budget for everything was {training['train_minutes']:g} "
+        f"{training['seconds'] / 60:.1f} minutes{ended}; the budget for both stages was {training['train_minutes']:g} "
         f"minutes, the seed {training['seed']}.",
         "",
         f"On validation items: {training['second_stage']['outcome']}.",

@@ -1,4 +1,4 @@
-"""Which of the tested users a metric is broken down by: where little is known of the user, or of the item."""
+"""Slices of the tested users, for whom the user or the item has little data."""
 
 from dataclasses import dataclass
 
@@ -18,7 +18,7 @@ class Slice:
 
 
 def slices_of(examples: list[Example], counts: NDArray[np.int64]) -> dict[str, Slice]:
-    """counts [num_items + 1] as of `train_counts`."""
+    """counts [num_items + 1] from `Sequences.train_counts`."""
     lengths = np.array([len(history) for history, _ in examples])
     touched = counts[np.array([target for _, target in examples])]
     return {

@@ -1,4 +1,4 @@
-"""The whole way of a request as a scorer of the catalogue: what retrieval finds first, in the second stage's order."""
+"""A scorer that ranks like a request: retrieval by the towers, then the second stage."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from training.models.exact_retrieval import ExactRetrieval
 
 
 class TwoStageScorer:
-    """Candidates come before all other items; those follow in the towers' order."""
+    """The candidates come first, in the order of the second stage; all other items follow in the towers' order."""
 
     def __init__(self, model: TwoTower, directory: Path, *, exclude_seen: bool) -> None:
         self._retrieval = ExactRetrieval(model, exclude_seen=exclude_seen)
@@ -31,7 +31,7 @@ class TwoStageScorer:
         for row, history, found in zip(scores, histories, retrieved, strict=True):
             steps = history[-self._max_history :].astype(np.int64)
             ranked = self._second_stage.score(steps, found.candidates, found.query_embedding)
-            # Places instead of scores, as the two stages' scores do not compare.
+            # Positions instead of scores, because the scores of the two stages are not comparable.
             order = np.argsort(-ranked, kind="stable")
             highest = row.max()
             row[found.candidates[order] - 1] = highest + np.arange(NUM_CANDIDATES, NUM_CANDIDATES - len(order), -1)

@@ -1,4 +1,4 @@
-"""A version's collection: built, verified, served, and noted in the registry. For the jobs `index` and `promote`."""
+"""Build, tune and verify the collection of a version, and record its search settings in the registry."""
 
 import asyncio
 import json
@@ -27,7 +27,7 @@ BATCH = 500
 
 
 def newest_version(registry: ModelRegistry, settings: JobSettings) -> int:
-    """The version of the model that was trained last. Raises JobError where it is not registered."""
+    """The version of the latest model. Raises JobError if it is not registered."""
     fingerprint = latest_to_serve(settings).name
     version = registry.version_of(fingerprint)
     if version is None:
@@ -36,7 +36,7 @@ def newest_version(registry: ModelRegistry, settings: JobSettings) -> int:
 
 
 def index_version(registry: ModelRegistry, version: int, settings: JobSettings) -> str:
-    """Build and verify a version's collection, unless that was done; returns one line about it."""
+    """Build and verify a version's collection, unless that is done; returns one line about it."""
     with tempfile.TemporaryDirectory() as scratch, exclusive_lock(settings.models_dir / "index"):
         registry.fetch(version, Path(scratch))
         release = Release.load(version, Path(scratch))
@@ -51,7 +51,7 @@ async def _index(registry: ModelRegistry, release: Release, directory: Path, set
         verified = json.loads(registry.tags_of(release.version).get(SEARCH_TAG, "{}"))
         is_known = verified.get("engine") == settings.engine and not settings.rebuild
         if is_known and await index.holds(release.version, weights_hash, num_items):
-            return "was there already"
+            return "already exists"
         return await _build_and_publish(registry, index, release, directory, settings)
     finally:
         await index.close()
@@ -70,7 +70,7 @@ async def _build_and_publish(
 
 
 def indexed_items(release: Release) -> Iterator[list[IndexedItem]]:
-    """Every item of the release in batches; one that is not searchable has no embedding."""
+    """The items of the release in batches. Items that are not searchable have no embedding."""
     embeddings, searchable = release.candidate_embeddings, release.searchable
     with (
         release.items_file.open(encoding="utf-8") as lines,
@@ -91,7 +91,7 @@ def _item(described: dict[str, object]) -> CatalogueItem:
 
 
 def _record(tuned: Tuned, release: Release, settings: IndexSettings) -> dict[str, object]:
-    """What the tag says: how to search, which serving reads, and what was measured, which people read."""
+    """The registry tag: the search settings, for the services, and the measurements, for people."""
     chosen, graph = tuned.chosen, tuned.chosen.graph
     return {
         **chosen.search.model_copy(update={"num_vectors": release.num_searchable}).model_dump(),
@@ -111,8 +111,8 @@ def _outcome(tuned: Tuned, release: Release, settings: IndexSettings, target: Re
     if not chosen.search.exact:
         how = f"by {chosen.how} in {chosen.search_ms:.2f} ms (exact: {tuned.exact.search_ms:.2f} ms)"
     elif len(tuned.tried) == 1:
-        how = f"by exact search in {chosen.search_ms:.2f} ms, as so few need no graph"
+        how = f"by exact search in {chosen.search_ms:.2f} ms, because so few vectors need no graph"
     else:
-        how = f"by exact search in {chosen.search_ms:.2f} ms, as no graph reaches {target.mean} in less"
-    left_out = f"; {without:,} have neither events nor content and are found by id and title only" if without else ""
+        how = f"by exact search in {chosen.search_ms:.2f} ms, because no graph reaches {target.mean} faster"
+    left_out = f"; {without:,} have neither events nor content and can be found by id and title only" if without else ""
     return f"{found} {how}{left_out}"

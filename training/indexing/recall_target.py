@@ -1,16 +1,16 @@
-"""What an index has to find."""
+"""The recall that an index has to reach."""
 
 from dataclasses import dataclass
 
 LARGE = 200_000
-"""Vectors. Above, the last percents cost more time than what they find is worth to the second stage."""
+"""Vectors. In larger collections the last percent of recall costs more time than it is worth to the second stage."""
 
 
 @dataclass(frozen=True, slots=True)
 class RecallTarget:
     mean: float
     worst: float
-    """For the mean of the worst percent of the queries."""
+    """The mean recall of the worst percent of the queries."""
 
     @classmethod
     def for_size(cls, num_vectors: int) -> "RecallTarget":

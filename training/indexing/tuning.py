@@ -1,7 +1,7 @@
-"""How a release's collection is built and searched: the cheapest way that finds what exact search finds.
+"""Build a release's collection and find the fastest search settings that reach the recall target.
 
-Queries come from the sample of real histories that the release carries, and are searched as requests are: at the same
-number of candidates, without what the user has seen. Every setting is measured on the collection that will serve.
+The queries are the sample of real histories in the release. They are searched like requests: with the same number of
+candidates and without the seen items. Every setting is measured on the collection that will serve.
 """
 
 import time
@@ -21,16 +21,16 @@ from recsys.ports import VectorIndex
 from training.indexing.recall_target import RecallTarget
 
 SMALLEST_GRAPH = 5_000
-"""Vectors. With fewer of them comparing every one takes less time than walking a graph."""
+"""Vectors. In smaller collections exact search is faster than a graph."""
 GRAPHS = (GraphSettings(m=16, ef_construct=128), GraphSettings(m=32, ef_construct=256))
-"""From cheap to build to expensive; the next one is tried where the one before cannot reach the target."""
+"""Ordered by build cost. The next one is tried if the previous one does not reach the target."""
 EF_FACTORS = (1.5, 2, 3, 4, 6, 8)
 """`hnsw_ef` as multiples of the number of candidates."""
 OVERSAMPLING = 2.0
-"""Of what the int8 vectors find nearest, so many times the candidates are compared again in full precision."""
+"""Search by int8 vectors rescores this multiple of the candidates in full precision."""
 EXACT = SearchSettings(hnsw_ef=None)
 LEAST_EXACT_RECALL = 0.99
-"""Ties and rounding cost exact search a little. Less than this means that the collection holds other vectors."""
+"""Ties and rounding lower the recall of exact search slightly. A lower value means that the vectors are different."""
 WORST_SHARE = 0.01
 
 
@@ -39,9 +39,9 @@ class VerificationQuery:
     embedding: Embedding
     exclude: list[str]
     num_nearest: int
-    """How many items exact search finds."""
+    """The number of items that exact search finds."""
     least_score: float
-    """The score of the last of them."""
+    """The score of the last of these items."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,14 +51,14 @@ class Measured:
     recall: float
     recall_worst: float
     search_ms: float
-    """Median time of one search, of which one at a time is made."""
+    """The median time of one search, without concurrency."""
 
     def reaches(self, target: RecallTarget) -> bool:
         return self.recall >= target.mean and self.recall_worst >= target.worst
 
     @property
     def how(self) -> str:
-        return f"{_way(self.search)}, m {self.graph.m}" if self.graph else _way(self.search)
+        return f"{_search_name(self.search)}, m {self.graph.m}" if self.graph else _search_name(self.search)
 
     def __str__(self) -> str:
         return f"{self.how}: recall {self.recall:.4f}, worst percent {self.recall_worst:.3f}, {self.search_ms:.2f} ms"
@@ -94,14 +94,14 @@ async def build_and_tune(
     num_candidates: int,
     target: RecallTarget,
 ) -> Tuned:
-    """Build the release's collection in `index`, and leave it with the graph that `chosen` needs.
+    """Build the release's collection in `index`, with the graph that the chosen settings need.
 
-    Chosen is the quickest search that reaches the target in less time than exact search takes; where no graph has one,
-    exact search. Raises JobError where exact search does not find what the release holds.
+    Chosen are the fastest settings that reach the target faster than exact search, or exact search if there are none.
+    Raises JobError if exact search does not find the release's vectors.
     """
     tried: list[Measured] = []
 
-    async def try_out(search: SearchSettings, graph: GraphSettings | None) -> Measured:
+    async def try_settings(search: SearchSettings, graph: GraphSettings | None) -> Measured:
         found = await measure(index, release, queries, num_candidates, search, graph)
         tried.append(found)
         print(f"index: {found}", flush=True)
@@ -109,21 +109,21 @@ async def build_and_tune(
 
     for graph in GRAPHS if release.num_searchable >= SMALLEST_GRAPH else (None,):
         await _build(index, release, graph, batches())
-        exact = await try_out(EXACT, None)
+        exact = await try_settings(EXACT, None)
         _require_same_vectors(exact, release)
         if graph is None:
             break
-        enough = []
+        reached = []
         for searches in _graph_searches(num_candidates, _query_scale(release, queries)):
             for search in searches:
-                found = await try_out(search, graph)
+                found = await try_settings(search, graph)
                 if found.search_ms >= exact.search_ms:
-                    break  # broader searches take longer still
+                    break  # wider searches take even longer
                 if found.reaches(target):
-                    enough.append(found)
+                    reached.append(found)
                     break
-        if enough:
-            return Tuned(min(enough, key=lambda found: found.search_ms), exact, tried)
+        if reached:
+            return Tuned(min(reached, key=lambda found: found.search_ms), exact, tried)
     return Tuned(exact, exact, tried)
 
 
@@ -135,9 +135,9 @@ async def measure(
     settings: SearchSettings,
     graph: GraphSettings | None,
 ) -> Measured:
-    """Search for every query once, one after the other."""
+    """Search for every query once, one after another."""
     recalls, seconds = np.empty(len(queries)), np.empty(len(queries))
-    for place, query in enumerate(tqdm(queries, unit="query", desc=f"verify {_way(settings)}")):
+    for place, query in enumerate(tqdm(queries, unit="query", desc=f"verify {_search_name(settings)}")):
         embedding = query.embedding.tolist()
         started = time.perf_counter()
         found = await index.search(release.version, embedding, num_candidates, query.exclude, settings)
@@ -149,14 +149,14 @@ async def measure(
     return Measured(graph, settings, float(recalls.mean()), float(worst.mean()), float(np.median(seconds) * 1000))
 
 
-def _way(settings: SearchSettings) -> str:
+def _search_name(settings: SearchSettings) -> str:
     if settings.exact:
         return "exact"
     return f"ef {settings.hnsw_ef}" if settings.oversampling is None else f"ef {settings.hnsw_ef} int8"
 
 
 def _graph_searches(num_candidates: int, query_scale: float) -> Iterator[list[SearchSettings]]:
-    """From narrow to broad: those over the int8 vectors, then those over the full ones."""
+    """Settings from narrow to wide searches: first over the int8 vectors, then over the full ones."""
     widths = [(factor, round(factor * num_candidates)) for factor in EF_FACTORS]
     yield [
         SearchSettings(hnsw_ef=ef, oversampling=min(factor, OVERSAMPLING), query_scale=query_scale)
@@ -166,7 +166,7 @@ def _graph_searches(num_candidates: int, query_scale: float) -> Iterator[list[Se
 
 
 def _query_scale(release: Release, queries: Sequence[VerificationQuery]) -> float:
-    """What brings the queries into the range of the item vectors, which is all that their int8 copies can represent."""
+    """The factor that brings the queries into the range of the item vectors, which is the range of the int8 copies."""
     longest = np.percentile([np.abs(query.embedding).max() for query in queries], 99)
     return float(np.abs(release.candidate_embeddings).max() / longest)
 
@@ -196,6 +196,6 @@ def _show(progress: "tqdm[Never]", indexed: int) -> None:
 def _require_same_vectors(exact: Measured, release: Release) -> None:
     if exact.recall < LEAST_EXACT_RECALL:
         raise JobError(
-            f"exact search in the collection of release {release.version} finds {exact.recall:.3f} of what the release "
-            f"says is nearest, less than {LEAST_EXACT_RECALL}: the collection does not hold the release's vectors"
+            f"exact search in the collection of release {release.version} has a recall of {exact.recall:.3f}, less "
+            f"than {LEAST_EXACT_RECALL}: the collection does not hold the release's vectors"
         )

@@ -1,7 +1,7 @@
-"""Test the latest trained model once, beside its baselines: `python -m training.jobs.evaluate`.
+"""Evaluate the latest model and its baselines on the test items: `python -m training.jobs.evaluate`.
 
-Writes `metrics.json` into the model's directory and a report under `reports_dir/<fingerprint>/`. Run again on the same
-model it does nothing.
+Writes `metrics.json` to the model's directory and a report to `reports_dir/<fingerprint>/`. A model that is already
+evaluated is not evaluated again.
 """
 
 import json
@@ -38,13 +38,13 @@ from training.models.ease import ease_weights
 from training.settings import JobSettings
 
 CUTOFFS = [10, 50, 100, 200]
-NEWCOMERS = "not among them: users who came after the cut, on their second item"
+NEWCOMERS = "separately: users who joined after the cut, on their second item"
 MAX_EASE_BASELINE_ITEMS = 20_000
 """The baseline is left out for larger catalogues: EASE inverts a dense matrix of the catalogue's size."""
 
 
 def evaluate(settings: JobSettings) -> str:
-    """The job. Raises JobError where no model is trained, or where it was trained on other data than is prepared."""
+    """The job. Raises JobError if no model is trained, or if it was trained on other data than is prepared."""
     directory = latest_model(settings.models_dir)
     report = settings.reports_dir / directory.name
     with exclusive_lock(report):
@@ -63,7 +63,7 @@ def evaluate(settings: JobSettings) -> str:
 
 
 def _measure(settings: JobSettings, sequences: Sequences, directory: Path, training: dict[str, Any]) -> dict[str, Any]:
-    """metrics.json: the served model's metrics by name at the top, those of all models under `models`."""
+    """The content of metrics.json: the served model's metrics, and those of all models under `models`."""
     users = tested_users(sequences, settings.seed)
     examples = [sequences.test(int(user)) for user in users]
     newcomers = sample_users(sequences.newcomers, settings.seed)
@@ -122,12 +122,12 @@ def _scorers(
     two_tower: TwoTowerScorer,
     exclude_seen: bool,
 ) -> dict[str, Scorer | str]:
-    """The models by name; instead of one that is left out, the reason."""
+    """The scorers by model name; for a model that is left out, the reason instead."""
     scorers: dict[str, Scorer | str] = {
         "popularity": PopularityScorer(counts),
         "ease": EaseScorer(ease_weights(sequences))
         if sequences.num_items <= MAX_EASE_BASELINE_ITEMS
-        else f"its matrix grows with the square of the catalogue, which has {sequences.num_items:,} items",
+        else f"its matrix grows with the square of the catalogue size, which is {sequences.num_items:,} items",
         "covisitation": CovisitationScorer(directed_cooccurrence(sequences)),
         "two_tower": two_tower,
         "two_stage": "the release has no second stage",
@@ -138,7 +138,7 @@ def _scorers(
 
 
 def metrics_of(ranking: Ranking, counts: NDArray[np.int64]) -> dict[str, float]:
-    """All metrics by name; counts [num_items] say how popular each column is."""
+    """All metrics by name. counts [num_items] is the popularity of each column."""
     by_cutoff = {
         f"{name}_at_{k}": metric(ranking.ranks, k)
         for name, metric in (("hr", hr_at_k), ("ndcg", ndcg_at_k), ("mrr", mrr_at_k))
@@ -152,7 +152,7 @@ def metrics_of(ranking: Ranking, counts: NDArray[np.int64]) -> dict[str, float]:
 
 
 def _by_slice(slices: dict[str, Slice], rankings: dict[str, Ranking]) -> dict[str, Any]:
-    """NDCG@10 and HR@10 of every model on every slice; none where nobody is in it."""
+    """NDCG@10 and HR@10 of every model on every slice; no models if the slice is empty."""
     return {
         name: _of_slice(part.title, {model: ranking.ranks[part.users] for model, ranking in rankings.items()})
         for name, part in slices.items()

@@ -1,9 +1,9 @@
-"""Test what the running services recommend: `python -m training.jobs.evaluate_served`.
+"""Evaluate the running services on the test users: `python -m training.jobs.evaluate_served`.
 
-Every test user's history is sent to `POST /v1/recommendations` as the session of somebody nobody knows, so the stores,
-which hold the test items too, have no say and stay as they are. The served ranks stand beside the offline ranks of the
-same users: what the index, the filters or the ids lose on the way shows as a difference. Another model than the latest
-is refused. Writes `served.json` and `served.md` into the model's report and, where MLflow is, to the release's run.
+Every test user's history is sent to `POST /v1/recommendations` as the session of an unknown user, so the stores, which
+also hold the test items, are neither used nor changed. The served ranks are compared with the offline ranks of the same
+users; a loss in the index, the filters or the ids shows as a difference. Fails if the services do not serve the latest
+model. Writes `served.json` and `served.md` to the model's report and, if MLflow is configured, to the release's run.
 """
 
 import asyncio
@@ -38,28 +38,28 @@ from training.model_directory import latest_to_serve, read_training
 from training.settings import JobSettings, ServedSettings
 
 CUTOFFS = [10, 50, MAX_TOP_K]
-"""The API recommends no more than the last of these at once."""
+"""The last one is the largest number of recommendations that the API returns."""
 REQUESTS_AT_A_TIME = 2
 TIMEOUT_SECONDS = 30
 DEADLINE_MS = 2000
-"""A replay wants whole answers rather than quick ones."""
+"""Long, because a replay needs complete responses rather than fast ones."""
 SERVED_FILE = "served.json"
 SERVED_PAGE = "served.md"
 
 
 class Replay(NamedTuple):
     ranks: Ranks
-    """[users]: the served rank of the test item, infinite where it was not recommended."""
+    """[users]: the served rank of the test item; infinite if it was not recommended."""
     tiers: Counter[str]
     releases: set[int | None]
     weights: set[str]
-    """Which weights made any part of an answer."""
+    """The weights that any part of a response was computed with."""
     latencies_ms: NDArray[np.float64]
-    """[users], as the services themselves measured."""
+    """[users], measured by the services."""
 
 
 def evaluate_served(settings: JobSettings) -> str:
-    """The job. Raises UpstreamUnavailable where the services are away, JobError where they serve another model."""
+    """The job. Raises UpstreamUnavailable if the services cannot be reached, JobError if they serve another model."""
     served_settings = ServedSettings()
     directory = latest_to_serve(settings)
     exclude_seen = bool(read_training(directory)["exclude_seen"])
@@ -70,8 +70,8 @@ def evaluate_served(settings: JobSettings) -> str:
     replay = asyncio.run(_replay(served_settings, sequences.vocabulary, examples, exclude_seen, weights))
     if replay.weights != {weights} or len(replay.releases - {None}) != 1:
         raise JobError(
-            f"the answers came from releases {replay.releases} and the weights {replay.weights or 'of no model'}, of "
-            f"tiers {dict(replay.tiers)}; one release of the weights {weights} is to be tested"
+            f"the responses came from releases {replay.releases} with the weights {replay.weights or 'of no model'} "
+            f"and have the tiers {dict(replay.tiers)}; expected is one release with the weights {weights}"
         )
     offline = rank_held_out(_scorer(directory, exclude_seen), examples, exclude_seen).ranks
     compared = _compare(replay, offline, settings.seed)
@@ -79,18 +79,18 @@ def evaluate_served(settings: JobSettings) -> str:
     for name, text in ((SERVED_FILE, json.dumps(compared, indent=2) + "\n"), (SERVED_PAGE, _page(directory, compared))):
         with atomic_file(report / name) as path:
             path.write_text(text, encoding="utf-8")
-    noted = _note(served_settings, compared, weights, [report / SERVED_FILE, report / SERVED_PAGE])
+    recorded = _record(served_settings, compared, weights, [report / SERVED_FILE, report / SERVED_PAGE])
     return (
         f"served NDCG@10 {compared['served']['ndcg_at_10']:.4f}, offline {compared['offline']['ndcg_at_10']:.4f} "
         f"({compared['relative_difference']:+.2%}), for {len(examples):,} users of release {compared['release']}; "
-        f"answers by tier {compared['tiers']}; report in {report / SERVED_PAGE}, {noted}"
+        f"responses by tier {compared['tiers']}; report in {report / SERVED_PAGE}, {recorded}"
     )
 
 
 def request_for(history: list[str], user_id: str, *, exclude_seen: bool) -> dict[str, Any]:
-    """The body that makes the services see just this history, oldest first, of a user nobody knows.
+    """The request body for this history, oldest first, of an unknown user.
 
-    Where the release excludes what was seen, that holds for what is too old for the session as well.
+    If the release excludes seen items, the items that are too old for the session are excluded as well.
     """
     session, older = history[-MAX_HISTORY:], history[:-MAX_HISTORY]
     return {
@@ -110,34 +110,35 @@ def headers_for(settings: ServedSettings) -> dict[str, str]:
 async def _replay(
     settings: ServedSettings, vocabulary: Vocabulary, examples: list[Example], exclude_seen: bool, expected: str
 ) -> Replay:
-    """Raises JobError at the first answer that came of other weights than the expected ones."""
+    """Raises JobError at the first response that was computed with other weights than the expected ones."""
     ranks = np.full(len(examples), np.inf)
     latencies = np.zeros(len(examples))
     tiers: Counter[str] = Counter()
     releases: set[int | None] = set()
     weights: set[str] = set()
-    turns = asyncio.Semaphore(REQUESTS_AT_A_TIME)
-    stranger = f"replay-{uuid.uuid4().hex}"
+    slots = asyncio.Semaphore(REQUESTS_AT_A_TIME)
+    unknown_user = f"replay-{uuid.uuid4().hex}"
 
-    async def ask(client: httpx.AsyncClient, place: int, history: History, target: int) -> None:
+    async def replay_one(client: httpx.AsyncClient, place: int, history: History, target: int) -> None:
         item_ids = [vocabulary.item_id(int(index)) for index in history]
-        body = request_for(item_ids, f"{stranger}-{place}", exclude_seen=exclude_seen)
-        async with turns:
-            answer = await _recommend(client, body)
-        recommended = [each.item_id for each in answer.recommendations]
+        body = request_for(item_ids, f"{unknown_user}-{place}", exclude_seen=exclude_seen)
+        async with slots:
+            response = await _recommend(client, body)
+        recommended = [each.item_id for each in response.recommendations]
         wanted = vocabulary.item_id(target)
         if wanted in recommended:
             ranks[place] = 1.0 + recommended.index(wanted)
-        latencies[place] = answer.timings_ms["total"]
-        tiers[str(answer.tier) if answer.tier_reason == COMPLETE else f"{answer.tier}, {answer.tier_reason}"] += 1
-        releases.add(answer.release_version)
-        made_by = weights_behind(answer)
-        if made_by - {expected}:
+        latencies[place] = response.timings_ms["total"]
+        tier = str(response.tier)
+        tiers[tier if response.tier_reason == COMPLETE else f"{tier}, {response.tier_reason}"] += 1
+        releases.add(response.release_version)
+        used = weights_behind(response)
+        if used - {expected}:
             raise JobError(
-                f"release {answer.release_version} answered with the weights {', '.join(sorted(made_by))}; the latest "
+                f"release {response.release_version} has the weights {', '.join(sorted(used))}; the latest "
                 f"model has {expected}; `make register index promote` serves it"
             )
-        weights.update(made_by)
+        weights.update(used)
         progress.update(1)
 
     client = httpx.AsyncClient(
@@ -147,25 +148,25 @@ async def _replay(
         try:
             async with client, asyncio.TaskGroup() as group:
                 for place, (history, target) in enumerate(examples):
-                    group.create_task(ask(client, place, history, target))
+                    group.create_task(replay_one(client, place, history, target))
         except ExceptionGroup as errors:  # the first one ended the others
             raise errors.exceptions[0] from errors
     return Replay(ranks, tiers, releases, weights, latencies)
 
 
-def weights_behind(answer: RecommendationResponse) -> set[str]:
-    """Which weights made any part of an answer; none made one of popular items."""
-    provenance = {} if answer.debug is None else answer.debug.model_dump()
+def weights_behind(response: RecommendationResponse) -> set[str]:
+    """The weights that any part of a response was computed with; empty for a response of popular items."""
+    provenance = {} if response.debug is None else response.debug.model_dump()
     return {weights for weights in provenance.values() if weights is not None}
 
 
 async def _recommend(client: httpx.AsyncClient, body: dict[str, Any]) -> RecommendationResponse:
     try:
-        answer = await client.post("/v1/recommendations", json=body)
-        answer.raise_for_status()
+        response = await client.post("/v1/recommendations", json=body)
+        response.raise_for_status()
     except httpx.HTTPError as error:
         raise UpstreamUnavailable(f"the orchestrator at {client.base_url}: {error!r}") from error
-    return RecommendationResponse.model_validate_json(answer.content)
+    return RecommendationResponse.model_validate_json(response.content)
 
 
 def _scorer(directory: Path, exclude_seen: bool) -> Scorer:
@@ -189,22 +190,22 @@ def _compare(replay: Replay, offline: Ranks, seed: int) -> dict[str, Any]:
     }
 
 
-def _note(settings: ServedSettings, compared: dict[str, Any], weights: str, files: list[Path]) -> str:
-    """Add what was measured to the release's run; says whether that was possible."""
+def _record(settings: ServedSettings, compared: dict[str, Any], weights: str, files: list[Path]) -> str:
+    """Add the measurements to the release's MLflow run; returns a clause that says whether that worked."""
     if settings.mlflow_tracking_uri is None:
-        return "not noted in MLflow, as MLFLOW_TRACKING_URI is not set"
+        return "not recorded in MLflow, as MLFLOW_TRACKING_URI is not set"
     version = compared["release"]
     registry = ModelRegistry(settings.mlflow_tracking_uri)
     try:
         known = registry.tags_of(version).get(WEIGHTS_TAG)
         if known != weights:
-            return f"not noted in MLflow, whose version {version} has the weights {known}"
+            return f"not recorded in MLflow, whose version {version} has the weights {known}"
         metrics = {f"served_{name}": value for name, value in compared["served"].items()}
         metrics |= {f"served_latency_{name}_ms": value for name, value in compared["latency_ms"].items()}
         registry.add_measurement(version, metrics, files)
     except (UpstreamError, ReleaseError) as error:
-        return f"not noted in MLflow: {error}"
-    return f"noted in the run of version {version}"
+        return f"not recorded in MLflow: {error}"
+    return f"recorded in the run of version {version}"
 
 
 def _metrics(ranks: Ranks) -> dict[str, float]:
@@ -223,8 +224,8 @@ def _page(directory: Path, compared: dict[str, Any]) -> str:
     lines = [
         f"# Through the services: model {directory.name}, release {compared['release']}",
         "",
-        f"The histories of {compared['num_users']:,} test users, replayed through `POST /v1/recommendations`, beside "
-        "the offline ranks of the same users.",
+        f"The histories of {compared['num_users']:,} test users, replayed through `POST /v1/recommendations` and "
+        "compared with the offline ranks of the same users.",
         "",
         "| metric | served | offline |",
         "| --- | --- | --- |",

@@ -1,7 +1,7 @@
-"""Compute every active user's list ahead: `python -m training.jobs.precompute`.
+"""Precompute a list of recommendations for every active user: `python -m training.jobs.precompute`.
 
-The lists lie in Redis until they expire, for when nothing better can be had in time. Streams through the users; those
-whose list by this champion is still fresh are skipped, so that an interrupted run goes on where it was.
+The lists are a fallback and stay in Redis until they expire. Users with a fresh list by this champion are skipped, so
+an interrupted run can be resumed.
 """
 
 import time
@@ -28,7 +28,7 @@ from training.settings import FeatureStoreSettings, JobSettings, RegistrySetting
 LIST_LENGTH = 50
 TTL_SECONDS = 7 * 86_400
 FRESH_SECONDS = 6 * 86_400
-"""A list that lives longer than this was made in the last day."""
+"""A list with a longer time to live was written in the last day."""
 RANKED = 200
 """How many of the nearest items are ranked for a list."""
 BATCH = 200
@@ -36,7 +36,7 @@ USER_KEYS = recent_key("*")
 
 
 def precompute(_: JobSettings) -> str:
-    """The job. Raises JobError where there is no champion."""
+    """The job. Raises JobError if there is no champion."""
     registry = ModelRegistry(RegistrySettings().mlflow_tracking_uri)
     champion = registry.aliases().get(CHAMPION)
     if champion is None:
@@ -53,11 +53,11 @@ def precompute(_: JobSettings) -> str:
     finally:
         redis.close()
     rate = written / max(1e-9, time.monotonic() - started)
-    return f"{written:,} lists by version {champion} ({rate:,.0f} rows/s), {fresh:,} were fresh already"
+    return f"{written:,} lists by version {champion} ({rate:,.0f} rows/s), {fresh:,} were already fresh"
 
 
 def _write_lists(redis: "Redis", release: Release) -> tuple[int, int]:
-    """How many lists were written, and how many were fresh."""
+    """The numbers of lists that were written and that were already fresh."""
     written = fresh = 0
     keys = redis.scan_iter(USER_KEYS, count=BATCH)
     with tqdm(unit="user", desc="precompute") as progress:
@@ -66,12 +66,12 @@ def _write_lists(redis: "Redis", release: Release) -> tuple[int, int]:
             due = _due(redis, users, release.version)
             pipeline = redis.pipeline(transaction=False)
             for user_id, recent, seen in _histories(redis, due):
-                ahead = PrecomputedList(
+                precomputed = PrecomputedList(
                     release_version=release.version,
                     vocabulary_hash=release.manifest.vocabulary_hash,
                     item_ids=best_items(release, recent, seen),
                 )
-                pipeline.set(precomputed_key(user_id), ahead.model_dump_json(), ex=TTL_SECONDS)
+                pipeline.set(precomputed_key(user_id), precomputed.model_dump_json(), ex=TTL_SECONDS)
             pipeline.execute()
             written, fresh = written + len(due), fresh + len(users) - len(due)
             progress.update(len(users))
@@ -89,8 +89,8 @@ def _due(redis: "Redis", users: list[str], version: int) -> list[str]:
     for user_id in users:
         pipeline.get(precomputed_key(user_id))
         pipeline.ttl(precomputed_key(user_id))
-    answers = pipeline.execute()
-    found = zip(users, answers[::2], answers[1::2], strict=True)
+    replies = pipeline.execute()
+    found = zip(users, replies[::2], replies[1::2], strict=True)
     return [
         user_id
         for user_id, text, ttl in found
@@ -99,18 +99,18 @@ def _due(redis: "Redis", users: list[str], version: int) -> list[str]:
 
 
 def _histories(redis: "Redis", users: list[str]) -> Iterator[tuple[str, list[str], list[str]]]:
-    """User, recent items and seen items."""
+    """(user, recent items, seen items) for each user."""
     pipeline = redis.pipeline(transaction=False)
     for user_id in users:
         pipeline.zrange(recent_key(user_id), 0, -1)
         pipeline.zrange(seen_key(user_id), 0, -1)
-    answers: list[Any] = pipeline.execute()
-    for user_id, recent, seen in zip(users, answers[::2], answers[1::2], strict=True):
+    replies: list[Any] = pipeline.execute()
+    for user_id, recent, seen in zip(users, replies[::2], replies[1::2], strict=True):
         yield user_id, [member[POSITION_LENGTH:] for member in recent], seen
 
 
 def best_items(release: Release, recent: list[str], seen: list[str]) -> list[str]:
-    """The release's list for this history, from an exact scan; empty where it knows nothing of the history."""
+    """The release's list for this history, by exact search; empty if the release knows no item of the history."""
     query = release.encode(recent)
     if query is None:
         return []
@@ -118,7 +118,7 @@ def best_items(release: Release, recent: list[str], seen: list[str]) -> list[str
     nearest = release.nearest(query, RANKED, np.array(exclude, dtype=np.int64))
     item_ids = [release.vocabulary.item_id(int(index)) for index in nearest]
     scores = release.rank(recent, item_ids)
-    assert scores is not None  # something of the history is known
+    assert scores is not None  # the release knows an item of the history
     return [item.item_id for item in best_first(item_ids, scores)[:LIST_LENGTH]]
 
 

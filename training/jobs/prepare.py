@@ -1,6 +1,7 @@
-"""`make data`: a team's interaction log, a public data set or the generated shop -> the tables that training reads.
+"""Prepare a data set for the other jobs: `python -m training.jobs.prepare`.
 
-DATASET, DATA_SOURCE ─► raw tables ─► interactions.parquet, items.parquet, manifest.json in data/processed/<DATASET>
+Writes interactions.parquet, items.parquet and manifest.json to `data/processed/<DATASET>`. Nothing is written again if
+the inputs are unchanged.
 """
 
 import hashlib
@@ -20,13 +21,13 @@ from training.settings import JobSettings
 
 _WARNINGS = {
     interactions.DUPLICATES: "rows repeat an earlier row (same user, item, timestamp and event) and were dropped",
-    items.TWICE: "items are described again; the first description was kept",
+    items.TWICE: "items are described more than once; the first description was kept",
     items.UNDESCRIBED: "items have interactions but no description",
     items.UNTITLED: "items are described without a title",
     item_values.UNREADABLE_YEAR: "years in the items file cannot be read and were left empty",
     item_values.UNREADABLE_PRICE: "prices in the items file cannot be read and were left empty",
 }
-# Timestamps before 1973 are positions in a sequence far more often than times.
+# Timestamps before 1973 are usually positions in a sequence.
 _FIRST_TIME = 100_000_000
 
 
@@ -34,11 +35,11 @@ def prepare(settings: JobSettings) -> str:
     dataset = dataset_of(settings)
     directory = settings.processed_dir
     with exclusive_lock(directory):
-        # Taken before reading: a file that changes meanwhile makes the next run prepare again.
+        # Taken before reading, so that the next run prepares again if a file changes meanwhile.
         fingerprint = dataset.fingerprint()
-        before = _prepared(directory)
-        if before is not None and before.source == fingerprint:
-            return f"{directory} is up to date: {_summary(before)}"
+        previous = _prepared(directory)
+        if previous is not None and previous.source == fingerprint:
+            return f"{directory} is up to date: {_summary(previous)}"
         with atomic_directory(directory) as partial:
             manifest = _write(dataset, settings.dataset, fingerprint, partial)
     for kind, count in manifest.warnings.items():

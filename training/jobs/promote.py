@@ -1,7 +1,7 @@
 """Make a version the champion: `python -m training.jobs.promote`.
 
-Its collection is built and verified first, the rankers load it ahead, and the alias moves last: killed at any step,
-this leaves the champion that was there whole.
+Its collection is built and verified first, then the ranker loads it, and the alias moves last. If the job is killed at
+any step, the current champion keeps serving.
 """
 
 import time
@@ -17,16 +17,16 @@ from training.settings import JobSettings, RegistrySettings, ReleaseSettings
 
 GATE = "ndcg_at_10"
 WARM_SECONDS = 120
-ASK_EVERY_SECONDS = 0.25
+POLL_SECONDS = 0.25
 
 
 def promote(settings: JobSettings) -> str:
-    """The job. Raises JobError where the version is worse than the champion, or no ranker can load it."""
+    """The job. Raises JobError if the version is worse than the champion, or if the ranker cannot load it."""
     registry, wanted = ModelRegistry(RegistrySettings().mlflow_tracking_uri), ReleaseSettings()
     version = wanted.version or newest_version(registry, settings)
     champion = registry.aliases().get(CHAMPION)
     if version == champion:
-        return f"version {version} is the champion already"
+        return f"version {version} is already the champion"
     if champion is not None:
         _require_no_worse(registry, version, champion, wanted)
     print(f"promote: {index_version(registry, version, settings)}", flush=True)
@@ -45,37 +45,37 @@ def promote(settings: JobSettings) -> str:
 def _require_no_worse(registry: ModelRegistry, version: int, champion: int, settings: ReleaseSettings) -> None:
     metrics = {each.version: float(each.tags.get(GATE, 0)) for each in registry.versions()}
     if version not in metrics:
-        raise JobError(f"there is no version {version}; there are {sorted(metrics)}")
+        raise JobError(f"version {version} does not exist; the versions are {sorted(metrics)}")
     least = metrics[champion] * (1 - settings.promote_margin)
     if metrics[version] < least and not settings.force:
         raise JobError(
             f"version {version} has {GATE} {metrics[version]:.4f} and the champion, version {champion}, "
-            f"{metrics[champion]:.4f}: at least {least:.4f} is asked for; FORCE=1 promotes it all the same"
+            f"{metrics[champion]:.4f}: at least {least:.4f} is required; FORCE=1 promotes it anyway"
         )
 
 
 def _wait_until_warm(ranker_url: str | None, version: int) -> str:
-    """Until a ranker serves the version to whoever asks for it by number. Raises JobError where it cannot."""
-    nobody = "no ranker was there to warm up"
+    """Wait until the ranker has loaded the version; returns a clause about it. Raises JobError if loading fails."""
+    no_ranker = "no ranker could be reached"
     if ranker_url is None:
-        return nobody
-    give_up = time.monotonic() + WARM_SECONDS
+        return no_ranker
+    deadline = time.monotonic() + WARM_SECONDS
     with httpx.Client(base_url=ranker_url, timeout=5) as client:
         while True:
             try:
-                answer = client.get("/v1/releases")
+                response = client.get("/v1/releases")
             except httpx.HTTPError:
-                return nobody
-            if not answer.is_success:
-                return nobody  # a ranker without a champion loads this one as soon as it is one
-            serving = ServingReleases.model_validate_json(answer.content)
+                return no_ranker
+            if not response.is_success:
+                return no_ranker  # a ranker without a champion loads this version after its promotion
+            serving = ServingReleases.model_validate_json(response.content)
             if version in serving.loaded:
                 return "the ranker has it loaded"
             failed = [problem for problem in serving.problems if problem.startswith(f"release {version}:")]
-            if failed or time.monotonic() > give_up:
+            if failed or time.monotonic() > deadline:
                 reason = "; ".join(failed) or f"not within {WARM_SECONDS} s"
                 raise JobError(f"the ranker did not load version {version}, the champion stays: {reason}")
-            time.sleep(ASK_EVERY_SECONDS)
+            time.sleep(POLL_SECONDS)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""Remove the collections of old releases: `python -m training.jobs.prune`. What an alias names is never touched.
+"""Remove the collections of old releases: `python -m training.jobs.prune`. Versions with an alias are kept.
 
-The registry keeps every version, so a removed collection can be built again: `make promote VERSION=<n>`.
+The registry keeps every version, so a removed collection can be built again with `make promote VERSION=<n>`.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ def prune(_: JobSettings) -> str:
 
 
 async def _drop(versions: list[int], settings: IndexSettings) -> list[int]:
-    """Those of the versions that had a collection."""
+    """The versions whose collections were removed."""
     index = open_index(settings.qdrant_url, settings.qdrant_api_key, settings.qdrant_edge_dir)
     try:
         found = sorted(set(versions) & set(await index.collections()))

@@ -1,6 +1,6 @@
-"""Hand the latest trained model to the MLflow registry as a release: `python -m training.jobs.register`.
+"""Register the latest model as a release in MLflow: `python -m training.jobs.register`.
 
-A model that was registered before keeps its version; nothing is uploaded twice.
+A model that is already registered keeps its version and is not uploaded again.
 """
 
 from typing import Any
@@ -15,13 +15,13 @@ from training.settings import JobSettings, RegistrySettings
 
 
 def register(settings: JobSettings) -> str:
-    """The job. Raises JobError where no model is trained and evaluated, or where it is for measuring only."""
+    """The job. Raises JobError if no model is trained and evaluated, or if it is for measuring only."""
     registry = ModelRegistry(RegistrySettings().mlflow_tracking_uri)
     directory = latest_to_serve(settings)
     with exclusive_lock(directory / RELEASE_FILE):
-        known = registry.version_of(directory.name)
-        if known is not None:
-            return f"{directory.name} is already version {known} of {MODEL_NAME}"
+        registered = registry.version_of(directory.name)
+        if registered is not None:
+            return f"{directory.name} is already version {registered} of {MODEL_NAME}"
         manifest = describe_release(directory)
         training = read_training(directory)
         report = settings.reports_dir / directory.name

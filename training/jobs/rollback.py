@@ -1,4 +1,4 @@
-"""Go back to the champion before: `python -m training.jobs.rollback`. It was kept warm, so this takes a moment."""
+"""Make the previous champion the champion again: `python -m training.jobs.rollback`. The rankers keep it loaded."""
 
 from recsys.errors import JobError
 from recsys.model.registry import CHAMPION, PREVIOUS, ModelRegistry
@@ -7,7 +7,7 @@ from training.settings import JobSettings, RegistrySettings
 
 
 def rollback(_: JobSettings) -> str:
-    """The job. Done twice it is undone. Raises JobError where there was no champion before."""
+    """The job. A second run undoes the first. Raises JobError if there is no previous champion."""
     registry = ModelRegistry(RegistrySettings().mlflow_tracking_uri)
     aliases = registry.aliases()
     champion, previous = aliases.get(CHAMPION), aliases.get(PREVIOUS)

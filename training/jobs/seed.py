@@ -1,6 +1,6 @@
-"""Fill Redis from the interaction log: histories, attributes and popular items: `python -m training.jobs.seed`.
+"""Write histories, attributes and popular items to Redis: `python -m training.jobs.seed`.
 
-Every write says the same when it is repeated, and live events that came in between stay.
+Seeding again has the same result, and live events that were recorded in the meantime are kept.
 """
 
 import time
@@ -33,11 +33,11 @@ FAVOURITES = 3
 POPULAR_SEEDING = "popular:seeding"
 SHORTEST_HALF_LIFE_SECONDS = 30 * 86_400
 HALF_LIVES_IN_LOG = 10
-"""A log of 20 years knows its popular items by years, a log of months by the last weeks."""
+"""The half-life of popularity grows with the log: years for a log of 20 years, weeks for a log of months."""
 
 
 def seed(settings: JobSettings) -> str:
-    """The job. Raises UpstreamUnavailable where Redis is away."""
+    """The job. Raises UpstreamUnavailable if Redis cannot be reached."""
     manifest = Manifest.read(settings.processed_dir)
     url = FeatureStoreSettings().redis_url
     redis = Redis.from_url(url, decode_responses=True)
@@ -68,7 +68,7 @@ def _seed_users(redis: "Redis", interactions: pl.LazyFrame, items: pl.LazyFrame,
 
 
 def _users(interactions: pl.LazyFrame, items: pl.LazyFrame) -> Iterator[list[dict[str, Any]]]:
-    """Batches of users, each with its item ids and times in the log's order, and its favourite categories."""
+    """Batches of users, each with item ids and times in the order of the log, and favourite categories."""
     favourites = (
         interactions.join(items.select("item_id", "categories"), on="item_id")
         .explode("categories")
@@ -103,7 +103,7 @@ def _write_user(pipeline: Any, user: dict[str, Any]) -> None:
 
 
 def _seed_popular(redis: "Redis", interactions: pl.LazyFrame, manifest: Manifest) -> int:
-    """Popularity as of the end of the log, decayed; the end of the log counts as now. Returns the number of items."""
+    """Write decayed popularity, with the end of the log as the present; returns the number of items."""
     half_life = max(
         SHORTEST_HALF_LIFE_SECONDS, (manifest.last_timestamp - manifest.first_timestamp) / HALF_LIVES_IN_LOG
     )

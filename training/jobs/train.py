@@ -87,9 +87,9 @@ def _require_enough_data(sequences: Sequences, counts: NDArray[np.int64], file: 
     if np.count_nonzero(counts) < 2:
         raise DataError("it holds fewer than 2 items to train on; there is nothing to learn from", file=file)
     if len(sequences.validated_users) == 0:
-        raise DataError("no user has 3 interactions; a model could be neither validated nor tested", file=file)
+        raise DataError("no user has 3 interactions; a model can be neither validated nor tested", file=file)
     if sequences.train_lengths.max() < 2:
-        raise DataError("no user has 2 interactions left to train on beside the held-out ones", file=file)
+        raise DataError("no user has 2 interactions left to train on besides the held-out ones", file=file)
 
 
 def _config(recipe: Recipe, num_items: int, num_content_features: int) -> TwoTowerConfig:

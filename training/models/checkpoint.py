@@ -1,4 +1,4 @@
-"""Where an interrupted training goes on: everything the next step depends on, in one file that appears whole."""
+"""Checkpoints of a training: everything the next step depends on, in one file that is written atomically."""
 
 import shutil
 from dataclasses import asdict, dataclass, field
@@ -14,7 +14,7 @@ CHECKPOINT_FILE = "checkpoint.pt"
 
 @dataclass
 class Progress:
-    """How far a training has come; `seconds` runs on over all interruptions."""
+    """The progress of a training; `seconds` is the total over all interruptions."""
 
     seconds: float = 0.0
     step: int = 0
@@ -28,7 +28,7 @@ class Progress:
     best_round: int = -1
     best_ndcg: float = -1.0
     cooldown_from: int | None = None
-    """The step at which the learning rate began to be brought down for good."""
+    """The step at which the final learning rate decay began."""
     cooldown_steps: int = 0
     cooldown_factor: float = 1.0
     history: list[dict[str, float]] = field(default_factory=list)
@@ -41,7 +41,7 @@ def save_checkpoint(directory: Path, progress: Progress, state: dict[str, Any]) 
 
 
 def load_checkpoint(directory: Path) -> tuple[Progress, dict[str, Any]] | None:
-    """What was saved last, or None; sets torch's random state to what it was then."""
+    """The last checkpoint, or None. Restores torch's random state."""
     path = directory / CHECKPOINT_FILE
     if not path.exists():
         return None

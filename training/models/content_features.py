@@ -1,6 +1,6 @@
-"""The one declaration of which columns of items.parquet become content features of the candidate tower.
+"""The content features of the candidate tower, from columns of items.parquet.
 
-Every feature is 0 or 1. The width is bounded whatever the catalogue: 160 categories, 32 years, 12 prices, 256 words of
+Every feature is 0 or 1. The width is bounded for every catalogue: 160 categories, 32 years, 12 prices, 256 words of
 titles. A missing column or a null leaves its features 0.
 """
 
@@ -21,7 +21,7 @@ MAX_WORDS = 256
 MIN_ITEMS_PER_CATEGORY = 2
 MIN_ITEMS_PER_WORD = 5
 MAX_SHARE_PER_WORD = 0.2
-"""A word that more of the titles hold than this tells them apart no more than `the` does."""
+"""Words in a larger share of the titles, like `the`, do not distinguish items."""
 
 
 def content_features(items_parquet: Path, item_ids: Sequence[str]) -> NDArray[np.uint8]:
@@ -34,7 +34,7 @@ def content_features(items_parquet: Path, item_ids: Sequence[str]) -> NDArray[np
 
 
 def _columns(items: pl.DataFrame) -> list[tuple[list[list[str]], int, int, float]]:
-    """Per column: the features of every item, how many at most, and between which number and share of the items."""
+    """Per column: every item's features, their maximum number, and the minimum number and maximum share of items."""
 
     def column(name: str, features_of: Callable[[object], list[str]]) -> list[list[str]]:
         if name not in items.columns:
@@ -58,7 +58,7 @@ def _year(value: object) -> list[str]:
 
 
 def _price(value: object) -> list[str]:
-    """Powers of two: what is twice as dear is one bucket on."""
+    """Buckets by powers of two: twice the price is the next bucket."""
     price = float(str(value))
     return [str(int(np.clip(np.floor(np.log2(price)), -1, MAX_PRICES - 2)))] if price > 0 else []
 

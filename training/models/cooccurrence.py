@@ -1,4 +1,4 @@
-"""Which item follows which, how closely and how often: the source of the item table's start and of a baseline."""
+"""Item co-occurrence: which items follow which, how closely and how often. Used for the item table and a baseline."""
 
 import numpy as np
 import scipy.sparse as sp
@@ -9,7 +9,7 @@ from training.datasets.sequences import Sequences
 
 WINDOW = 10
 MAX_PAIRS = 50_000_000
-"""Of more events than make this many pairs the first ones do: memory stays bounded and it is a statistic."""
+"""Only the first events are used above this number of pairs, which bounds the memory."""
 
 
 def directed_cooccurrence(sequences: Sequences) -> sp.csr_matrix:
@@ -36,7 +36,7 @@ def ppmi_vectors(cooccurrence: sp.csr_matrix, dim: int, seed: int) -> NDArray[np
 
     Levy and Goldberg 2014, "Neural Word Embedding as Implicit Matrix Factorization", section 3; the truncated SVD is
     the randomised one of Halko, Martinsson and Tropp 2011, algorithm 4.4, with two power iterations. Rows of items
-    without neighbours are zero; where there are fewer items than `dim`, the last columns are.
+    without neighbours are zero; so are the last columns if there are fewer items than `dim`.
     """
     symmetric = (cooccurrence + cooccurrence.T).tocoo()
     mass = np.asarray(symmetric.sum(axis=1)).ravel()
@@ -62,6 +62,6 @@ def ppmi_vectors(cooccurrence: sp.csr_matrix, dim: int, seed: int) -> NDArray[np
 
 
 def _orthonormal(matrix: NDArray[np.float32]) -> NDArray[np.float32]:
-    """A basis of the columns' span. torch's QR, as numpy's is many times slower on tall matrices."""
+    """A basis of the columns' span, by torch, because numpy's QR is many times slower on tall matrices."""
     basis: NDArray[np.float32] = torch.linalg.qr(torch.from_numpy(matrix))[0].numpy()
     return basis

@@ -1,4 +1,4 @@
-"""EASE: a linear model of which items go together (Steck 2019, "Embarrassingly Shallow Autoencoders", equation 8)."""
+"""EASE: a linear item-item model (Steck 2019, "Embarrassingly Shallow Autoencoders", equation 8)."""
 
 import numpy as np
 import torch
@@ -7,16 +7,16 @@ from numpy.typing import NDArray
 from training.datasets.sequences import Sequences
 
 REGULARISATION_PER_USER = 0.05
-"""Times the number of users with anything to train on it is added to the diagonal of the co-occurrence counts."""
+"""Multiplied by the number of users with training items, and added to the diagonal of the co-occurrence counts."""
 USERS_PER_CHUNK = 2048
 MAX_USERS = 20_000
-"""Of more users than this the first ones do: which items go together is a statistic."""
+"""Only the first users are used above this number, which is enough for the statistics."""
 
 
 def ease_weights(sequences: Sequences) -> NDArray[np.float32]:
     """[num_items + 1, num_items + 1]: the weight of the row's item in the column's score; the diagonal is 0.
 
-    Dense, and its time grows with the cube of the number of items: the caller says up to which size it is worth it.
+    The matrix is dense, and the time grows with the cube of the number of items, so callers limit the catalogue size.
     """
     items, users = sequences.train_events()
     size = sequences.num_items + 1

@@ -1,4 +1,4 @@
-"""What retrieval would find for histories: the exact nearest items, as the index returns them without its losses."""
+"""Exact retrieval: the nearest items of histories, without the approximation of an index."""
 
 from typing import NamedTuple
 
@@ -40,7 +40,7 @@ class ExactRetrieval:
         return queries
 
     def search(self, histories: list[History]) -> tuple[NDArray[np.float32], list[Retrieved]]:
-        """-> the scores of all items [histories, num_items], -inf for the excluded, and what is retrieved by them."""
+        """-> the scores of all items [histories, num_items], -inf for excluded items, and the retrieved candidates."""
         queries = self.encode(histories)
         scores = queries @ self.candidate_embeddings.T
         scores[:, self._unsearchable] = -np.inf

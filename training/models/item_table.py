@@ -1,4 +1,4 @@
-"""The item table before the first step: co-occurrence vectors, the part of them that content explains, popularity."""
+"""Initialise the item table: co-occurrence vectors, the part of them that content explains, and popularity."""
 
 import numpy as np
 import torch
@@ -9,11 +9,11 @@ from training.datasets.sequences import Sequences
 from training.models.cooccurrence import directed_cooccurrence, ppmi_vectors
 
 RMS = 0.05
-"""Root mean square of the vectors' components. Only their direction counts; the length is how hard it is to turn."""
+"""Root mean square of the vectors' components. Only their direction matters; longer vectors change more slowly."""
 RIDGE = 10.0
 SPREAD = 0.2
-"""Length of the noise, relative to the content's vector, that keeps items of the same content apart: a graph finds its
-way badly among thousands of equal vectors."""
+"""Length of the noise relative to the content's vector. It separates items of the same content, because a graph index
+performs badly with thousands of equal vectors."""
 
 
 @torch.no_grad()
@@ -22,15 +22,15 @@ def initialise_item_table(
 ) -> None:
     """Set item embedding, content projection, content buffer and bias of `model`.
 
-    Ridge regression gives to the content projection what content can say of the co-occurrence vectors, and the ids get
-    the rest, so an item without interactions starts, and stays, among those that are like it. One without interactions
-    and content gets no vector.
+    Ridge regression fits the content projection to the co-occurrence vectors, and the item embeddings get the
+    residuals, so items without interactions are placed, and stay, near similar items. Items without interactions and
+    content get a zero vector.
     """
     random = np.random.default_rng(seed)
     touched = counts > 0
     vectors = ppmi_vectors(directed_cooccurrence(sequences), model.config.embedding_dim - 1, seed)
     vectors *= RMS / max(float(np.sqrt(np.mean(vectors[touched] ** 2))), 1e-12)
-    # An item that is never beside another has no direction to start from, and at the origin no way to find one.
+    # An item without neighbours has a zero vector, which has no direction to learn from.
     alone = touched & ~vectors.any(axis=1)
     vectors[alone] = random.normal(scale=RMS, size=(int(alone.sum()), vectors.shape[1]))
     features = content[touched].astype(np.float32)
@@ -51,7 +51,7 @@ def initialise_item_table(
 
 @torch.no_grad()
 def set_untouched_bias(model: TwoTower, counts: NDArray[np.int64]) -> None:
-    """An item that training never saw counts as one of those that it saw least."""
+    """Items without training interactions get the median bias of the items with the fewest."""
     touched = torch.from_numpy(counts > 0).to(model.content.device)
     rarest = torch.from_numpy(counts == counts[counts > 0].min()).to(model.content.device)
     bias = model.item_bias.weight

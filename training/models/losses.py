@@ -1,4 +1,4 @@
-"""Next-item cross-entropy: over all candidates without keeping their logits, and over a corrected sample of them."""
+"""Next-item cross-entropy: over all candidates without storing their logits, and over a corrected sample of them."""
 
 from typing import Any, cast
 
@@ -6,14 +6,14 @@ import torch
 from torch import Tensor
 
 CHUNK_ELEMENTS = 2_000_000
-"""Logits held at a time: small enough for the caches' sake, large enough for the product's."""
+"""Logits computed at a time: small enough for the caches, large enough for an efficient matrix product."""
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
-    """Softmax cross-entropy of queries @ candidates.T that makes its gradients while the logits are at hand.
+    """Softmax cross-entropy of queries @ candidates.T that computes its gradients in the forward pass.
 
-    The idea of Wijmans et al. 2024, "Cut Your Losses in Large-Vocabulary Language Models": the logits
-    [positions, candidates] are the largest thing of a step by far, so they live one chunk at a time and are never kept.
+    After Wijmans et al. 2024, "Cut Your Losses in Large-Vocabulary Language Models": the logits [positions, candidates]
+    are by far the largest tensor of a step, so they are computed in chunks and never stored.
     """
 
     @staticmethod

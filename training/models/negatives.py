@@ -1,4 +1,4 @@
-"""Negatives for the sampled softmax: items that training saw, drawn by popularity, with the odds of being drawn."""
+"""Negatives for the sampled softmax: items seen in training, sampled by popularity, with their probabilities."""
 
 import numpy as np
 import torch
@@ -10,7 +10,7 @@ POWER = 0.75
 
 
 class NegativeSampler:
-    """Draws with replacement among the items 1..len(counts), whose counts are all above 0."""
+    """Samples with replacement from the items 1..len(counts), whose counts are all above 0."""
 
     def __init__(self, counts: NDArray[np.int64], device: torch.device) -> None:
         probability = counts.astype(np.float64) ** POWER

@@ -1,4 +1,4 @@
-"""The numbers of the training recipe, in one place; every one of them is part of a model's fingerprint."""
+"""The hyperparameters of the two towers. All of them are part of the towers' fingerprint."""
 
 from pydantic import BaseModel, ConfigDict
 
@@ -23,20 +23,20 @@ class Recipe(BaseModel):
 
     sequences_per_batch: int = 32
     min_items_per_batch: int = 2048
-    """Batches of short sequences hold more than `sequences_per_batch` of them, until they hold this many items."""
+    """Batches of short sequences hold more than `sequences_per_batch` sequences, to reach this many items."""
     earlier_windows: float = 0.5
-    """How often a sequence longer than `max_history` shows a window from anywhere in it instead of its latest items."""
+    """How often a sequence longer than `max_history` is cut to a random window instead of its latest items."""
     full_softmax_items: int = 20_000
-    """Up to this many candidates the loss looks at all of them, beyond it at a sample."""
+    """Up to this many items the loss is a full softmax, above it a sampled one."""
     num_negatives: int = 1024
 
     max_epochs: int = 100
-    """More are not made, even if the time budget allows for them."""
+    """Training stops after this many epochs, even if time is left."""
     steps_per_round: int = 300
-    """Validation follows each round; a round is no longer than two epochs, unless those are a few steps only."""
+    """Validation follows each round. A round has at most two epochs, unless these are only a few steps."""
     patience_rounds: int = 5
-    """After this many rounds without a better validation NDCG@10 the learning rate is brought down to the end."""
+    """The cooldown starts after this many rounds without a better validation NDCG@10."""
     cooldown_fraction: float = 0.2
-    """How long the bringing down takes, as a fraction of the steps done so far."""
+    """The length of the final learning rate decay, as a fraction of the steps so far."""
     validation_users: int = 2000
     checkpoint_seconds: float = 30.0

@@ -1,8 +1,7 @@
-"""Fit the second stage on the validation items, and ship it only if it honestly helps.
+"""Fit the second stage on the validation items, and keep it only if it improves the ranking significantly.
 
-LambdaMART (Burges 2010, "From RankNet to LambdaRank to LambdaMART") over what the trained towers retrieve. Every user's
-own label is scored by trees that were fitted without that user, so the lift that is reported was measured on labels
-that neither the towers nor the trees had seen. Test items are never looked at.
+LambdaMART (Burges 2010, "From RankNet to LambdaRank to LambdaMART") over the candidates that the towers retrieve. The
+lift is cross-validated: every user is scored by trees that were fitted without that user. Test items are not used.
 """
 
 import time
@@ -38,15 +37,15 @@ from training.models.ranking_tables import ranking_tables
 
 FOLDS = 5
 MIN_USERS = 200
-"""Fewer users whose item is among the candidates say too little, whatever the trees make of them."""
+"""No second stage is fitted with fewer users whose item is among the candidates."""
 MAX_USERS = 10_000
 MAX_TREES = 300
 ROUNDS_PER_LOOK = 5
 PATIENCE_ROUNDS = 25
 FEATURES_SHARE = 0.35
-"""The part of the time budget in which features are computed; the trees get the rest."""
+"""The share of the time budget for computing features. The rest is for the trees."""
 FINAL_FIT_SHARE = 0.8
-"""When this part of the budget is spent the cross-validation ends; the last fit has the rest."""
+"""The share of the time budget after which cross-validation ends. The rest is for the final fit."""
 USERS_PER_CHUNK = 128
 PARAMETERS: dict[str, Any] = {
     "objective": "lambdarank",
@@ -76,14 +75,14 @@ class Labelled:
     ranks: NDArray[np.float64]
     """[users]: rank of that item by the towers, from 1."""
     num_users: int
-    """How many users were looked at, with those whose item was not found."""
+    """The number of users, including those whose item is not among the candidates."""
 
 
 @dataclass(frozen=True)
 class CrossValidation:
     num_trees: int
     gains: NDArray[np.float64]
-    """[users]: NDCG@10 of trees that were fitted on the other folds."""
+    """[users]: NDCG@10 by trees that were fitted on the other folds."""
 
 
 def feature_settings() -> dict[str, Any]:
@@ -147,7 +146,7 @@ def fit_second_stage(
     found = f"second stage of {validated.num_trees} trees: {lift:+.4f} (standard error {error:.4f})"
     return {
         "shipped": shipped,
-        "outcome": found if shipped else f"no second stage, as it does not help: {lift:+.4f} ({error:.4f})",
+        "outcome": found if shipped else f"no second stage, because it does not help: {lift:+.4f} ({error:.4f})",
         "num_users": labelled.num_users,
         "num_users_found": len(labelled.ranks),
         "num_trees": validated.num_trees,
@@ -163,18 +162,18 @@ def fit_second_stage(
 def label(
     examples: list[Example], retrieval: ExactRetrieval, features: RankingFeatures, max_history: int, until: float
 ) -> Labelled:
-    """Features of every candidate of as many users as there is time for, `until` being of the monotonic clock."""
+    """The features of all candidates, for as many users as possible before `until` on the monotonic clock."""
     matrices: list[NDArray[np.float32]] = []
     labels: list[NDArray[np.int8]] = []
     ranks: list[float] = []
-    looked_at = 0
+    num_users = 0
     with tqdm(total=len(examples), unit="user", desc="features", mininterval=2.0) as progress:
         for start in range(0, len(examples), USERS_PER_CHUNK):
             if time.monotonic() > until and ranks:
                 break
             chunk = examples[start : start + USERS_PER_CHUNK]
             for (history, target), found in zip(chunk, _retrieve(chunk, retrieval), strict=True):
-                looked_at += 1
+                num_users += 1
                 at = np.flatnonzero(found.candidates == target)
                 if len(at):
                     steps = history[-max_history:].astype(np.int64)
@@ -182,14 +181,14 @@ def label(
                     labels.append((found.candidates == target).astype(np.int8))
                     ranks.append(float(at[0] + 1))
             progress.update(len(chunk))
-    return Labelled(matrices, labels, np.array(ranks), looked_at)
+    return Labelled(matrices, labels, np.array(ranks), num_users)
 
 
 def cross_validate(labelled: Labelled, names: list[str], seed: int, until: float) -> CrossValidation:
-    """Grow the trees of all folds side by side and note how they rank the fold that each has not seen.
+    """Grow the trees of all folds in parallel, and rank each fold by the trees that were fitted without it.
 
-    The number of trees is the one at which the folds are best together; growing ends when they have not become better
-    for a while, or when time is up.
+    The number of trees is the one with the best mean over all folds. Growing ends after PATIENCE_ROUNDS trees without
+    an improvement, or at `until` on the monotonic clock.
     """
     fold_of = np.random.default_rng(seed).permutation(len(labelled.ranks)) % FOLDS
     folds = [np.flatnonzero(fold_of == fold) for fold in range(FOLDS)]
@@ -233,7 +232,7 @@ def _retrieve(examples: list[Example], retrieval: ExactRetrieval) -> list[Retrie
 
 
 def _ranks(scores: NDArray[np.float64], labelled: Labelled, users: NDArray[np.int64]) -> Iterator[float]:
-    """Each user's rank of the item that came next; scores hold the users' candidates one after the other."""
+    """Each user's rank of the next item. scores holds the users' candidates, one user after another."""
     start = 0
     for user in users:
         labels = labelled.labels[user]
@@ -259,7 +258,7 @@ def _dataset(labelled: Labelled, users: NDArray[np.int64], names: list[str]) -> 
 
 
 def _mean_and_error(differences: NDArray[np.float64], num_users: int) -> tuple[float, float]:
-    """Mean over all users looked at, of whom those without a difference stand for 0, and its standard error."""
+    """The mean over `num_users` users and its standard error. Users without a value in `differences` count as 0."""
     mean = differences.sum() / num_users
     variance = np.square(differences).sum() / num_users - mean**2
     return float(mean), float(np.sqrt(max(variance, 0.0) / num_users))

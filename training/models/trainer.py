@@ -30,11 +30,11 @@ from training.models.recipe import Recipe
 
 BETAS = (0.9, 0.98)
 MEASURED_QUERIES = 500
-"""Validation histories whose queries' median length becomes the bias scale."""
+"""The number of validation histories from which the bias scale is measured."""
 
 
 class Trainer:
-    """Trains `model` in place and leaves it with the weights that validated best."""
+    """Trains `model` in place, and restores the weights with the best validation at the end."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class Trainer:
             recipe.earlier_windows,
             seed,
         )
-        # Epochs differ by a batch or so in their number; the first one's length stands for all.
+        # The number of batches differs slightly between epochs; the first one is the estimate for all.
         self.batches_per_epoch = len(self.batches.of_epoch(0))
         self.steps_per_round = min(
             recipe.steps_per_round, max(2 * self.batches_per_epoch, recipe.steps_per_round // 10)
@@ -70,8 +70,8 @@ class Trainer:
         validated = sample_users(sequences.validated_users, seed, recipe.validation_users)
         self.validation_examples = [sequences.validation(int(user)) for user in validated]
 
-        # Items are in the order of falling counts, so those that training saw are 1..num_touched. The others are no
-        # candidates of the loss: pushed away by every step, they could not stay where their content puts them.
+        # Items are in descending order of training count, so items seen in training are 1..num_touched. The others are
+        # no candidates of the loss, because every step would push them away from the position that their content gives.
         self.num_touched = int(np.count_nonzero(counts))
         self.sampled = self.num_touched > recipe.full_softmax_items
         self.negatives = NegativeSampler(counts[1 : self.num_touched + 1], self.device)
@@ -80,7 +80,7 @@ class Trainer:
         self.best = self._copy_of_weights()
 
     def resume(self) -> bool:
-        """Go back to the last checkpoint; False if there is none."""
+        """Restore the last checkpoint; False if there is none."""
         loaded = load_checkpoint(self.checkpoint_directory)
         if loaded is None:
             return False
@@ -92,7 +92,7 @@ class Trainer:
         return True
 
     def run(self) -> Progress:
-        """Train until the budget is spent or validation has stopped to improve; returns how it went."""
+        """Train until the budget is spent or validation stops improving; returns the progress."""
         progress, started = self.progress, time.monotonic() - self.progress.seconds
         saved_at = progress.seconds
         batches = self.batches.of_epoch(progress.epoch)
@@ -127,9 +127,9 @@ class Trainer:
         return cooled or self._spent() >= 1.0
 
     def _spent(self) -> float:
-        """The share of what training may take that is gone, by the clock or by epochs, whichever is more.
+        """The share of the budget that is spent, by time or by epochs, whichever is larger.
 
-        Where the epochs run out first nothing depends on the clock, and a seed gives the same weights every time.
+        If the epochs run out first, nothing depends on the clock, and a seed gives the same weights every time.
         """
         return max(self.progress.seconds / self.budget_seconds, self._epochs() / self.recipe.max_epochs)
 
@@ -177,7 +177,7 @@ class Trainer:
         )
 
     def _learning_rate_factor(self) -> float:
-        """Linear warm-up, then a cosine over the time budget; a straight line down once validation has levelled off."""
+        """Linear warm-up, then a cosine over the budget; linear decay once validation has stopped improving."""
         progress, floor = self.progress, self.recipe.final_learning_rate_fraction
         if progress.cooldown_from is not None:
             done = (progress.step - progress.cooldown_from) / progress.cooldown_steps
@@ -211,21 +211,21 @@ class Trainer:
         if ndcg > progress.best_ndcg:
             progress.best_ndcg, progress.best_round = ndcg, len(progress.history) - 1
             self.best = self._copy_of_weights()
-        elif progress.cooldown_from is None and self._levelled_off():
-            # What the noise of a high learning rate hides comes out as it falls, so training ends from the best weights
-            # with a last stretch downwards instead of at once.
+        elif progress.cooldown_from is None and self._has_stopped_improving():
+            # A lower learning rate often improves validation again, so training continues from the best weights with a
+            # final decay instead of stopping at once.
             progress.cooldown_factor = self._learning_rate_factor()
             progress.cooldown_from = progress.step
             progress.cooldown_steps = max(1, int(self.recipe.cooldown_fraction * progress.step))
             self.model.load_state_dict(self.best)
 
     def _fit_bias_scale(self) -> None:
-        """The scores stay as they are; the index finds them more easily."""
+        """Rescale the bias dimension. Scores do not change, but an index finds the items more easily."""
         histories = [history for history, _ in self.validation_examples[:MEASURED_QUERIES]]
         with torch.no_grad():
             self.model.set_bias_scale(encode_histories(self.model, histories))
 
-    def _levelled_off(self) -> bool:
+    def _has_stopped_improving(self) -> bool:
         """No better round for `patience_rounds`, nor within the last epoch."""
         history, best = self.progress.history, self.progress.history[self.progress.best_round]
         return (
@@ -261,7 +261,7 @@ class Trainer:
 def _optimizers(model: TwoTower, recipe: Recipe, *, sparse: bool) -> list[torch.optim.Optimizer]:
     """AdamW for everything; with `sparse` the item table has its own, which touches the rows of a batch only.
 
-    Gradients and moments of all rows would make a step dearer the larger the catalogue is.
+    With gradients and moments of all rows the cost of a step would grow with the catalogue.
     """
     table = [model.item_embedding, model.item_bias] if sparse else []
     for embedding in table:
@@ -277,7 +277,7 @@ def _optimizers(model: TwoTower, recipe: Recipe, *, sparse: bool) -> list[torch.
 
 
 def low_precision(device: str) -> torch.dtype | None:
-    """bfloat16 where the hardware multiplies it faster than float32, else None."""
+    """bfloat16 if the hardware multiplies it faster than float32, else None."""
     if device == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else None
     capabilities = torch.cpu.get_capabilities()
@@ -306,6 +306,6 @@ def _bar(budget_seconds: float, spent_seconds: float) -> "tqdm[Any]":
         total=round(budget_seconds, 1),
         initial=min(spent_seconds, budget_seconds),
         bar_format="training {percentage:3.0f}%|{bar:20}| {n:.0f} of at most {total:.0f} s, {remaining} left{postfix}",
-        # A log file does not need ten lines a second.
+        # A log file needs fewer lines than a terminal.
         mininterval=0.5 if sys.stderr.isatty() else 15.0,
     )
