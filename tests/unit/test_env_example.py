@@ -1,4 +1,4 @@
-"""`.env.example` names every setting there is, and no other."""
+"""`.env.example` lists exactly the settings that services, jobs and compose.yml read."""
 
 import importlib
 import re
@@ -26,7 +26,7 @@ def settings_classes() -> Iterator[type[BaseSettings]]:
 
 
 def names_of(settings: type[BaseSettings]) -> set[str]:
-    """The environment variables that its fields are read from."""
+    """The environment variables that the fields are read from."""
     prefix = settings.model_config.get("env_prefix", "")
     aliases = {name: field.validation_alias for name, field in settings.model_fields.items()}
     return {str(alias or prefix + name).upper() for name, alias in aliases.items()}
@@ -37,15 +37,15 @@ def in_example() -> list[str]:
 
 
 def in_compose() -> set[str]:
-    """What compose.yml asks the environment for: `${NAME...}`, and `NAME:` without a value."""
+    """The variables that compose.yml reads: `${NAME...}`, and `NAME:` without a value."""
     text = (ROOT / "compose.yml").read_text(encoding="utf-8")
-    asked = set(re.findall(r"\$\{([A-Z][A-Z0-9_]*)", text))
+    variables = set(re.findall(r"\$\{([A-Z][A-Z0-9_]*)", text))
     for service in yaml.safe_load(text)["services"].values():
-        asked |= {name for name, value in service.get("environment", {}).items() if value is None}
-    return asked
+        variables |= {name for name, value in service.get("environment", {}).items() if value is None}
+    return variables
 
 
-def test_settings_are_all_looked_at() -> None:
+def test_no_settings_module_is_missing() -> None:
     files = {path.relative_to(ROOT).as_posix() for path in ROOT.glob("[!.]*/**/*.py")}
     written = {file for file in files if "(BaseSettings)" in (ROOT / file).read_text(encoding="utf-8")}
     itself = Path(__file__).relative_to(ROOT).as_posix()
@@ -61,16 +61,16 @@ def test_every_variable_of_compose_is_in_the_example() -> None:
     assert in_compose() - set(in_example()) == set()
 
 
-def test_the_example_names_nothing_that_nobody_reads() -> None:
+def test_every_variable_of_the_example_is_read() -> None:
     read = in_compose().union(*(names_of(settings) for settings in settings_classes()))
     assert set(in_example()) - read == set()
 
 
-def test_the_example_names_everything_once() -> None:
+def test_the_example_lists_every_variable_once() -> None:
     assert sorted(in_example()) == sorted(set(in_example()))
 
 
-def test_make_writes_env_with_secrets_of_its_own(tmp_path: Path) -> None:
+def test_make_writes_env_with_random_secrets(tmp_path: Path) -> None:
     for name in ("Makefile", ".env.example"):
         shutil.copy(ROOT / name, tmp_path)
     subprocess.run(["make", ".env"], cwd=tmp_path, check=True, capture_output=True)
