@@ -102,7 +102,7 @@ evaluate-served: $(JOB_NEEDS) ## Replay the test users through the running servi
 # --- development ------------------------------------------------------------------------------------------------------
 
 PYTEST := $(BIN)/python -m pytest
-SIDE_BY_SIDE := --dist loadgroup --no-loadscope-reorder --numprocesses
+SIDE_BY_SIDE := --dist loadscope --no-loadscope-reorder --numprocesses
 # The tests often wait, for a process to start or for training to end, so there is one worker more than cores.
 TEST_WORKERS ?= $(shell expr $$(nproc) + 1)
 # These measure time. Only one test runs beside them, at low priority.

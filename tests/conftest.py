@@ -5,10 +5,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import hypothesis
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from local.settings import HOST, LocalSettings
 from tests import toy
@@ -31,6 +33,9 @@ from training.settings import JobSettings
 Responses = dict[str, httpx.Response]
 
 TIMED_TESTS = ("tests/faults/", "tests/contract/test_deadlines.py")
+STACK_TESTS = ("tests/integration/", "tests/contract/test_described_apis.py", "tests/contract/test_ranker.py")
+"""They share one stack, so they run on one worker."""
+WITHOUT_STACK = ("tests/integration/test_skewed_catalogue.py",)
 
 # Hypothesis fails an example that takes 200 ms of wall-clock time. With tests side by side, that would measure the
 # other tests. The time limit of a test is pytest-timeout's.
@@ -57,17 +62,21 @@ class Stack:
     """Their responses after one event and before the first release."""
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tell pytest-xdist which tests one worker runs one after the other.
+class GroupScheduling(LoadScopeScheduling):
+    """Tells pytest-xdist which tests one worker runs one after the other: those of a module, or of a group of modules.
 
-    These are the tests of a module, of all modules that use the stack, and of all modules that measure time.
+    With pytest 9.2, the xdist_group mark of pytest-xdist 3.8 has no effect.
     """
-    use_stack = {item.path for item in items if "stack" in getattr(item, "fixturenames", ())}
-    for item in items:
-        module = item.path.relative_to(item.config.rootpath).as_posix()
-        group = "stack" if item.path in use_stack else "timed" if module.startswith(TIMED_TESTS) else module
-        item.add_marker(pytest.mark.xdist_group(group))
+
+    def _split_scope(self, nodeid: str) -> str:
+        module = nodeid.partition("::")[0]
+        if module.startswith(TIMED_TESTS):
+            return "timed"
+        return "stack" if module.startswith(STACK_TESTS) and module not in WITHOUT_STACK else module
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> GroupScheduling:
+    return GroupScheduling(config, log)
 
 
 @pytest.fixture(scope="session")
