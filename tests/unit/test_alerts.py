@@ -7,6 +7,8 @@ import pytest
 import yaml
 from prometheus_client import REGISTRY
 
+import orchestrator.bootstrap  # noqa: F401  # registers the metrics
+
 ROOT = Path(__file__).resolve().parents[2]
 RULES = {
     rule["alert"]: rule
