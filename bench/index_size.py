@@ -28,8 +28,10 @@ from training.release_manifest import describe_release
 
 EMBEDDING_DIM = 64
 ITEMS_PER_CLUSTER = 100
-NOISE = 0.7
-"""Length of an item's own direction relative to its cluster's."""
+NUM_FACTORS = 16
+"""The intrinsic dimension of the items, which is below that of their embeddings, as in real catalogues."""
+NOISE = 0.5
+"""Spread within a cluster, and of what no factor explains, relative to the spread of the clusters."""
 NUM_HISTORIES = 500
 MAX_HISTORY = 50
 
@@ -38,13 +40,17 @@ def write_model(directory: Path, num_items: int) -> None:
     """Write an untrained model with a generated item table."""
     random = np.random.default_rng(0)
     torch.manual_seed(0)
-    clusters = random.standard_normal((max(1, num_items // ITEMS_PER_CLUSTER), EMBEDDING_DIM - 1), dtype=np.float32)
-    cluster_of = random.integers(0, len(clusters), num_items)
-    vectors = clusters[cluster_of]
+    cluster_of = random.integers(0, max(1, num_items // ITEMS_PER_CLUSTER), num_items)
+    tastes = random.standard_normal((int(cluster_of.max()) + 1, NUM_FACTORS), dtype=np.float32)[cluster_of]
+    tastes += NOISE * random.standard_normal(tastes.shape, dtype=np.float32)
+    vectors = tastes @ random.standard_normal((NUM_FACTORS, EMBEDDING_DIM - 1), dtype=np.float32)
     vectors += NOISE * random.standard_normal(vectors.shape, dtype=np.float32)
     model = TwoTower(TwoTowerConfig(num_items=num_items, num_content_features=0, embedding_dim=EMBEDDING_DIM))
     bias = -np.log(np.arange(1, num_items + 1))
     with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if name.endswith("_out.weight"):  # an untrained layer adds noise; without it, queries follow the last item
+                weight.zero_()
         model.item_embedding.weight[1:] = torch.from_numpy(vectors)
         model.item_bias.weight[1:, 0] = torch.from_numpy(bias - bias.mean())
     save_model(model, directory)

@@ -15,11 +15,11 @@ import numpy as np
 
 from recsys.adapters.qdrant_points import point_id
 from recsys.adapters.qdrant_server_index import QdrantServerIndex
+from recsys.contracts.base import NUM_CANDIDATES
 from recsys.contracts.retrieval import SearchSettings
 
 HOST = "127.0.0.1"
 NUM_ITEMS = 50_000
-NUM_CANDIDATES = 200
 NUM_EXCLUDED = 40
 EMBEDDING_DIM = 128
 WARM_UP = 200

@@ -8,6 +8,7 @@ from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from orchestrator.auth import ApiKeys, RateLimits
+from recsys.contracts.base import MAX_CANDIDATES, NUM_CANDIDATES
 from recsys.experiment import Experiment
 
 
@@ -27,7 +28,7 @@ class OrchestratorSettings(BaseSettings):
     """Requests processed at the same time."""
     max_queued: int = Field(default=16, ge=0)
     """Requests that may wait in the queue. Further ones get status 429 at once."""
-    num_candidates: int = Field(default=200, ge=10, le=1000)
+    num_candidates: int = Field(default=NUM_CANDIDATES, ge=10, le=MAX_CANDIDATES)
     """Items retrieved for the ranker; fewer while recommendations are slow."""
     refresh_seconds: float = Field(default=1.0, gt=0)
     """Time between two refreshes of the serving releases and the popular items."""

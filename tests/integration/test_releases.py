@@ -116,7 +116,7 @@ def test_a_worse_version_is_promoted_by_force_only(stack, registry, second, monk
 
 def test_a_version_that_nobody_registered_is_refused(stack, monkeypatch):
     monkeypatch.setenv("VERSION", "999")
-    with pytest.raises(JobError, match="no version 999"):
+    with pytest.raises(JobError, match="version 999 does not exist"):
         promote(stack.jobs)
 
 

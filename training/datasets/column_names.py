@@ -1,8 +1,11 @@
 """DATA_COLUMNS: the column names in the files, as `user_id=customer,item_id=sku`."""
 
 from recsys.errors import DataError
+from training.datasets.tables import ITEM_SCHEMA
 
-OURS = ("user_id", "item_id", "timestamp", "event", "title", "categories", "category", "year", "price")
+INTERACTION_COLUMNS = ("user_id", "item_id", "timestamp", "event")
+OURS = (*INTERACTION_COLUMNS, *(name for name in ITEM_SCHEMA if name not in INTERACTION_COLUMNS), "category")
+"""`category` is another name for a column of `categories` with one category each."""
 _SETTING = "DATA_COLUMNS"
 
 

@@ -18,13 +18,8 @@ def write(described: RawItems, interacted: pl.Series, path: Path) -> tuple[int, 
     undescribed = ids.join(once, on="item_id", how="anti")
     items = (
         pl.concat([once, undescribed], how="diagonal")
-        .select(
-            "item_id",
-            pl.coalesce("title", "item_id"),
-            pl.col("categories").fill_null([]),
-            "year",
-            "price",
-        )
+        .with_columns(pl.coalesce("title", "item_id"), pl.col("categories").fill_null([]))
+        .select(ITEM_SCHEMA.names())
         .sort("item_id")
         .match_to_schema(ITEM_SCHEMA)
     )

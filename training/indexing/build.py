@@ -19,7 +19,7 @@ from recsys.model.release import Release
 from recsys.ports import VectorIndex
 from training.atomic import exclusive_lock
 from training.indexing.recall_target import RecallTarget
-from training.indexing.tuning import Tuned, build_and_tune, verification_queries
+from training.indexing.tuning import PROGRESS_SECONDS, Tuned, build_and_tune, verification_queries
 from training.model_directory import latest_to_serve
 from training.settings import IndexSettings, JobSettings
 
@@ -74,7 +74,7 @@ def indexed_items(release: Release) -> Iterator[list[IndexedItem]]:
     embeddings, searchable = release.candidate_embeddings, release.searchable
     with (
         release.items_file.open(encoding="utf-8") as lines,
-        tqdm(total=len(embeddings), unit="item", desc="upload") as bar,
+        tqdm(total=len(embeddings), unit="item", desc="upload", mininterval=PROGRESS_SECONDS) as bar,
     ):
         described = zip(lines, embeddings, searchable, strict=True)
         while batch := list(islice(described, BATCH)):

@@ -32,6 +32,7 @@ EXACT = SearchSettings(hnsw_ef=None)
 LEAST_EXACT_RECALL = 0.99
 """Ties and rounding lower the recall of exact search slightly. A lower value means that the vectors are different."""
 WORST_SHARE = 0.01
+PROGRESS_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,7 @@ def verification_queries(
 ) -> list[VerificationQuery]:
     """One query per history, with the least score that exact search finds for it."""
     queries = []
-    for history in tqdm(histories, unit="query", desc="exact search"):
+    for history in tqdm(histories, unit="query", desc="exact search", mininterval=PROGRESS_SECONDS):
         embedding = release.encode_indices(history)
         exclude = history if release.manifest.policy.exclude_seen else history[:0]
         nearest = release.nearest(embedding, num_candidates, exclude)
@@ -137,7 +138,9 @@ async def measure(
 ) -> Measured:
     """Search for every query once, one after another."""
     recalls, seconds = np.empty(len(queries)), np.empty(len(queries))
-    for place, query in enumerate(tqdm(queries, unit="query", desc=f"verify {_search_name(settings)}")):
+    for place, query in enumerate(
+        tqdm(queries, unit="query", desc=f"verify {_search_name(settings)}", mininterval=PROGRESS_SECONDS)
+    ):
         embedding = query.embedding.tolist()
         started = time.perf_counter()
         found = await index.search(release.version, embedding, num_candidates, query.exclude, settings)
