@@ -32,9 +32,7 @@ def run(
         check=False,
     )
     if check and ended.returncode:
-        pytest.fail(
-            f"{' '.join(command)} failed ({ended.returncode}):\n{ended.stdout[-3000:]}{ended.stderr[-3000:]}"
-        )
+        pytest.fail(f"{' '.join(command)} failed ({ended.returncode}):\n{ended.stdout[-3000:]}{ended.stderr[-3000:]}")
     return ended
 
 
