@@ -109,9 +109,9 @@ WITHOUT_INDEX = {
     Kind.KNOWN_SESSION: Expected(Tier.PRECOMPUTED, "retrieve:"),
     Kind.VISITOR: Expected(Tier.POPULAR, "retrieve:"),
     Kind.UNKNOWN: Expected(Tier.POPULAR, "unknown_user"),
-    Kind.CANDIDATES: Expected(Tier.PERSONALIZED, "describe:"),
+    Kind.CANDIDATES: Expected(Tier.PERSONALIZED, "complete"),
 }
-"""Candidates are still ranked, but have no titles."""
+"""Candidates need no index: they are ranked, and described from memory."""
 WITHOUT = {
     "redis": WITHOUT_FEATURES,
     "feature_service": WITHOUT_FEATURES,
@@ -123,7 +123,7 @@ STAGES = {
     "redis": (Stage.FEATURES, Stage.POPULAR, Stage.BACKFILL),
     "feature_service": (Stage.FEATURES, Stage.POPULAR, Stage.BACKFILL),
     "ranker_service": (Stage.ENCODE, Stage.RANK),
-    "qdrant": (Stage.RETRIEVE, Stage.DESCRIBE),
+    "qdrant": (Stage.RETRIEVE,),
     "mlflow": (),
 }
 """The stages that fail with each part."""
