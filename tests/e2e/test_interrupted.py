@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -41,19 +41,29 @@ def kill_one(started: Running, part_of_command: str, after: float) -> bool:
 
     Returns False if it had already ended.
     """
-    give_up = time.monotonic() + 60
-    while time.monotonic() < give_up:
-        for process in psutil.Process(started.process.pid).children(recursive=True):
-            try:
+    while started.process.poll() is None:
+        victim = find_descendant(started.process.pid, part_of_command)
+        if victim is None:
+            time.sleep(0.01)
+            continue
+        time.sleep(after)
+        try:
+            victim.kill()
+        except psutil.NoSuchProcess:
+            if after:
+                return False
+        else:
+            return True
+    raise AssertionError(f"ended without a process with {part_of_command!r}:\n{started.output}")
+
+
+def find_descendant(pid: int, part_of_command: str) -> psutil.Process | None:
+    with suppress(psutil.NoSuchProcess):
+        for process in psutil.Process(pid).children(recursive=True):
+            with suppress(psutil.NoSuchProcess):  # another process may end during the search
                 if part_of_command in " ".join(process.cmdline()) and process.name() != "setpriv":
-                    time.sleep(after)
-                    process.kill()
-                    return True
-            except psutil.NoSuchProcess:
-                if after:
-                    return False
-        time.sleep(0.01)
-    raise AssertionError(f"no process with {part_of_command!r}:\n{started.output}")
+                    return process
+    return None
 
 
 def state(env: dict[str, str]) -> dict[str, object]:
