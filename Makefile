@@ -105,15 +105,13 @@ PYTEST := $(BIN)/python -m pytest
 SIDE_BY_SIDE := --dist loadscope --no-loadscope-reorder --numprocesses
 # The tests often wait, for a process to start or for training to end, so there is one worker more than cores.
 TEST_WORKERS ?= $(shell expr $$(nproc) + 1)
-# These measure time. Only one test runs beside them, at low priority.
+# These measure time, so nothing runs beside them.
 TIMED_TESTS := tests/faults/ tests/contract/test_deadlines.py
-BESIDE_TIMED_TESTS := tests/e2e/test_interrupted.py
 
 .PHONY: test
 test: $(VENV)/dev ## All tests, unit tests first, against real servers on free ports; PYTEST_ARGS adds options
-	@$(PYTEST) $(SIDE_BY_SIDE) $(TEST_WORKERS) \
-	  $(addprefix --deselect=,$(TIMED_TESTS) $(BESIDE_TIMED_TESTS)) $(PYTEST_ARGS)
-	@$(PYTEST) $(SIDE_BY_SIDE) 2 $(TIMED_TESTS) $(BESIDE_TIMED_TESTS) $(PYTEST_ARGS)
+	@$(PYTEST) $(SIDE_BY_SIDE) $(TEST_WORKERS) $(addprefix --deselect=,$(TIMED_TESTS)) $(PYTEST_ARGS)
+	@$(PYTEST) $(TIMED_TESTS) $(PYTEST_ARGS)
 
 .PHONY: check
 check: lint ## The checks to run on every save: lint, the unit tests and the contract tests

@@ -23,7 +23,8 @@ NOT_INHERITED = {
 AT_LOW_PRIORITY = ["sh", "-c", '{ echo 5 > /proc/self/autogroup; } 2>/dev/null; exec nice -n 5 "$@"', "sh"]
 """Runs a command that yields to the tests beside it. Linux may give a session a priority of its own."""
 READY = "Ctrl-C stops everything"
-WAIT_SECONDS = 270
+WAIT_SECONDS = 540
+"""A cold demo takes two minutes on two cores; other tests run beside it."""
 
 
 def settings_in(folder: Path, **settings: str) -> dict[str, str]:

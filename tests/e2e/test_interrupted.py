@@ -127,7 +127,7 @@ def interrupt_pipeline(env: dict[str, str], victim: str, after: float) -> None:
             interrupted.finish()
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_the_pipeline_ends_the_same_after_any_process_was_killed(env: dict[str, str]) -> None:
     with stores_running(env):
         for victim, after in BESIDE_RUNNING_STORES.items():

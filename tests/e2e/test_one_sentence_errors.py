@@ -34,7 +34,7 @@ def test_a_missing_python_is_one_clear_sentence(tmp_path: Path) -> None:
     command = ["make", "demo", "PYTHON=/nowhere/python", f"VENV={tmp_path / 'venv'}"]
     ended = subprocess.run(command, cwd=ROOT, env=settings_in(tmp_path), capture_output=True, text=True, timeout=60)
     assert ended.returncode != 0
-    assert "Python 3.11 or newer is needed" in ended.stderr
+    assert "Python 3.11 or newer is required" in ended.stderr
     assert "Traceback" not in ended.stderr
 
 

@@ -123,7 +123,7 @@ def test_on_a_qdrant_server_the_same_is_recommended_as_on_edge(stack, qdrant_ser
     (stack.jobs.models_dir / "latest").write_text("first")
     monkeypatch.setenv("QDRANT_URL", qdrant_server)
     assert "items_v1" in index(stack.jobs)
-    assert "items_v1" in index(stack.jobs), "indexing again finds the complete collection"
+    assert "items_v1 with 60 items already exists" in index(stack.jobs)
     settings = stack.settings.model_copy(
         update={"qdrant_url": qdrant_server, "orchestrator_port": free_ports(1)[0], "state_dir": tmp_path}
     )
@@ -137,6 +137,8 @@ def test_on_a_qdrant_server_the_same_is_recommended_as_on_edge(stack, qdrant_ser
             here, there = (client.post(f"{url}/v1/recommendations", json=body).json() for url in _both(settings, stack))
             assert (here["tier"], here["release"]) == ("personalized", 1)
             assert _without_scores(here) == _without_scores(there)
+    monkeypatch.delenv("QDRANT_URL")
+    assert "items_v1" in index(stack.jobs)  # the version's search settings are those of Edge again
 
 
 def _both(settings, stack):
