@@ -9,7 +9,7 @@ from local.settings import HOST
 from recsys.errors import ReleaseDamaged, ReleaseNotLoaded, UpstreamUnavailable
 from recsys.model.files import WEIGHTS_FILE
 from recsys.model.local_releases import LocalReleases
-from recsys.model.registry import CHAMPION, ModelRegistry
+from recsys.model.registry import CHAMPION, SEARCH_TAG, ModelRegistry
 from recsys.model.release import RELEASE_FILE, RELEASE_FILES
 from tests import toy
 from tests.engines import eventually, free_ports, running
@@ -119,6 +119,15 @@ def test_seeding_again_changes_nothing_and_keeps_what_happened_in_between(stack)
 # --- on a Qdrant server -----------------------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def search_tag_restored(registry):
+    """Restores the tag by which version 1 is verified for Qdrant Edge; indexing on a server replaces it."""
+    before = registry.tags_of(1)[SEARCH_TAG]
+    yield
+    registry.set_tag(1, SEARCH_TAG, before)
+
+
+@pytest.mark.usefixtures("search_tag_restored")
 def test_on_a_qdrant_server_the_same_is_recommended_as_on_edge(stack, qdrant_server, monkeypatch, tmp_path):
     (stack.jobs.models_dir / "latest").write_text("first")
     monkeypatch.setenv("QDRANT_URL", qdrant_server)
