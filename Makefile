@@ -115,7 +115,7 @@ test: $(VENV)/dev ## All tests, unit tests first, against real servers on free p
 
 .PHONY: check
 check: lint ## The checks to run on every save: lint, the unit tests and the contract tests
-	@$(PYTEST) $(SIDE_BY_SIDE) $(TEST_WORKERS) tests/contract tests/unit $(PYTEST_ARGS)
+	@$(PYTEST) $(SIDE_BY_SIDE) $(TEST_WORKERS) --hypothesis-profile=quick tests/contract tests/unit $(PYTEST_ARGS)
 
 .PHONY: lint
 lint: $(VENV)/dev ## Run ruff, mypy, the import rules, and the audit of the locked packages

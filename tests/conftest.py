@@ -39,8 +39,9 @@ WITHOUT_STACK = ("tests/integration/test_skewed_catalogue.py",)
 
 # Hypothesis fails an example that takes 200 ms of wall-clock time. With tests side by side, that would measure the
 # other tests. The time limit of a test is pytest-timeout's.
-hypothesis.settings.register_profile("side by side", deadline=None)
-hypothesis.settings.load_profile("side by side")
+hypothesis.settings.register_profile("thorough", deadline=None)
+hypothesis.settings.register_profile("quick", deadline=None, max_examples=10)
+hypothesis.settings.load_profile("thorough")  # pytest's option --hypothesis-profile overrides this
 
 
 @dataclass(frozen=True)

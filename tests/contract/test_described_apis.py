@@ -34,7 +34,9 @@ CHECKS = [
     response_headers_conformance,
     response_schema_conformance,
 ]
-CASES = 2000
+EXAMPLES = settings().max_examples
+"""The examples of one property, which the Hypothesis profile sets: 100, or fewer in `make check`."""
+CASES = 20 * EXAMPLES
 """Minimum number of requests per API."""
 # The same cases every time. Failures are reported without shrinking, which takes minutes.
 REPRODUCIBLE = settings(
@@ -98,7 +100,7 @@ def kinds_of_cases(operation: APIOperation) -> Iterator[st.SearchStrategy[schema
 
 
 def test_the_orchestrator_answers_as_described(orchestrator_description):
-    answered = send_requests(orchestrator_description, examples=200)
+    answered = send_requests(orchestrator_description, examples=2 * EXAMPLES)
     assert answered.total() >= CASES, answered
     for operation in orchestrator_description.get_all_operations():
         named = operation.ok().label
@@ -106,5 +108,5 @@ def test_the_orchestrator_answers_as_described(orchestrator_description):
 
 
 def test_the_feature_service_answers_as_described(feature_service_description):
-    answered = send_requests(feature_service_description, examples=400)
+    answered = send_requests(feature_service_description, examples=4 * EXAMPLES)
     assert answered.total() >= CASES, answered
