@@ -60,8 +60,18 @@ class RecallReference(Protocol):
 
 
 class Catalogue(Protocol):
-    async def items(self, release_version: int, item_ids: Sequence[str]) -> dict[str, CatalogueItem]:
-        """The requested items that the catalogue has, by id."""
+    async def items(self, release_version: int | None, item_ids: Sequence[str]) -> dict[str, CatalogueItem]:
+        """The requested items that the release has, by id; None means the most recently loaded release.
+
+        Raises `ReleaseNotLoaded` if the release is not loaded, or if none is.
+        """
+
+    @property
+    def newest_item_ids(self) -> Sequence[str]:
+        """All items of the most recently loaded release by item_index, which is their order of popularity in training.
+
+        Empty if no release is loaded.
+        """
 
 
 class VectorIndex(Protocol):

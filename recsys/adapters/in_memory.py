@@ -247,13 +247,18 @@ class InMemoryVectorIndex:
 
 
 class InMemoryCatalogue:
-    """The port Catalogue."""
+    """The port Catalogue. The last of the given releases counts as the most recently loaded one."""
 
     def __init__(self, releases: Mapping[int, Iterable[CatalogueItem]]) -> None:
         self._releases = {version: {item.item_id: item for item in items} for version, items in releases.items()}
 
-    async def items(self, release_version: int, item_ids: Sequence[str]) -> dict[str, CatalogueItem]:
-        if release_version not in self._releases:
-            raise ReleaseNotLoaded(f"the catalogue of release {release_version} is not loaded")
-        items = self._releases[release_version]
+    async def items(self, release_version: int | None, item_ids: Sequence[str]) -> dict[str, CatalogueItem]:
+        version = next(reversed(self._releases), None) if release_version is None else release_version
+        if version is None or version not in self._releases:
+            raise ReleaseNotLoaded(f"the catalogue of release {version} is not loaded")
+        items = self._releases[version]
         return {item_id: items[item_id] for item_id in item_ids if item_id in items}
+
+    @property
+    def newest_item_ids(self) -> Sequence[str]:
+        return list(next(reversed(self._releases.values()))) if self._releases else ()

@@ -82,10 +82,17 @@ class ReleaseCatalogue:
         CATALOGUE_BYTES.set(sum(packed.nbytes for _, packed in self._releases.values()))
         return known[1].item_ids
 
-    async def items(self, release_version: int, item_ids: Sequence[str]) -> dict[str, CatalogueItem]:
-        if release_version not in self._releases:
-            raise ReleaseNotLoaded(f"the catalogue of release {release_version} is not loaded")
-        return self._releases[release_version][1].described(item_ids)
+    async def items(self, release_version: int | None, item_ids: Sequence[str]) -> dict[str, CatalogueItem]:
+        version = next(reversed(self._releases), None) if release_version is None else release_version
+        if version is None:
+            raise ReleaseNotLoaded("no release has a loaded catalogue yet")
+        if version not in self._releases:
+            raise ReleaseNotLoaded(f"the catalogue of release {version} is not loaded")
+        return self._releases[version][1].described(item_ids)
+
+    @property
+    def newest_item_ids(self) -> Sequence[str]:
+        return next(reversed(self._releases.values()))[1].item_ids if self._releases else ()
 
 
 def _newlines(lines: bytes | bytearray) -> NDArray[np.int64]:

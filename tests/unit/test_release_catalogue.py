@@ -75,6 +75,21 @@ async def test_a_release_that_is_not_loaded_is_an_error():
         await ReleaseCatalogue(Source()).items(1, ["7"])
 
 
+async def test_without_a_version_the_most_recently_loaded_release_describes_the_items():
+    source = Source()
+    catalogue = ReleaseCatalogue(source)
+    with pytest.raises(ReleaseNotLoaded):
+        await catalogue.items(None, ["7"])
+    assert list(catalogue.newest_item_ids) == []
+    await catalogue.load(1, "w")
+    source.lines = line(CatalogueItem("7", "Renamed", {}))
+    await catalogue.load(2, "w")
+    assert (await catalogue.items(None, ["7"]))["7"].title == "Renamed"
+    assert list(catalogue.newest_item_ids) == ["7"]
+    await catalogue.load(1, "w")  # loaded again, so it is the most recent one
+    assert list(catalogue.newest_item_ids) == [item.item_id for item in ITEMS]
+
+
 async def test_a_failed_download_keeps_the_loaded_release():
     source = Source()
     catalogue = ReleaseCatalogue(source)
