@@ -69,12 +69,12 @@ class LocalRanker:
         )
 
     async def releases(self) -> ServingReleases:
-        champion = self._release(None)
+        champion = None if self._champion is None else self._release(self._champion)
         return ServingReleases(
-            champion=champion.version,
+            champion=self._champion,
             challenger=self._challenger,
             loaded=sorted(self._releases),
-            vocabulary_hash=champion.manifest.vocabulary_hash,
+            vocabulary_hash=None if champion is None else champion.manifest.vocabulary_hash,
             weights_hashes={version: release.manifest.weights_hash for version, release in self._releases.items()},
             search={version: settings for version, settings in self.search.items() if version in self._releases},
             problems=self.problems,

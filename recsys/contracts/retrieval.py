@@ -64,10 +64,10 @@ class SearchSettings(ResponseModel):
 class ServingReleases(ResponseModel):
     """The releases that a ranker has loaded, with their roles and search settings."""
 
-    champion: int
+    champion: int | None = Field(default=None, description="null while the ranker has loaded no champion.")
     challenger: int | None = None
-    loaded: list[int] = Field(description="All versions that can be requested by number.")
-    vocabulary_hash: str = Field(description="Vocabulary of the champion; precomputed lists are valid for it only.")
+    loaded: list[int] = Field(description="All versions that can be requested by number; empty after a first start.")
+    vocabulary_hash: str | None = Field(default=None, description="Vocabulary of the champion.")
     weights_hashes: dict[int, str] = Field(default={}, description="Weights of each loaded release, by version.")
     search: dict[int, SearchSettings] = Field(
         default={}, description="Search settings of each loaded release; missing if its collection was never verified."

@@ -241,11 +241,22 @@ async def test_torch_and_the_service_return_the_same_scores(stack):
         assert (await there.rank([A, B, C], toy.ITEM_IDS)).scores == pytest.approx(expected, abs=1e-5)
 
 
-async def test_without_a_release_every_call_is_an_error():
+async def test_without_a_release_every_request_is_an_error():
     ranker = LocalRanker()
-    for asked in (ranker.encode([A]), ranker.rank([A], [B]), ranker.releases()):
+    for asked in (ranker.encode([A]), ranker.rank([A], [B])):
         with pytest.raises(ReleaseNotLoaded):
             await asked
+
+
+async def test_a_ranker_without_a_champion_says_what_it_has_loaded(stack):
+    ranker = LocalRanker()
+    ranker.problems = ["MLflow: upstream_unavailable"]
+    empty = await ranker.releases()
+    assert (empty.champion, empty.loaded, empty.vocabulary_hash) == (None, [], None)
+    assert empty.problems == ["MLflow: upstream_unavailable"]
+    ranker.add(Release.load(RELEASE, stack.model_dir))
+    waiting = await ranker.releases()
+    assert (waiting.champion, waiting.loaded) == (None, [RELEASE])
 
 
 def with_releases(stack: Stack, *versions: int) -> LocalRanker:
