@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI, Request
+from starlette.middleware import Middleware
 
 from feature_service.bootstrap import open_feature_store
 from feature_service.endpoints import feature_store, router
@@ -15,6 +16,7 @@ from recsys.errors import UpstreamError
 from recsys.gc_tuning import tune_garbage_collection
 from recsys.observability import configure_logging
 from recsys.web.admission import Admission
+from recsys.web.internal_token import InternalTokenMiddleware
 from recsys.web.service import Readiness, create_service
 
 ADMISSION = Admission(max_concurrent=MAX_CONNECTIONS, max_queued=MAX_CONNECTIONS, deadline_ms=LONGEST_MS, may_wait=0.75)
@@ -39,7 +41,12 @@ def create_app() -> FastAPI:
         return Readiness(ready=True, dependencies={"redis": "ok"})
 
     app = create_service(
-        "Tandem feature service", "User histories and trending items, in Redis.", ADMISSION, lifespan, readiness
+        "Tandem feature service",
+        "User histories and trending items, in Redis.",
+        ADMISSION,
+        lifespan,
+        readiness,
+        [Middleware(InternalTokenMiddleware, settings.internal_token)],
     )
     app.include_router(router)
     return app

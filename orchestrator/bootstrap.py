@@ -13,6 +13,7 @@ from recsys.adapters.http_clients import HttpFeatureStore, HttpRanker, open_sess
 from recsys.adapters.open_index import open_index
 from recsys.adapters.release_catalogue import ReleaseCatalogue
 from recsys.experiment import Experiment
+from recsys.internal_token import internal_headers
 from recsys.observability import QUALITY
 from recsys.pipeline import RecommendationPipeline
 from recsys.ports import Catalogue, FeatureStore, VectorIndex
@@ -37,9 +38,10 @@ class Orchestrator:
 
 @asynccontextmanager
 async def open_orchestrator(settings: OrchestratorSettings) -> AsyncIterator[Orchestrator]:
+    headers = internal_headers(settings.internal_token)
     async with AsyncExitStack() as stack:
-        feature_session = await stack.enter_async_context(open_session(settings.feature_service_url))
-        ranker_session = await stack.enter_async_context(open_session(settings.ranker_url))
+        feature_session = await stack.enter_async_context(open_session(settings.feature_service_url, headers))
+        ranker_session = await stack.enter_async_context(open_session(settings.ranker_url, headers))
         index = open_index(settings.qdrant_url, settings.qdrant_api_key, settings.qdrant_edge_dir)
         stack.push_async_callback(index.close)
         features, ranker = HttpFeatureStore(feature_session), HttpRanker(ranker_session)

@@ -10,6 +10,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from orchestrator.auth import ApiKeys, RateLimits
 from recsys.contracts.base import MAX_CANDIDATES, NUM_CANDIDATES
 from recsys.experiment import Experiment
+from recsys.internal_token import InternalToken
 
 
 class OrchestratorSettings(BaseSettings):
@@ -22,6 +23,8 @@ class OrchestratorSettings(BaseSettings):
     """The URL of a Qdrant server. Without it the collections in `qdrant_edge_dir` are searched in this process."""
     qdrant_api_key: str | None = Field(default=None, validation_alias="QDRANT_API_KEY")
     qdrant_edge_dir: Path | None = Field(default=None, validation_alias="QDRANT_EDGE_DIR")
+    internal_token: InternalToken | None = Field(default=None, validation_alias="INTERNAL_TOKEN")
+    """The secret that the feature service and the ranker ask for."""
     deadline_ms: float = Field(default=200.0, ge=20, le=10_000)
     """The deadline of requests without the header `X-Deadline-Ms`."""
     max_concurrent: int = Field(default=16, ge=1)

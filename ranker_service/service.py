@@ -22,11 +22,14 @@ from ranker_service.settings import RankerSettings
 from recsys.adapters.local_ranker import LocalRanker
 from recsys.observability import configure_logging
 from recsys.web.admission import Admission
+from recsys.web.internal_token import InternalTokenMiddleware
 from recsys.web.security_headers import SecurityHeadersMiddleware
 from recsys.web.service import create_api, middleware_stack
 
 TIMEOUT_SECONDS = 2
 """Short, because BentoML keeps a timer per request for this long."""
+
+settings = RankerSettings()
 
 # Requests run one at a time, because computing never waits for I/O. One whose deadline passed in the queue is rejected.
 admission = Admission(
@@ -59,7 +62,6 @@ async def serve_api(scope: Scope, receive: Receive, send: Send) -> None:
 @bentoml.asgi_app(serve_api, path="/")
 class RankerService:
     def __init__(self) -> None:
-        settings = RankerSettings()
         configure_logging("ranker_service", settings.log_level)
         tune_process()
         api.state.ranker = LocalRanker()
@@ -85,4 +87,7 @@ class RankerService:
         return True
 
 
-cast(Any, RankerService).add_asgi_middleware(SecurityHeadersMiddleware)  # the decorator returns a service, not a class
+# These surround BentoML's own endpoints, too. The first one is outermost.
+service = cast(Any, RankerService)  # the decorator returns a service, not a class
+service.add_asgi_middleware(SecurityHeadersMiddleware)
+service.add_asgi_middleware(InternalTokenMiddleware, token=settings.internal_token)

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from recsys.contracts.base import MAX_CANDIDATES, MAX_HISTORY, NUM_CANDIDATES
@@ -120,6 +120,8 @@ class ReleaseSettings(BaseSettings):
     """How much lower the NDCG@10 of the next champion may be, as a fraction of the champion's."""
     keep: int = Field(default=3, ge=1)
     """How many of the newest collections `prune` keeps, besides those that are serving."""
+    internal_token: SecretStr | None = None
+    """The secret that the ranker asks for."""
     ranker_url: str | None = None
     """The ranker that has to load the next champion before it is promoted. It is skipped if it cannot be reached."""
 
