@@ -1,4 +1,4 @@
-"""Find out which process listens on a port of this machine."""
+"""Ports of this machine: which are free, and which process listens on one."""
 
 import socket
 
@@ -6,6 +6,18 @@ import psutil
 
 from local.settings import HOST
 from recsys.errors import JobError
+
+
+def free_ports(count: int) -> list[int]:
+    """Different ports on which nothing listens."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for each in sockets:
+            each.bind((HOST, 0))
+        return [each.getsockname()[1] for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()
 
 
 def listener(port: int) -> psutil.Process | None:

@@ -63,9 +63,12 @@ def missing_stores(settings: LocalSettings) -> list[Store]:
 @contextmanager
 def stores_running(settings: LocalSettings) -> Iterator[None]:
     with ExitStack() as stack:
-        starting = [(store, stack.enter_context(_process(store, settings))) for store in missing_stores(settings)]
+        starting = [
+            (store, stack.enter_context(running(store.name, store.command(settings), settings)))
+            for store in missing_stores(settings)
+        ]
         for store, process in starting:
-            _wait_until_it_answers(store, process, _log_file(store, settings))
+            _wait_until_it_answers(store, process, _log_file(store.name, settings))
         yield
 
 
@@ -91,16 +94,17 @@ def dies_with_parent(command: commands.Command) -> commands.Command:
 
 
 @contextmanager
-def _process(store: Store, settings: LocalSettings) -> Iterator[subprocess.Popen[bytes]]:
-    log_file = _log_file(store, settings)
+def running(name: str, command: commands.Command, settings: LocalSettings) -> Iterator[subprocess.Popen[bytes]]:
+    """A process in the background, with a log file of its own. It is stopped after the block."""
+    log_file = _log_file(name, settings)
     log_file.parent.mkdir(parents=True, exist_ok=True)
     with log_file.open("wb") as log:
         process = subprocess.Popen(
-            dies_with_parent(store.command(settings)),
+            dies_with_parent(command),
             env=settings.environment(),
             stdout=log,
             stderr=subprocess.STDOUT,
-            start_new_session=True,  # Ctrl-C reaches the command only; the stores stop after it
+            start_new_session=True,  # Ctrl-C reaches the caller only, which stops this process later
         )
     try:
         yield process
@@ -115,8 +119,8 @@ def _process(store: Store, settings: LocalSettings) -> Iterator[subprocess.Popen
             process.wait()
 
 
-def _log_file(store: Store, settings: LocalSettings) -> Path:
-    return settings.home / "logs" / f"{store.name}.log"
+def _log_file(name: str, settings: LocalSettings) -> Path:
+    return settings.home / "logs" / f"{name}.log"
 
 
 def _wait_until_it_answers(store: Store, process: subprocess.Popen[bytes], log_file: Path) -> None:

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,24 +17,13 @@ import redis as redis_client
 from redis.exceptions import RedisError
 
 from local import commands
+from local.ports import free_ports
 from local.settings import HOST, LocalSettings
 from local.stores import dies_with_parent
 
 START_SECONDS = 60
 STOP_SECONDS = 10
 SHOWN_LOG = 2000
-
-
-def free_ports(count: int) -> list[int]:
-    """Different ports on which nothing listens."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind((HOST, 0))
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
 
 
 def local_settings(state_dir: Path, **values: Any) -> LocalSettings:
