@@ -4,9 +4,9 @@ from typing import Annotated
 
 from fastapi import Depends, Path, Query, Request
 
-from recsys.contracts.base import MAX_CANDIDATES, MAX_ID_LENGTH
-from recsys.contracts.events import Events, EventsRecorded
-from recsys.contracts.features import PopularItems, UserFeatures
+from recsys.contracts.base import MAX_CANDIDATES, MAX_ID_LENGTH, ReleaseNumber
+from recsys.contracts.events import EventBatch, RecordedEvents
+from recsys.contracts.features import PopularItems, PrecomputedAnswer, SeenAnswer, SeenQuestion, UserFeatures
 from recsys.ports import FeatureStore
 from recsys.web.service import create_router
 
@@ -19,18 +19,29 @@ async def feature_store(request: Request) -> FeatureStore:  # async: FastAPI run
 
 
 Store = Annotated[FeatureStore, Depends(feature_store)]
+UserIdInPath = Annotated[str, Path(min_length=1, max_length=MAX_ID_LENGTH)]
 
 
 @router.get("/users/{user_id:any}/features", summary="A user's history and attributes")
-async def user_features(
-    user_id: Annotated[str, Path(min_length=1, max_length=MAX_ID_LENGTH)], store: Store
-) -> UserFeatures:
+async def user_features(user_id: UserIdInPath, store: Store) -> UserFeatures:
     return await store.user_features(user_id)
 
 
+@router.post("/users/{user_id:any}/seen", summary="Which of the given items a user has seen")
+async def seen_among(user_id: UserIdInPath, question: SeenQuestion, store: Store) -> SeenAnswer:
+    return SeenAnswer(item_ids=sorted(await store.seen_among(user_id, question.item_ids)))
+
+
+@router.get("/users/{user_id:any}/precomputed", summary="A user's precomputed list")
+async def precomputed(
+    user_id: UserIdInPath, store: Store, release: Annotated[ReleaseNumber, Query()]
+) -> PrecomputedAnswer:
+    return PrecomputedAnswer(precomputed=await store.precomputed(user_id, release))
+
+
 @router.post("/events", summary="Append events; duplicates are ignored")
-async def record(events: Events, store: Store) -> EventsRecorded:
-    return await store.record(events)
+async def record(batch: EventBatch, store: Store) -> RecordedEvents:
+    return await store.record(batch.events, set(batch.known_items))
 
 
 @router.get("/popular", summary="The trending items, best first")

@@ -6,7 +6,7 @@ from fastapi import Depends, Header, Path, Query, Request
 
 from orchestrator.bootstrap import Orchestrator
 from recsys.contracts.base import MAX_ID_LENGTH, MAX_TOP_K
-from recsys.contracts.events import Events, EventsRecorded
+from recsys.contracts.events import Event, Events, EventsRecorded
 from recsys.contracts.recommendation import (
     ItemResponse,
     ItemsResponse,
@@ -121,9 +121,17 @@ async def find_items(
 
 @router.post("/events", tags=["events"], summary="Record user events; the next recommendation uses them")
 async def record(events: Events, opened: Opened) -> EventsRecorded:
-    recorded = await opened.features.record(events)
-    opened.variants.count_events(events)
-    return recorded
+    new = (await opened.features.record(events, await _known_items(opened, events))).new
+    opened.variants.count_events([event for event, is_new in zip(events, new, strict=True) if is_new])
+    return EventsRecorded(recorded=sum(new), duplicates=len(new) - sum(new))
+
+
+async def _known_items(opened: Orchestrator, events: list[Event]) -> set[str]:
+    """The items of the events that the catalogue has; none before the first release."""
+    try:
+        return set(await opened.catalogue.items(None, list({event.item_id for event in events})))
+    except ReleaseNotLoaded:
+        return set()
 
 
 def _item_response(item: CatalogueItem) -> ItemResponse:

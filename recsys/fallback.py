@@ -30,8 +30,10 @@ class Fallback:
     async def shortlist(self, run: RequestRun, user: UserFeatures, exclusions: Exclusions) -> Shortlist:
         """The precomputed list if encode or retrieve failed and the list fits the champion; otherwise popular items."""
         if run.tier == Tier.PRECOMPUTED:
-            serving, precomputed = self._serving(), user.precomputed
-            if serving and precomputed and precomputed.vocabulary_hash == serving.vocabulary_hash:
+            champion, precomputed = self._champion(), None
+            if champion is not None:
+                precomputed = await run.run_stage(Stage.BACKFILL, self._features.precomputed(user.user_id, champion))
+            if precomputed:
                 ranked = [ScoredItem(item_id, None) for item_id in precomputed.item_ids]
                 return Shortlist(ranked, precomputed.release_version)
             run.degrade_to(Tier.POPULAR, "no_precomputed_list")

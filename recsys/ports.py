@@ -7,8 +7,8 @@ data belongs to a different release or to no release.
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Protocol
 
-from recsys.contracts.events import Event, EventsRecorded
-from recsys.contracts.features import PopularItem, UserFeatures
+from recsys.contracts.events import Event, RecordedEvents
+from recsys.contracts.features import PopularItem, PrecomputedList, UserFeatures
 from recsys.contracts.ranking import RankedScores
 from recsys.contracts.recall import RecallMeasurement, Retrieval
 from recsys.contracts.retrieval import (
@@ -27,8 +27,18 @@ class FeatureStore(Protocol):
     async def user_features(self, user_id: str) -> UserFeatures:
         """The user's features; `known=False` if there are none."""
 
-    async def record(self, events: Sequence[Event]) -> EventsRecorded:
-        """Append events, each exactly once. `user_features` includes them as soon as this returns."""
+    async def seen_among(self, user_id: str, item_ids: Sequence[str]) -> set[str]:
+        """Which of these items the user has seen, also those that `user_features` leaves out (`more_seen`)."""
+
+    async def precomputed(self, user_id: str, release_version: int) -> PrecomputedList | None:
+        """The user's list by that release, otherwise the newest list by an older release; None without either."""
+
+    async def record(self, events: Sequence[Event], known_items: Collection[str]) -> RecordedEvents:
+        """Append events, each exactly once. `user_features` includes them as soon as this returns.
+
+        `known_items` are those of the events' items that the serving catalogue has. Events of other items are kept in
+        the user's history and do not change the popular items.
+        """
 
     async def popular(self, top_k: int) -> list[PopularItem]:
         """The most popular items, best first."""

@@ -5,20 +5,28 @@ sends the remaining time of its deadline. aiohttp takes a fraction of httpx's CP
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import MappingProxyType
 from typing import TypeVar
 from urllib.parse import quote
 
 import aiohttp
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, ValidationError
 from yarl import URL
 
 from recsys.adapters.upstream import FEATURE_SERVICE, MAX_SECONDS, RANKER, Upstream
 from recsys.contracts.base import ErrorResponse
-from recsys.contracts.events import Event, EventsRecorded
-from recsys.contracts.features import PopularItem, PopularItems, UserFeatures
+from recsys.contracts.events import Event, EventBatch, RecordedEvents
+from recsys.contracts.features import (
+    PopularItem,
+    PopularItems,
+    PrecomputedAnswer,
+    PrecomputedList,
+    SeenAnswer,
+    SeenQuestion,
+    UserFeatures,
+)
 from recsys.contracts.ranking import RankedScores, RankRequest
 from recsys.contracts.recall import RecallMeasurement, RecallRequest, Retrieval
 from recsys.contracts.retrieval import EncodeRequest, QueryEmbedding, ServingReleases
@@ -43,7 +51,6 @@ KEEP_ALIVE_SECONDS = 4.0
 DOWNLOAD_SECONDS = 300.0
 OK = 200
 SERVER_ERROR = 500
-EVENTS = TypeAdapter(Sequence[Event])
 
 
 def open_session(base_url: str, headers: Mapping[str, str] = MappingProxyType({})) -> aiohttp.ClientSession:
@@ -99,8 +106,21 @@ class HttpFeatureStore:
     async def user_features(self, user_id: str) -> UserFeatures:
         return await self._upstream.call("GET", f"/v1/users/{_quote(user_id)}/features", UserFeatures)
 
-    async def record(self, events: Sequence[Event]) -> EventsRecorded:
-        return await self._upstream.call("POST", "/v1/events", EventsRecorded, EVENTS.dump_json(events))
+    async def seen_among(self, user_id: str, item_ids: Sequence[str]) -> set[str]:
+        body = SeenQuestion(item_ids=list(item_ids)).model_dump_json().encode()
+        answer = await self._upstream.call("POST", f"/v1/users/{_quote(user_id)}/seen", SeenAnswer, body)
+        return set(answer.item_ids)
+
+    async def precomputed(self, user_id: str, release_version: int) -> PrecomputedList | None:
+        path = f"/v1/users/{_quote(user_id)}/precomputed?release={release_version}"
+        return (await self._upstream.call("GET", path, PrecomputedAnswer)).precomputed
+
+    async def record(self, events: Sequence[Event], known_items: Collection[str]) -> RecordedEvents:
+        batch = EventBatch(events=list(events), known_items=sorted(known_items))
+        recorded = await self._upstream.call("POST", "/v1/events", RecordedEvents, batch.model_dump_json().encode())
+        if len(recorded.new) != len(events):
+            raise UpstreamAnswerInvalid(f"{FEATURE_SERVICE}: {len(recorded.new)} results for {len(events)} events")
+        return recorded
 
     async def popular(self, top_k: int) -> list[PopularItem]:
         return (await self._upstream.call("GET", f"/v1/popular?top_k={top_k}", PopularItems)).items

@@ -1,8 +1,6 @@
-"""In-memory adapters of every port, for tests, notebooks and demos. They pass the same contract tests as the others."""
+"""In-memory adapters of the ports, for tests, notebooks and demos. They pass the same contract tests as the others."""
 
 import json
-import time
-from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -12,9 +10,6 @@ from numpy.typing import NDArray
 
 from recsys.adapters.open_collections import no_collection, unknown_item
 from recsys.adapters.qdrant_points import nearest_by_angle
-from recsys.contracts.base import MAX_HISTORY
-from recsys.contracts.events import Event, EventsRecorded
-from recsys.contracts.features import PopularItem, UserFeatures
 from recsys.contracts.ranking import RankedScores
 from recsys.contracts.retrieval import (
     Candidate,
@@ -28,40 +23,6 @@ from recsys.contracts.retrieval import (
 )
 from recsys.errors import ReleaseNotLoaded
 from recsys.ports import VectorIndex
-
-
-class InMemoryFeatureStore:
-    def __init__(self) -> None:
-        self._events: dict[str, list[Event]] = defaultdict(list)
-        self._event_ids: set[tuple[str, str]] = set()
-        self._popularity: dict[str, float] = defaultdict(float)
-
-    async def user_features(self, user_id: str) -> UserFeatures:
-        item_ids = [event.item_id for event in self._events.get(user_id, [])]
-        return UserFeatures(
-            user_id=user_id,
-            known=bool(item_ids),
-            recent_items=item_ids[-MAX_HISTORY:],
-            seen_items=list(dict.fromkeys(item_ids)),
-            attributes={},
-        )
-
-    async def record(self, events: Sequence[Event]) -> EventsRecorded:
-        recorded = 0
-        for event in events:
-            if (event.user_id, event.event_id) in self._event_ids:
-                continue
-            self._event_ids.add((event.user_id, event.event_id))
-            timestamp = min(event.timestamp, time.time())  # an event in the future counts as one of now
-            self._events[event.user_id].append(event.model_copy(update={"timestamp": timestamp}))
-            self._events[event.user_id].sort(key=lambda each: each.timestamp)  # stable: ties keep the order of arrival
-            self._popularity[event.item_id] += 1.0
-            recorded += 1
-        return EventsRecorded(recorded=recorded, duplicates=len(events) - recorded)
-
-    async def popular(self, top_k: int) -> list[PopularItem]:
-        best = sorted(self._popularity.items(), key=lambda pair: -pair[1])[:top_k]
-        return [PopularItem(item_id=item_id, popularity=popularity) for item_id, popularity in best]
 
 
 class InMemoryRanker:

@@ -33,6 +33,21 @@ class Event(RequestModel):
 Events = Annotated[list[Event], Field(min_length=1, max_length=MAX_EVENTS)]
 
 
+class EventBatch(RequestModel):
+    """Events and what the serving catalogue knows about them, on the way from the orchestrator to the feature store."""
+
+    events: Events
+    known_items: Annotated[list[ItemId], Field(max_length=MAX_EVENTS)] = Field(
+        description="The items of these events that the serving catalogue knows. Only their events count as popularity."
+    )
+
+
+class RecordedEvents(ResponseModel):
+    """What the feature store did with a batch of events."""
+
+    new: list[bool] = Field(description="For each event, in order: whether it was recorded; false for a duplicate.")
+
+
 class EventsRecorded(ResponseModel):
     recorded: int = Field(description="New events.")
     duplicates: int = Field(description="Events whose event_id was already recorded.")

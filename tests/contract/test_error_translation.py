@@ -47,7 +47,7 @@ RETRIEVAL = Retrieval(1, "w", [1.0], 10, (), [])
 HttpCall = Callable[[aiohttp.ClientSession], Awaitable[Any]]
 HTTP_CALLS: dict[str, HttpCall] = {
     "user_features": lambda session: HttpFeatureStore(session).user_features("u"),
-    "record": lambda session: HttpFeatureStore(session).record([EVENT]),
+    "record": lambda session: HttpFeatureStore(session).record([EVENT], []),
     "popular": lambda session: HttpFeatureStore(session).popular(3),
     "encode": lambda session: HttpRanker(session).encode(["a"]),
     "rank": lambda session: HttpRanker(session).rank(["a"], ["b", "c"]),
@@ -225,7 +225,7 @@ def test_bugs_are_not_translated(bug):
 
 STORE_CALLS = {
     "user_features": lambda store: store.user_features("u"),
-    "record": lambda store: store.record([EVENT]),
+    "record": lambda store: store.record([EVENT], []),
     "popular": lambda store: store.popular(3),
 }
 

@@ -2,7 +2,7 @@
 
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
@@ -10,10 +10,10 @@ from redis.asyncio import Redis
 
 from local.settings import LocalSettings
 from recsys.adapters.http_clients import HttpFeatureStore, open_session
-from recsys.adapters.in_memory import InMemoryFeatureStore
+from recsys.adapters.in_memory_feature_store import InMemoryFeatureStore
 from recsys.adapters.redis_feature_store import RedisFeatureStore, open_redis
 from recsys.contracts.base import MAX_HISTORY, MAX_ID_LENGTH
-from recsys.contracts.events import MAX_EVENTS, Event, EventsRecorded
+from recsys.contracts.events import MAX_EVENTS, Event
 from recsys.contracts.features import UserFeatures
 from recsys.ports import FeatureStore
 from tests.contract.conftest import redis_url
@@ -86,12 +86,17 @@ async def recent(store: FeatureStore, user_id: str = "u") -> list[str]:
     return (await store.user_features(user_id)).recent_items
 
 
+async def record(store: FeatureStore, events: Sequence[Event]) -> list[bool]:
+    """Record events of items that the catalogue knows."""
+    return (await store.record(events, {event.item_id for event in events})).new
+
+
 async def test_an_unknown_user_has_no_features(store):
     assert await store.user_features("unknown") == UserFeatures.unknown("unknown")
 
 
 async def test_features_include_an_event_right_after_it_was_recorded(store):
-    assert await store.record([view("a", 1)]) == EventsRecorded(recorded=1, duplicates=0)
+    assert await record(store, [view("a", 1)]) == [True]
     features = await store.user_features("u")
     assert (features.user_id, features.known) == ("u", True)
     assert features.recent_items == features.seen_items == ["a"]
@@ -99,56 +104,56 @@ async def test_features_include_an_event_right_after_it_was_recorded(store):
 
 
 async def test_recent_items_are_ordered_newest_last(store):
-    await store.record([view("a", 1), view("b", 2)])
-    await store.record([view("c", 3)])
+    await record(store, [view("a", 1), view("b", 2)])
+    await record(store, [view("c", 3)])
     assert await recent(store) == ["a", "b", "c"]
 
 
 async def test_a_late_event_is_ordered_by_its_timestamp(store):
-    await store.record([view("b", 20), view("d", 40)])
-    await store.record([view("c", 30)])
-    await store.record([view("a", 10)])
+    await record(store, [view("b", 20), view("d", 40)])
+    await record(store, [view("c", 30)])
+    await record(store, [view("a", 10)])
     assert await recent(store) == ["a", "b", "c", "d"]
 
 
 async def test_events_with_equal_timestamps_keep_the_order_of_arrival(store):
-    await store.record([view("z", 5), view("m", 5)])
-    await store.record([view("a", 5)])
+    await record(store, [view("z", 5), view("m", 5)])
+    await record(store, [view("a", 5)])
     assert await recent(store) == ["z", "m", "a"]
 
 
 async def test_fractions_of_a_second_count(store):
     now = float(int(time.time())) - 10
-    await store.record([view("b", now + 0.0002), view("a", now + 0.0001)])
+    await record(store, [view("b", now + 0.0002), view("a", now + 0.0001)])
     assert await recent(store) == ["a", "b"]
 
 
 async def test_an_event_in_the_future_counts_as_one_of_now(store):
-    await store.record([view("future", time.time() + 10_000)])
-    await store.record([view("now", time.time())])
-    await store.record([view("past", time.time() - 10_000)])
+    await record(store, [view("future", time.time() + 10_000)])
+    await record(store, [view("now", time.time())])
+    await record(store, [view("past", time.time() - 10_000)])
     assert await recent(store) == ["past", "future", "now"]
 
 
 async def test_only_the_newest_items_are_recent_and_all_are_seen(store):
     items = [f"i{number:03d}" for number in range(MAX_HISTORY + 50)]
-    await store.record([view(item_id, at) for at, item_id in enumerate(items)])
+    await record(store, [view(item_id, at) for at, item_id in enumerate(items)])
     features = await store.user_features("u")
     assert features.recent_items == items[-MAX_HISTORY:]
     assert sorted(features.seen_items) == items
 
 
 async def test_an_event_older_than_all_recent_ones_is_seen_but_not_recent(store):
-    await store.record([view("i", 100 + number) for number in range(MAX_HISTORY)])
-    await store.record([view("ancient", 1)])
+    await record(store, [view("i", 100 + number) for number in range(MAX_HISTORY)])
+    await record(store, [view("ancient", 1)])
     features = await store.user_features("u")
     assert features.recent_items == ["i"] * MAX_HISTORY
     assert sorted(features.seen_items) == ["ancient", "i"]
 
 
 async def test_a_repeated_item_is_recent_each_time_and_seen_once(store):
-    await store.record([view("a", 1), view("b", 2), view("a", 3)])
-    await store.record([view("a", 3)])
+    await record(store, [view("a", 1), view("b", 2), view("a", 3)])
+    await record(store, [view("a", 3)])
     features = await store.user_features("u")
     assert features.recent_items == ["a", "b", "a", "a"]
     assert sorted(features.seen_items) == ["a", "b"]
@@ -156,8 +161,8 @@ async def test_a_repeated_item_is_recent_each_time_and_seen_once(store):
 
 async def test_an_event_that_is_sent_again_counts_once(store):
     event = view("a", 1, event_id="e1")
-    assert await store.record([event]) == EventsRecorded(recorded=1, duplicates=0)
-    assert await store.record([event]) == EventsRecorded(recorded=0, duplicates=1)
+    assert await record(store, [event]) == [True]
+    assert await record(store, [event]) == [False]
     assert await recent(store) == ["a"]
     assert [item.popularity for item in await store.popular(10)] == pytest.approx(
         [(await store.popular(1))[0].popularity]
@@ -166,19 +171,19 @@ async def test_an_event_that_is_sent_again_counts_once(store):
 
 async def test_an_event_that_is_twice_in_a_batch_counts_once(store):
     event = view("a", 1, event_id="e1")
-    assert await store.record([event, view("b", 2), event]) == EventsRecorded(recorded=2, duplicates=1)
+    assert await record(store, [event, view("b", 2), event]) == [True, True, False]
     assert await recent(store) == ["a", "b"]
 
 
 async def test_the_first_event_with_an_event_id_is_kept(store):
-    await store.record([view("a", 1, event_id="e1")])
-    await store.record([view("b", 2, event_id="e1")])
+    await record(store, [view("a", 1, event_id="e1")])
+    await record(store, [view("b", 2, event_id="e1")])
     assert await recent(store) == ["a"]
 
 
 async def test_two_users_may_have_events_with_the_same_id(store):
     events = [view("a", 1, "ann", "e1"), view("b", 1, "bob", "e1")]
-    assert await store.record(events) == EventsRecorded(recorded=2, duplicates=0)
+    assert await record(store, events) == [True, True]
 
 
 async def test_a_batch_may_contain_several_users_in_any_order(store):
@@ -189,7 +194,7 @@ async def test_a_batch_may_contain_several_users_in_any_order(store):
         view("c1", 1, "cleo"),
         view("b2", 0, "bob"),
     ]
-    assert (await store.record(events)).recorded == 5
+    assert await record(store, events) == [True] * 5
     assert await recent(store, "ann") == ["a1", "a2"]
     assert await recent(store, "bob") == ["b2", "b1"]
     assert await recent(store, "cleo") == ["c1"]
@@ -197,21 +202,21 @@ async def test_a_batch_may_contain_several_users_in_any_order(store):
 
 async def test_the_largest_batch_is_recorded_whole(store):
     events = [view(f"i{number}", number, f"u{number % 7}") for number in range(MAX_EVENTS)]
-    assert (await store.record(events)).recorded == MAX_EVENTS
+    assert await record(store, events) == [True] * MAX_EVENTS
     assert await recent(store, "u3") == [f"i{number}" for number in range(3, MAX_EVENTS, 7)]
 
 
 async def test_popular_items_are_ordered_best_first(store):
     now = time.time()
     views = {"much": 3, "some": 2, "little": 1}
-    await store.record([view(item_id, now, f"u{n}") for item_id, count in views.items() for n in range(count)])
+    await record(store, [view(item_id, now, f"u{n}") for item_id, count in views.items() for n in range(count)])
     popular = await store.popular(10)
     assert [item.item_id for item in popular] == ["much", "some", "little"]
     assert popular[0].popularity > popular[1].popularity > popular[2].popularity > 0
 
 
 async def test_the_number_of_popular_items_is_limited(store):
-    await store.record([view(f"i{number}", 1) for number in range(5)])
+    await record(store, [view(f"i{number}", 1) for number in range(5)])
     assert len(await store.popular(3)) == 3
     assert len(await store.popular(5)) == 5
     assert len(await store.popular(1000)) == 5
@@ -224,7 +229,7 @@ async def test_without_events_nothing_is_popular(store):
 @pytest.mark.parametrize("odd", ODD_IDS.values(), ids=list(ODD_IDS))
 async def test_ids_may_contain_any_character(store, odd):
     assert not (await store.user_features(odd)).known
-    await store.record([view(odd, 1, odd), view("a", 2, odd)])
+    await record(store, [view(odd, 1, odd), view("a", 2, odd)])
     features = await store.user_features(odd)
     assert (features.user_id, features.known) == (odd, True)
     assert features.recent_items == [odd, "a"]
@@ -234,6 +239,6 @@ async def test_ids_may_contain_any_character(store, odd):
 
 async def test_users_with_similar_ids_are_different_users(store):
     names = ["u", "U", "u ", "u}", "{u}", "u:recent", "u%20", "ü", "u\u0308"]
-    await store.record([view(f"item of {name}", 1, name) for name in names])
+    await record(store, [view(f"item of {name}", 1, name) for name in names])
     for name in names:
         assert await recent(store, name) == [f"item of {name}"]

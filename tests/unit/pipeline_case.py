@@ -7,10 +7,10 @@ from typing import Any
 from recsys.adapters.in_memory import (
     InMemoryCatalogue,
     InMemoryCollection,
-    InMemoryFeatureStore,
     InMemoryRanker,
     InMemoryVectorIndex,
 )
+from recsys.adapters.in_memory_feature_store import InMemoryFeatureStore
 from recsys.contracts.events import Event
 from recsys.contracts.recommendation import RecommendationList, RecommendationRequest, RecommendationResponse
 from recsys.contracts.retrieval import CatalogueItem, IndexedItem, ServingReleases
@@ -50,7 +50,9 @@ class Broken:
             await asyncio.Event().wait()
         raise self._error  # type: ignore[misc]
 
-    user_features = record = popular = encode = releases = rank = search = similar = items = fail
+    user_features = seen_among = precomputed = record = popular = encode = releases = rank = search = similar = (
+        items
+    ) = fail
 
 
 class NoUsers(InMemoryFeatureStore):
@@ -72,7 +74,9 @@ class NoPopular(InMemoryFeatureStore):
 async def fill(store: InMemoryFeatureStore) -> None:
     """Record a crowd that makes i9 the most popular item and i0 the least, and the reader."""
     views = [("crowd", item_id) for number, item_id in enumerate(ITEMS) for _ in range(number + 1)]
-    await store.record([seen(user_id, item_id, at) for at, (user_id, item_id) in enumerate([*views, (READER, "i0")])])
+    await store.record(
+        [seen(user_id, item_id, at) for at, (user_id, item_id) in enumerate([*views, (READER, "i0")])], ITEMS
+    )
 
 
 def seen(user_id: str, item_id: str, at: float) -> Event:

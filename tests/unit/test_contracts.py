@@ -22,8 +22,24 @@ from recsys.contracts.base import (
     RequestModel,
     ResponseModel,
 )
-from recsys.contracts.events import LATEST_TIMESTAMP, MAX_EVENTS, Event, Events, EventsRecorded
-from recsys.contracts.features import PopularItem, PopularItems, PrecomputedList, UserFeatures
+from recsys.contracts.events import (
+    LATEST_TIMESTAMP,
+    MAX_EVENTS,
+    Event,
+    EventBatch,
+    Events,
+    EventsRecorded,
+    RecordedEvents,
+)
+from recsys.contracts.features import (
+    PopularItem,
+    PopularItems,
+    PrecomputedAnswer,
+    PrecomputedList,
+    SeenAnswer,
+    SeenQuestion,
+    UserFeatures,
+)
 from recsys.contracts.ranking import RankedScores, RankRequest
 from recsys.contracts.recommendation import (
     ItemResponse,
@@ -45,11 +61,20 @@ numbers = st.floats(allow_nan=False, allow_infinity=False)
 releases = st.integers(1, 10_000)
 metadata = st.dictionaries(words, st.none() | st.booleans() | st.integers(-(2**53), 2**53) | words | st.lists(words))
 
-precomputed = st.builds(PrecomputedList, release_version=releases, vocabulary_hash=words, item_ids=id_lists)
+precomputed = st.builds(PrecomputedList, release_version=releases, item_ids=id_lists)
 search_settings = st.builds(
     SearchSettings, hnsw_ef=st.none() | st.integers(1, 10_000), oversampling=st.none() | st.floats(1, 100)
 )
 popular_items = st.builds(PopularItem, item_id=ids, popularity=numbers)
+any_event = st.builds(
+    Event,
+    event_id=st.from_regex(r"[A-Za-z0-9_.:-]{1,64}", fullmatch=True),
+    user_id=ids,
+    item_id=ids,
+    event=st.from_regex(r"[a-z][a-z0-9_]{0,31}", fullmatch=True),
+    timestamp=st.floats(0, LATEST_TIMESTAMP),
+    recommendation_id=st.none() | words,
+)
 items = st.builds(ItemResponse, item_id=ids, title=words, metadata=metadata)
 recommendations = st.builds(
     Recommendation,
@@ -68,15 +93,9 @@ def long_lists(most: int) -> st.SearchStrategy[list[str]]:
 
 MODELS: dict[type[RequestModel | ResponseModel], st.SearchStrategy[Any]] = {
     ErrorResponse: st.builds(ErrorResponse, error=words, detail=words),
-    Event: st.builds(
-        Event,
-        event_id=st.from_regex(r"[A-Za-z0-9_.:-]{1,64}", fullmatch=True),
-        user_id=ids,
-        item_id=ids,
-        event=st.from_regex(r"[a-z][a-z0-9_]{0,31}", fullmatch=True),
-        timestamp=st.floats(0, LATEST_TIMESTAMP),
-        recommendation_id=st.none() | words,
-    ),
+    Event: any_event,
+    EventBatch: st.builds(EventBatch, events=st.lists(any_event, min_size=1, max_size=3), known_items=id_lists),
+    RecordedEvents: st.builds(RecordedEvents, new=st.lists(st.booleans(), max_size=5)),
     EventsRecorded: st.builds(EventsRecorded, recorded=st.integers(0), duplicates=st.integers(0)),
     UserFeatures: st.builds(
         UserFeatures,
@@ -84,10 +103,13 @@ MODELS: dict[type[RequestModel | ResponseModel], st.SearchStrategy[Any]] = {
         known=st.booleans(),
         recent_items=id_lists,
         seen_items=id_lists,
+        more_seen=st.booleans(),
         attributes=st.dictionaries(words, words),
-        precomputed=st.none() | precomputed,
     ),
     PrecomputedList: precomputed,
+    PrecomputedAnswer: st.builds(PrecomputedAnswer, precomputed=st.none() | precomputed),
+    SeenQuestion: st.builds(SeenQuestion, item_ids=id_lists),
+    SeenAnswer: st.builds(SeenAnswer, item_ids=id_lists),
     PopularItem: popular_items,
     PopularItems: st.builds(PopularItems, items=st.lists(popular_items, max_size=5)),
     RankRequest: st.builds(

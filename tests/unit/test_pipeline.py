@@ -2,7 +2,8 @@
 
 import pytest
 
-from recsys.adapters.in_memory import InMemoryCatalogue, InMemoryFeatureStore, InMemoryRanker
+from recsys.adapters.in_memory import InMemoryCatalogue, InMemoryRanker
+from recsys.adapters.in_memory_feature_store import InMemoryFeatureStore
 from recsys.contracts.base import MAX_CANDIDATES, MAX_HISTORY
 from recsys.contracts.features import PopularItem, PrecomputedList, UserFeatures
 from recsys.contracts.ranking import RankedScores
@@ -22,7 +23,6 @@ from tests.unit.pipeline_case import (
     READER,
     RELEASE,
     VECTORS,
-    VOCABULARY,
     Broken,
     NoPopular,
     NoUsers,
@@ -114,7 +114,7 @@ async def test_top_k_limits_the_response_but_not_the_considered_candidates():
 
 async def test_seen_items_are_not_recommended():
     store = InMemoryFeatureStore()
-    await store.record([seen("fan", item_id, at) for at, item_id in enumerate(["i1", "i2", "i3"])])
+    await store.record([seen("fan", item_id, at) for at, item_id in enumerate(["i1", "i2", "i3"])], ITEMS)
     response = await recommend(await open_pipeline(features=store), "fan", top_k=10)
     assert set(item_ids(response)) == set(ITEMS) - {"i1", "i2", "i3"}
 
@@ -132,7 +132,7 @@ async def test_seen_items_are_excluded_if_the_release_is_unknown():
 
 async def test_seen_items_older_than_the_history_are_not_recommended():
     store = InMemoryFeatureStore()
-    await store.record([seen("fan", "i1", 0), *(seen("fan", "i0", at) for at in range(1, MAX_HISTORY + 1))])
+    await store.record([seen("fan", "i1", 0), *(seen("fan", "i0", at) for at in range(1, MAX_HISTORY + 1))], ITEMS)
     assert "i1" not in (await store.user_features("fan")).recent_items
     assert "i1" not in item_ids(await recommend(await open_pipeline(features=store), "fan"))
 
@@ -393,20 +393,14 @@ async def test_a_response_and_its_id_name_the_variant():
 class WithPrecomputedLists(InMemoryFeatureStore):
     """Every user has a list from an older release."""
 
-    def __init__(self, vocabulary_hash: str) -> None:
-        super().__init__()
-        self._precomputed = PrecomputedList(
-            release_version=RELEASE - 1, vocabulary_hash=vocabulary_hash, item_ids=["i0", "i5", "i4"]
-        )
-
-    async def user_features(self, user_id):
-        return (await super().user_features(user_id)).model_copy(update={"precomputed": self._precomputed})
+    async def precomputed(self, user_id, release_version):
+        return PrecomputedList(release_version=RELEASE - 1, item_ids=["i0", "i5", "i4"])
 
 
 @pytest.mark.parametrize("port", ["encoder", "index"])
 async def test_without_encode_or_retrieve_the_precomputed_list_is_served_without_seen_items(port):
     pipeline = await open_pipeline(
-        features=WithPrecomputedLists(VOCABULARY), **{port: Broken(UpstreamUnavailable("cannot be reached"))}
+        features=WithPrecomputedLists(), **{port: Broken(UpstreamUnavailable("cannot be reached"))}
     )
     response = await recommend(pipeline)
     assert item_ids(response) == ["i5", "i4"]
@@ -416,7 +410,7 @@ async def test_without_encode_or_retrieve_the_precomputed_list_is_served_without
 
 async def test_a_list_from_a_removed_release_is_described_by_the_champion():
     pipeline = await open_pipeline(
-        features=WithPrecomputedLists(VOCABULARY), index=Broken(UpstreamUnavailable("cannot be reached"))
+        features=WithPrecomputedLists(), index=Broken(UpstreamUnavailable("cannot be reached"))
     )
     response = await recommend(pipeline)
     assert [each.title for each in response.recommendations] == ["Thing i5", "Thing i4"]
@@ -425,20 +419,11 @@ async def test_a_list_from_a_removed_release_is_described_by_the_champion():
 async def test_a_list_from_a_loaded_release_is_described_by_it():
     older = {RELEASE - 1: [described("i5").item._replace(title="By the older release")]}
     pipeline = await open_pipeline(
-        features=WithPrecomputedLists(VOCABULARY),
+        features=WithPrecomputedLists(),
         index=Broken(UpstreamUnavailable("cannot be reached")),
         catalogue=InMemoryCatalogue({RELEASE: [], **older}),
     )
     assert (await recommend(pipeline)).recommendations[0].title == "By the older release"
-
-
-async def test_a_list_with_another_vocabulary_than_the_champions_is_not_served():
-    pipeline = await open_pipeline(
-        features=WithPrecomputedLists("other"), encoder=Broken(UpstreamUnavailable("cannot be reached"))
-    )
-    response = await recommend(pipeline)
-    assert response.tier == Tier.POPULAR
-    assert item_ids(response)[:2] == ["i9", "i8"]
 
 
 # --- the caller's own candidates --------------------------------------------------------------------------------------

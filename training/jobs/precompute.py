@@ -16,8 +16,13 @@ from redis import Redis
 from redis.exceptions import RedisError
 from tqdm import tqdm
 
-from recsys.adapters.redis_feature_store import POSITION_LENGTH, precomputed_key, recent_key, seen_key
-from recsys.contracts.features import PrecomputedList
+from recsys.adapters.redis_feature_store import (
+    POSITION_LENGTH,
+    precomputed_key,
+    recent_key,
+    seen_key,
+    store_precomputed,
+)
 from recsys.errors import JobError, UpstreamUnavailable
 from recsys.model.registry import CHAMPION, ModelRegistry
 from recsys.model.release import Release
@@ -66,12 +71,7 @@ def _write_lists(redis: "Redis", release: Release) -> tuple[int, int]:
             due = _due(redis, users, release.version)
             pipeline = redis.pipeline(transaction=False)
             for user_id, recent, seen in _histories(redis, due):
-                precomputed = PrecomputedList(
-                    release_version=release.version,
-                    vocabulary_hash=release.manifest.vocabulary_hash,
-                    item_ids=best_items(release, recent, seen),
-                )
-                pipeline.set(precomputed_key(user_id), precomputed.model_dump_json(), ex=TTL_SECONDS)
+                store_precomputed(pipeline, user_id, release.version, best_items(release, recent, seen), TTL_SECONDS)
             pipeline.execute()
             written, fresh = written + len(due), fresh + len(users) - len(due)
             progress.update(len(users))
@@ -87,15 +87,11 @@ def _due(redis: "Redis", users: list[str], version: int) -> list[str]:
     """The users without a fresh list by this version."""
     pipeline = redis.pipeline(transaction=False)
     for user_id in users:
-        pipeline.get(precomputed_key(user_id))
+        pipeline.hexists(precomputed_key(user_id), str(version))
         pipeline.ttl(precomputed_key(user_id))
     replies = pipeline.execute()
     found = zip(users, replies[::2], replies[1::2], strict=True)
-    return [
-        user_id
-        for user_id, text, ttl in found
-        if not (text and ttl > FRESH_SECONDS and PrecomputedList.model_validate_json(text).release_version == version)
-    ]
+    return [user_id for user_id, has_list, ttl in found if not (has_list and ttl > FRESH_SECONDS)]
 
 
 def _histories(redis: "Redis", users: list[str]) -> Iterator[tuple[str, list[str], list[str]]]:
