@@ -57,6 +57,7 @@ class RequestTooLarge(CallerError):
 class RequestTooSlow(CallerError):
     code = "request_too_slow"
     status = 408
+    headers: ClassVar[Mapping[str, str]] = {"connection": "close"}  # the rest of the body must not occupy it any longer
 
 
 class Unauthorized(CallerError):

@@ -12,7 +12,7 @@ from recsys.web.error_response import error_response
 
 MAX_BODY_BYTES = 1_000_000
 BODY_SECONDS = 10.0
-"""Longest wait for the next part of a body."""
+"""The time in which a whole body has to arrive, however many parts it has."""
 
 
 class BodyLimitMiddleware:
@@ -24,7 +24,7 @@ class BodyLimitMiddleware:
             await self._app(scope, receive, send)
             return
         try:
-            pending = [await _read_body(scope, receive)]
+            pending = [await _read_in_time(scope, receive)]
         except CallerError as error:
             await error_response(error)(scope, receive, send)
             return
@@ -35,27 +35,29 @@ class BodyLimitMiddleware:
         await self._app(scope, receive_body, send)
 
 
-async def _read_body(scope: Scope, receive: Receive) -> Message:
+async def _read_in_time(scope: Scope, receive: Receive) -> Message:
     """The whole body as one message. Raises RequestTooLarge and RequestTooSlow."""
     content_length = dict(scope["headers"]).get(b"content-length", b"0")
     if content_length.isdigit() and int(content_length) > MAX_BODY_BYTES:
         raise RequestTooLarge(_too_large(int(content_length)))
-    message = await _next_message(receive)
-    parts = [message.get("body", b"")]
-    while message.get("more_body", False):
-        message = await _next_message(receive)
-        parts.append(message.get("body", b""))
-        if (size := sum(map(len, parts))) > MAX_BODY_BYTES:
-            raise RequestTooLarge(_too_large(size))
-    return {**message, "body": b"".join(parts)} if message["type"] == "http.request" else message
-
-
-async def _next_message(receive: Receive) -> Message:
     try:
         async with asyncio.timeout(BODY_SECONDS):
-            return await receive()
+            return await _read(receive)
     except TimeoutError:
-        raise RequestTooSlow(f"no more of the body arrived for {BODY_SECONDS:g} s") from None
+        raise RequestTooSlow(f"the body did not arrive within {BODY_SECONDS:g} s") from None
+
+
+async def _read(receive: Receive) -> Message:
+    message = await receive()
+    if not message.get("more_body", False):
+        return message
+    body = bytearray(message.get("body", b""))  # grows in place, so the work is proportional to the size
+    while message.get("more_body", False):
+        message = await receive()
+        body += message.get("body", b"")
+        if len(body) > MAX_BODY_BYTES:
+            raise RequestTooLarge(_too_large(len(body)))
+    return {**message, "body": bytes(body)} if message["type"] == "http.request" else message
 
 
 def _too_large(received: int) -> str:

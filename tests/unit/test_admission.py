@@ -1,4 +1,4 @@
-"""Admission control (slots, queue, deadlines, event loop lag) and the body limit before it."""
+"""Admission control: slots, queue, deadlines and event loop lag."""
 
 import asyncio
 import time
@@ -6,15 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 import httpx
-import pytest
 from fastapi import FastAPI, Request
 from starlette.middleware import Middleware
 
 from recsys.deadline import DEADLINE_HEADER, current_deadline
 from recsys.observability import ObservabilityMiddleware
-from recsys.web import body_limit
 from recsys.web.admission import Admission, AdmissionMiddleware
-from recsys.web.body_limit import MAX_BODY_BYTES, BodyLimitMiddleware
+from recsys.web.body_limit import BodyLimitMiddleware
 from recsys.web.event_loop_lag import BEHIND_SECONDS, LATE_BEATS, SAME_TURN_SECONDS
 from recsys.web.security_headers import SecurityHeadersMiddleware
 from recsys.web.service import create_api, middleware_stack
@@ -150,64 +148,6 @@ async def test_a_request_cancelled_while_waiting_leaves_the_queue():
     await settle()
     api.release.set()
     assert [(await each).status_code for each in (first, last)] == [200, 200]
-
-
-# --- the body ---------------------------------------------------------------------------------------------------------
-
-
-class Sender:
-    """An ASGI client: sends the parts of a body, then stops, and records the response."""
-
-    def __init__(self, *parts: bytes, stalls: bool = False, **headers: str) -> None:
-        more = [True] * len(parts) if stalls else [True] * (len(parts) - 1) + [False]
-        self.parts = [
-            {"type": "http.request", "body": part, "more_body": has} for part, has in zip(parts, more, strict=True)
-        ]
-        self.scope = {"type": "http", "headers": [(name.encode(), value.encode()) for name, value in headers.items()]}
-        self.received: list[dict[str, Any]] = []
-        self.bodies: list[bytes] = []
-
-    async def receive(self) -> dict[str, Any]:
-        if not self.parts:
-            await asyncio.Event().wait()
-        return self.parts.pop(0)
-
-    async def send(self, message: dict[str, Any]) -> None:
-        self.received.append(message)
-
-    async def run(self) -> int | None:
-        """The status of a rejected request; None if the body reached the application."""
-
-        async def app(scope: Any, receive: Any, send: Any) -> None:
-            self.bodies.append((await receive())["body"])
-
-        await BodyLimitMiddleware(app)(self.scope, self.receive, self.send)
-        return self.received[0]["status"] if self.received else None
-
-
-async def test_a_body_in_parts_reaches_the_application_whole():
-    sender = Sender(b"ab", b"", b"c")
-    assert await sender.run() is None
-    assert sender.bodies == [b"abc"]
-
-
-@pytest.mark.parametrize("parts", [[b"x" * (MAX_BODY_BYTES + 1), b""], [b"x" * MAX_BODY_BYTES, b"x", b""]])
-async def test_a_body_that_grows_too_large_is_rejected_before_the_rest_arrives(parts):
-    sender = Sender(*parts)
-    assert await sender.run() == 413
-    assert sender.bodies == []
-
-
-async def test_a_body_that_is_declared_too_large_is_not_read():
-    sender = Sender(b"x", **{"content-length": str(MAX_BODY_BYTES + 1)})
-    assert await sender.run() == 413
-    assert len(sender.parts) == 1
-
-
-async def test_a_body_that_stops_arriving_is_rejected(monkeypatch):
-    monkeypatch.setattr(body_limit, "BODY_SECONDS", 0.01)
-    sender = Sender(b"half of", stalls=True)
-    assert await sender.run() == 408
 
 
 # --- event loop lag ---------------------------------------------------------------------------------------------------
