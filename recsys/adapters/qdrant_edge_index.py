@@ -88,7 +88,7 @@ class QdrantEdgeIndex:
                 SearchRequest(
                     query=Query.Nearest(settings.scaled(query_embedding)),
                     limit=num_candidates,
-                    filter=_without(exclude),
+                    filter=_without(opened.point_ids.points_of(exclude)),
                     params=_params(settings, num_candidates),
                 )
             )
@@ -99,7 +99,8 @@ class QdrantEdgeIndex:
         opened = self._opened[release_version]
         with _translated_errors(release_version):
             shard = self._shards[release_version]
-            found = shard.retrieve([point_id(item_id)], with_payload=False, with_vector=True)
+            anchor_id = point_id(item_id)
+            found = shard.retrieve([anchor_id], with_payload=False, with_vector=True)
             if not found:
                 raise unknown_item(release_version, item_id)
             if not found[0].vector:
@@ -109,7 +110,7 @@ class QdrantEdgeIndex:
                 SearchRequest(
                     query=Query.Nearest(without_bias(anchor)),
                     limit=top_k * SIMILAR_POOL,
-                    filter=_without([item_id]),
+                    filter=_without([anchor_id]),
                     params=_params(opened.settings, top_k * SIMILAR_POOL),
                     with_vector=True,
                 )
@@ -251,10 +252,8 @@ def _params(settings: SearchSettings, limit: int) -> SearchParams:
     return SearchParams(**params)
 
 
-def _without(exclude: Collection[str]) -> Filter | None:
-    if not exclude:
-        return None
-    return Filter(must_not=[HasIdCondition({point_id(item_id) for item_id in exclude})])
+def _without(points: Collection[int]) -> Filter | None:
+    return Filter(must_not=[HasIdCondition(set(points))]) if points else None
 
 
 def _point_number(point: int | str | UUID) -> int:

@@ -104,21 +104,23 @@ class QdrantServerIndex:
     ) -> list[Candidate]:
         opened = self._opened[release_version]
         settings = settings or opened.settings
-        request = _query(settings.scaled(query_embedding), num_candidates, exclude, settings)
-        points = (await self._post(release_version, "/points/query", request, FOUND)).points
-        similarities = settings.unscaled([point.score for point in points])
-        return opened.candidates([point.id for point in points], similarities)
+        points = opened.point_ids.points_of(exclude)
+        request = _query(settings.scaled(query_embedding), num_candidates, points, settings)
+        found = (await self._post(release_version, "/points/query", request, FOUND)).points
+        similarities = settings.unscaled([point.score for point in found])
+        return opened.candidates([point.id for point in found], similarities)
 
     async def similar(self, release_version: int, item_id: str, top_k: int) -> list[Candidate]:
         opened = self._opened[release_version]
-        wanted = {"ids": [point_id(item_id)], "with_payload": False, "with_vector": True}
+        anchor_id = point_id(item_id)
+        wanted = {"ids": [anchor_id], "with_payload": False, "with_vector": True}
         found = await self._post(release_version, "/points", wanted, ANCHOR)
         if not found:
             raise unknown_item(release_version, item_id)
         anchor = found[0].vector
         if not isinstance(anchor, list):
             return []
-        request = _query(without_bias(anchor), top_k * SIMILAR_POOL, [item_id], opened.settings)
+        request = _query(without_bias(anchor), top_k * SIMILAR_POOL, [anchor_id], opened.settings)
         pool = (
             await self._post(release_version, "/points/query", {**request, "with_vector": True}, FOUND_VECTORS)
         ).points
@@ -219,7 +221,7 @@ def _base_url(url: str) -> str:
 
 
 def _query(
-    query_embedding: Sequence[float], limit: int, exclude: Collection[str], settings: SearchSettings
+    query_embedding: Sequence[float], limit: int, without: Sequence[int], settings: SearchSettings
 ) -> dict[str, Any]:
     request: dict[str, Any] = {
         "query": list(query_embedding),
@@ -227,6 +229,6 @@ def _query(
         "params": search_params(settings, limit),
         "with_payload": False,
     }
-    if exclude:
-        request["filter"] = {"must_not": [{"has_id": [point_id(item_id) for item_id in exclude]}]}
+    if without:
+        request["filter"] = {"must_not": [{"has_id": without}]}
     return request

@@ -6,6 +6,7 @@ QDRANT_TEST_URL=http://127.0.0.1:6333 pytest tests/contract/test_vector_index.py
 
 import asyncio
 import os
+import tracemalloc
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -210,6 +211,17 @@ async def test_thousands_of_items_may_be_excluded(index):
     query = some_query()
     exclude = {*(f"unknown-{number}" for number in range(10_000)), *IDS[10:]}
     assert found(await index.search(RELEASE, query.tolist(), 20, exclude)) == brute_force(query, exclude)
+
+
+async def test_the_ids_that_callers_exclude_are_not_kept_in_memory(index):
+    query = some_query().tolist()
+    await index.search(RELEASE, query, 5, IDS)  # allocates what every search needs
+    tracemalloc.start()
+    for batch in range(10):
+        await index.search(RELEASE, query, 5, [f"{batch}-{number:0120d}" for number in range(500)])
+    kept_bytes, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert kept_bytes < 300_000  # the ids alone take 850,000
 
 
 async def test_nothing_is_found_if_everything_is_excluded(index):

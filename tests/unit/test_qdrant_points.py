@@ -37,6 +37,12 @@ def test_items_are_mapped_to_their_rows():
     assert len(PointIds(IDS)) == len(IDS)
 
 
+def test_items_are_mapped_to_their_points_and_unknown_ones_are_left_out():
+    assert PointIds(IDS).points_of(["item 7", "unknown", "a\0b"]) == [point_id("item 7"), point_id("a\0b")]
+    assert PointIds(IDS).points_of([]) == []
+    assert PointIds([]).points_of(["item 7"]) == []
+
+
 def test_the_mapping_takes_twelve_bytes_per_item():
     assert PointIds(IDS).nbytes == 12 * len(IDS)
 
