@@ -32,7 +32,7 @@ def point_id(item_id: str) -> int:
 
 
 def _point_ids(item_ids: Collection[str]) -> NDArray[np.uint64]:
-    """`point_id` of many items. Nothing is cached: callers choose ids freely, and a thousand take half a millisecond."""
+    """`point_id` of many items. Not cached: callers invent ids, and a thousand take half a millisecond."""
     return np.fromiter(map(point_id, item_ids), dtype=np.uint64, count=len(item_ids))
 
 
