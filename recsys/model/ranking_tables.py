@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
+from safetensors.torch import load_file
 
 from recsys.errors import ReleaseDamaged
 from recsys.model.files import RANKING_TABLES_FILE
@@ -73,7 +74,8 @@ class RankingTables:
         """Raises ReleaseDamaged if the file is missing or invalid."""
         path = directory / RANKING_TABLES_FILE
         try:
-            tensors = load_file(path)
+            # The reader for torch maps the file into memory; the one for NumPy copies it.
+            tensors = {name: tensor.numpy() for name, tensor in load_file(path).items()}
             values: dict[str, Any] = {
                 field.name: Neighbours(*(tensors[f"{field.name}.{part.name}"] for part in fields(Neighbours)))
                 if field.type is Neighbours

@@ -4,11 +4,9 @@ The train job writes the model's files, and the register job describes and uploa
 load releases that this module has verified.
 """
 
-import gc
 import hashlib
 import mmap
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ from pydantic_core import from_json
 
 from recsys.contracts.base import MAX_HISTORY
 from recsys.errors import ReleaseDamaged
+from recsys.model.candidate_file import mapped_candidates
 from recsys.model.exact_search import nearest_items, searchable_items
 from recsys.model.files import (
     CONFIG_FILE,
@@ -32,10 +31,11 @@ from recsys.model.files import (
     WEIGHTS_FILE,
 )
 from recsys.model.neighbours import Indices
+from recsys.model.query_cache import QueryCache
 from recsys.model.ranking_features import RankingFeatures
 from recsys.model.ranking_tables import RankingTables
 from recsys.model.second_stage import SecondStage
-from recsys.model.two_tower import load_model
+from recsys.model.two_tower import TwoTower, load_model
 from recsys.model.vocabulary import Vocabulary
 
 RELEASE_FILE = "release.json"
@@ -50,8 +50,6 @@ FEATURE_SCHEMA_VERSION = 2
 """
 WEIGHTS_HASH_LENGTH = 16
 """Hexadecimal digits of the weights' sha256."""
-CACHED_QUERIES = 1024
-"""Cached query embeddings: `rank` follows `encode` with the same recent items."""
 
 Embedding = NDArray[np.float32]
 
@@ -146,15 +144,28 @@ def verify_release(directory: Path) -> ReleaseManifest:
     return manifest
 
 
+def _computed_candidates(model: TwoTower) -> Embedding:
+    with torch.inference_mode():
+        computed: Embedding = model.candidate_tower().numpy()
+    return computed
+
+
 def _mapped(path: Path) -> memoryview:
     with path.open("rb") as file:
         return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
 
 class Release:
-    """A verified release in memory. Immutable, and safe to share between requests."""
+    """A verified release. Immutable, and safe to share between requests.
 
-    def __init__(self, version: int, manifest: ReleaseManifest, directory: Path) -> None:
+    Nothing of it refers back to it, so its memory is free as soon as the last reference is gone. Its files are mapped
+    into memory, not read: they may be deleted, but must not be changed.
+    """
+
+    def __init__(
+        self, version: int, manifest: ReleaseManifest, directory: Path, *, keep_candidates: bool = False
+    ) -> None:
+        """`keep_candidates` stores the candidate embeddings in `directory` and maps them into memory."""
         self.version = version
         self.manifest = manifest
         self.items_file = directory / ITEMS_FILE
@@ -163,25 +174,29 @@ class Release:
         """The same file, memory-mapped: it stays readable after the local copy is deleted."""
         self.vocabulary = Vocabulary.load(directory / VOCABULARY_FILE)
         self._model = load_model(directory)
-        with torch.inference_mode():
-            tower: Embedding = self._model.candidate_tower().numpy()
-        self.candidate_embeddings = tower
+        self.candidate_embeddings = (
+            mapped_candidates(self._model, directory) if keep_candidates else _computed_candidates(self._model)
+        )
         """[num_items, embedding_dim]; row r is the item with item_index r + 1."""
-        self.searchable = searchable_items(tower)
+        self.searchable = searchable_items(self.candidate_embeddings)
         """[num_items]: whether the item can be found by its vector."""
-        if len(self.vocabulary) != len(tower):
+        if len(self.vocabulary) != len(self.candidate_embeddings):
             raise ReleaseDamaged(
-                f"{directory}: {len(self.vocabulary)} items in the vocabulary, {len(tower)} embeddings"
+                f"{directory}: {len(self.vocabulary)} items in the vocabulary, "
+                f"{len(self.candidate_embeddings)} embeddings"
             )
         self._second_stage = self._load_second_stage(directory) if manifest.has_second_stage else None
-        self._encode_indices = lru_cache(maxsize=CACHED_QUERIES)(self._run_query_tower)
+        self._queries = QueryCache()
 
     @classmethod
-    def load(cls, version: int, directory: Path) -> "Release":
-        release = cls(version, verify_release(directory), directory)
-        gc.collect()
-        gc.freeze()  # a release is long-lived, so later collections skip it
-        return release
+    def load(cls, version: int, directory: Path, *, keep_candidates: bool = False) -> "Release":
+        """Raises `ReleaseDamaged` if a file differs from the manifest."""
+        return cls(version, verify_release(directory), directory, keep_candidates=keep_candidates)
+
+    @property
+    def cached_bytes(self) -> int:
+        """Of the cached query embeddings."""
+        return self._queries.num_bytes
 
     @property
     def num_searchable(self) -> int:
@@ -247,6 +262,13 @@ class Release:
         tables = RankingTables.load(directory)
         features = RankingFeatures(tables, self.candidate_embeddings, self._model.content.numpy())
         return SecondStage.load(directory, features)
+
+    def _encode_indices(self, indices: tuple[int, ...]) -> Embedding:
+        cached = self._queries.get(indices)
+        if cached is None:
+            cached = self._run_query_tower(indices)
+            self._queries.put(indices, cached)
+        return cached
 
     def _run_query_tower(self, indices: tuple[int, ...]) -> Embedding:
         with torch.inference_mode():

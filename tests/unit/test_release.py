@@ -1,6 +1,8 @@
 """A release in memory: encoding, scoring, exact search, and its serving policy."""
 
+import gc
 import shutil
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -87,3 +89,19 @@ def test_the_policy_is_part_of_the_manifest(directory: Path) -> None:
     file.write_text(file.read_text().replace('"max_history": 200', '"max_history": 0'))
     with pytest.raises(ReleaseDamaged, match="max_history"):
         ReleaseManifest.read(directory)
+
+
+def test_a_release_is_freed_with_its_last_reference(directory: Path) -> None:
+    """Without the garbage collector, so the release is in no cycle, and nothing else keeps its memory."""
+    frozen = gc.get_freeze_count()
+    gc.disable()
+    try:
+        release = Release.load(1, directory)
+        release.encode([A, B])
+        release.rank([A, B], [C])
+        parts = [weakref.ref(release), weakref.ref(release._model), weakref.ref(release.candidate_embeddings)]
+        del release
+        assert [part() for part in parts] == [None, None, None]
+    finally:
+        gc.enable()
+    assert gc.get_freeze_count() == frozen, "frozen objects are never collected, even if they become garbage"
