@@ -139,8 +139,8 @@ overload: $(VENV)/local ## Load a running `make demo` with up to three times its
 	@$(BIN)/python -m bench.overload
 
 .PHONY: soak
-soak: $(VENV)/local ## Load a running `make demo` for SOAK_MINUTES (30) and check its memory
-	@$(BIN)/python -m bench.soak
+soak: $(VENV)/local ## Check the memory of every process over SOAK_PROMOTIONS (30) promotions under load, on a stack of its own
+	@SOAK_TABLE=docs/reliability.md $(BIN)/python -m bench.soak
 
 .PHONY: faults
 faults: $(VENV)/dev ## Kill, freeze and corrupt every part of a stack under load; writes the table in docs/reliability.md

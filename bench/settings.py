@@ -1,11 +1,48 @@
 """Settings of the benchmarks, read from the environment."""
 
-from pydantic import Field
+from pathlib import Path
+from typing import Self
+
+from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+WARM_UP_SHARE = 1 / 3
+"""The share of a soak in which all users arrive, pools fill, and the first old releases are removed."""
 
 
 class SoakSettings(BaseSettings):
+    """The size of `make soak`."""
+
     model_config = SettingsConfigDict(env_ignore_empty=True)
 
-    soak_minutes: float = Field(default=30.0, gt=0)
-    """Duration of `make soak`."""
+    soak_minutes: float = Field(default=25.0, gt=0)
+    """How long the traffic lasts; longer if the promotions or the events take more time."""
+    soak_promotions: int = Field(default=30, ge=1)
+    """How many releases are registered and promoted, at even intervals."""
+    soak_events: int = Field(default=1_000_000, ge=1_000)
+    """How many events are sent, besides those that fill the histories of the active users at the start."""
+    soak_users: int = Field(default=200_000, ge=2)
+    """How many users have events. Those that are not active send one each, in the first third of the time."""
+    soak_active_users: int = Field(default=2_000, ge=1)
+    """How many of them send the other events and get recommendations."""
+    soak_table: Path | None = None
+    """A page whose table of results is replaced if the soak succeeds."""
+
+    @property
+    def idle_users(self) -> int:
+        return self.soak_users - self.soak_active_users
+
+    @property
+    def warm_up_events(self) -> int:
+        return int(self.soak_events * WARM_UP_SHARE)
+
+    @model_validator(mode="after")
+    def _users_fit(self) -> Self:
+        if self.idle_users < 0:
+            raise ValueError(f"there cannot be {self.soak_active_users:,} active ones among {self.soak_users:,} users")
+        if self.idle_users > self.warm_up_events:
+            raise ValueError(
+                f"{self.idle_users:,} users that send one event each do not fit into the first third of "
+                f"{self.soak_events:,} events; SOAK_EVENTS must be at least three times as many"
+            )
+        return self

@@ -1,0 +1,159 @@
+"""A stack that only the soak uses: real stores and services on free ports, with their state in a temporary folder."""
+
+import asyncio
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+
+from local import commands
+from local.ports import free_ports
+from local.settings import LocalSettings
+from local.stores import dies_with_parent, running, stores_running
+from local.tour import wait_until_ready
+from recsys.errors import JobError
+from training.settings import JobSettings
+
+DATASET = "shop"
+TRAIN_MINUTES = "1"
+"""Enough for a release of realistic size, with a second stage."""
+SERVICES = ("feature_service", "ranker_service", "orchestrator")
+STORES = ("redis", "mlflow")
+PORTS = ("orchestrator_port", "feature_service_port", "ranker_port", "mlflow_port", "redis_port")
+NICENESS = ("nice", "-n", "10")
+"""In production, jobs do not take the CPU of the services."""
+SHOWN_LINES = 3
+START_SECONDS = 90
+
+
+@dataclass(frozen=True, slots=True)
+class Jobs:
+    """Runs jobs as commands, as a user does."""
+
+    environment: Mapping[str, str]
+    log_file: Path
+
+    async def run(self, name: str, **environment: str) -> str:
+        """The job's line of result. Raises JobError, with the end of its output, if it fails."""
+        process = await asyncio.create_subprocess_exec(
+            *dies_with_parent([*NICENESS, sys.executable, "-m", f"training.jobs.{name}"]),
+            env={**self.environment, **environment},
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            output = (await process.communicate())[0].decode(errors="replace")
+        finally:
+            if process.returncode is None:
+                process.terminate()
+                await process.wait()
+        with self.log_file.open("a", encoding="utf-8") as log:
+            log.write(output)
+        lines = output.strip().splitlines()
+        if process.returncode:
+            raise JobError(f"the job {name} failed: {' | '.join(lines[-SHOWN_LINES:])}")
+        return lines[-1] if lines else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    settings: LocalSettings
+    data: JobSettings
+    jobs: Jobs
+
+    @property
+    def folders(self) -> dict[str, Path]:
+        """What the processes keep on disk, by name."""
+        home = self.settings.home
+        return {
+            "copies of releases": home / "releases",
+            "Qdrant collections": home / "qdrant",
+            "Redis append-only file": home / "redis",
+            "MLflow": home / "mlflow",
+        }
+
+
+@contextmanager
+def stack_running(folder: Path) -> Iterator[Stack]:
+    """Prepare a release, start everything, and serve the release. Raises JobError if any of it fails."""
+    settings = _settings(folder)
+    (folder / "logs").mkdir()
+    jobs = Jobs({**settings.environment(), **_job_variables(folder / "data")}, folder / "logs/jobs.log")
+    kept = LocalSettings().state_dir / "soak"
+    for name in ("prepare", "train", "train_second_stage", "evaluate"):
+        _run(jobs, name, **_job_variables(kept))  # done only once, because its results are kept
+    shutil.copytree(kept, folder / "data")
+    with ExitStack() as stack:
+        stack.enter_context(stores_running(settings))
+        for name in SERVICES:
+            stack.enter_context(running(name, getattr(commands, name)(settings), settings))
+        _wait_until_alive(settings)
+        for name in ("register", "index", "seed", "promote"):
+            _run(jobs, name)
+        with httpx.Client(timeout=10) as client:
+            problem = wait_until_ready(client, settings)
+        if problem is not None:
+            raise JobError(problem)
+        data = JobSettings.model_validate({"dataset": DATASET, "data_dir": folder / "data"})
+        yield Stack(settings, data, jobs)
+
+
+def service_processes(settings: LocalSettings) -> dict[str, psutil.Process]:
+    """Every process of the stack by name. Child processes are named after their parent."""
+    ports = {
+        "redis": settings.redis_port,
+        "mlflow": settings.mlflow_port,
+        "feature_service": settings.feature_service_port,
+        "ranker_service": settings.ranker_port,
+        "orchestrator": settings.orchestrator_port,
+    }
+    found: dict[str, psutil.Process] = {}
+    for process in psutil.Process().children():
+        for name, port in ports.items():
+            if any(str(port) in word for word in process.cmdline()):
+                found[name] = process
+                for number, child in enumerate(process.children(recursive=True), start=1):
+                    found[f"{name}, worker {number}"] = child
+    missing = ports.keys() - found.keys()
+    if missing:
+        raise JobError(f"no process of {', '.join(sorted(missing))} was found")
+    return found
+
+
+def _settings(folder: Path) -> LocalSettings:
+    own: dict[str, Any] = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
+    unset = {"redis_url": None, "mlflow_tracking_uri": None, "qdrant_url": None}
+    return LocalSettings.model_validate({"dataset": DATASET, "state_dir": folder, **own, **unset})
+
+
+def _job_variables(data_dir: Path) -> dict[str, str]:
+    return {"DATASET": DATASET, "DATA_DIR": str(data_dir), "TRAIN_MINUTES": TRAIN_MINUTES, "VERSION": ""}
+
+
+def _run(jobs: Jobs, name: str, **environment: str) -> None:
+    print(asyncio.run(jobs.run(name, **environment)), flush=True)
+
+
+def _wait_until_alive(settings: LocalSettings) -> None:
+    """Wait until every service answers, ready or not, because the job `promote` asks the ranker."""
+    give_up = time.monotonic() + START_SECONDS
+    for url in (settings.feature_service_url, settings.ranker_url, settings.orchestrator_url):
+        while not _is_alive(url):
+            if time.monotonic() > give_up:
+                raise JobError(f"{url} did not answer within {START_SECONDS} s; its log is in {settings.home / 'logs'}")
+            time.sleep(0.2)
+
+
+def _is_alive(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/healthz", timeout=5).is_success
+    except httpx.HTTPError:
+        return False
