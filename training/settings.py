@@ -7,6 +7,7 @@ from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from recsys.contracts.base import MAX_CANDIDATES, MAX_HISTORY, NUM_CANDIDATES
+from training.datasets.bad_rows import BadRowsPolicy
 from training.datasets.splits import SplitKind
 from training.indexing.recall_target import RecallTarget
 
@@ -24,6 +25,10 @@ class JobSettings(BaseSettings):
     """A folder or an archive with a local copy of the data set. If it is not set, the data set is downloaded."""
     data_columns: str | None = None
     """For `csv`: column names in the files, as `user_id=customer,item_id=sku`. The others keep their standard names."""
+    bad_rows: BadRowsPolicy = BadRowsPolicy.REFUSE
+    """Whether bad rows of the data set are refused or dropped."""
+    max_bad_rows: float = Field(default=0.3, ge=0, le=1)
+    """The largest share of a file's rows that may be dropped."""
     data_dir: Path = Path("data")
     """The directory of prepared data, trained models and reports."""
     seed: int = 42
@@ -108,14 +113,17 @@ class ServedSettings(BaseSettings):
 
 
 class ReleaseSettings(BaseSettings):
-    """Settings of the jobs `index`, `promote` and `prune`."""
+    """Settings of the jobs `index`, `promote`, `rollback` and `prune`."""
 
     model_config = SettingsConfigDict(env_ignore_empty=True)
 
     version: int | None = Field(default=None, ge=1)
     """The version to index or promote. The default is the version of the latest model."""
     force: bool = False
-    """Promote even if the offline metrics are worse."""
+    """Promote without a comparison with the champion, or a version that was rolled back. Roll back even while another
+    job changes the champion, which then fails."""
+    reason: str | None = Field(default=None, max_length=500)
+    """Why `rollback` takes the champion back."""
     promote_margin: float = Field(default=0.05, ge=0, lt=1)
     """How much lower the NDCG@10 of the next champion may be, as a fraction of the champion's."""
     keep: int = Field(default=3, ge=1)
@@ -123,10 +131,14 @@ class ReleaseSettings(BaseSettings):
     internal_token: SecretStr | None = None
     """The secret that the ranker asks for."""
     ranker_url: str | None = None
-    """The ranker that has to load the next champion before it is promoted. It is skipped if it cannot be reached."""
+    """The rankers, as URLs separated by commas. Each has to load the next champion before it is promoted."""
+    no_ranker: bool = False
+    """Promote without waiting for a ranker, because none is running yet."""
 
 
 class FeatureStoreSettings(BaseSettings):
     model_config = SettingsConfigDict(env_ignore_empty=True)
 
     redis_url: str
+    precompute_users: int = Field(default=5_000, ge=0)
+    """For how many of the most recently active users `promote` and `precompute` store a list; 0 for none."""

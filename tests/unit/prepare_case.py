@@ -17,19 +17,17 @@ class Prepared(NamedTuple):
     manifest: Manifest
 
 
-def settings(tmp_path: Path, dataset: str, source: Path | None = None, columns: str | None = None) -> JobSettings:
-    return JobSettings(
-        _env_file=None,
-        dataset=dataset,
-        data_source=None if source is None else str(source),
-        data_columns=columns,
-        data_dir=tmp_path / "data",
-        seed=42,
-    )
+def settings(
+    tmp_path: Path, dataset: str, source: Path | None = None, columns: str | None = None, **others: object
+) -> JobSettings:
+    given = {"data_source": None if source is None else str(source), "data_columns": columns, **others}
+    return JobSettings.model_validate({"dataset": dataset, "data_dir": tmp_path / "data", "seed": 42, **given})
 
 
-def run(tmp_path: Path, dataset: str, source: Path | None = None, columns: str | None = None) -> Prepared:
-    chosen = settings(tmp_path, dataset, source, columns)
+def run(
+    tmp_path: Path, dataset: str, source: Path | None = None, columns: str | None = None, **others: object
+) -> Prepared:
+    chosen = settings(tmp_path, dataset, source, columns, **others)
     line = prepare(chosen)
     folder = chosen.processed_dir
     return Prepared(

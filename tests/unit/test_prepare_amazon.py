@@ -94,7 +94,7 @@ def test_bad_reviews_are_refused_by_line(tmp_path: Path, reviews: bytes, message
 
 def test_a_product_without_an_id_is_refused(tmp_path: Path) -> None:
     products = PRODUCTS + lines({"title": "Nameless"})
-    with pytest.raises(DataError, match=r"meta_Gift_Cards\.jsonl, line 5, column 'parent_asin': the id is missing"):
+    with pytest.raises(DataError, match=r"meta_Gift_Cards\.jsonl, line 5, column 'parent_asin': the id is empty"):
         run(tmp_path, NAME, folder_of(tmp_path, Gift_Cards__jsonl=REVIEWS, meta_Gift_Cards__jsonl=products))
 
 

@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 
 from tests.unit.prepare_case import Prepared, run, settings
+from training.datasets.bad_rows import REJECTS_FILE, BadRows, BadRowsPolicy
 from training.datasets.shop import Shop
 from training.jobs.prepare import prepare
 
@@ -31,7 +32,8 @@ def test_the_seed_decides_every_byte(tmp_path: Path, shop: Prepared) -> None:
     assert run(tmp_path, "shop").manifest.content_hash == shop.manifest.content_hash
     other = settings(tmp_path, "shop").model_copy(update={"seed": 43})
     assert "up to date" not in prepare(other)
-    with Shop(43).open() as raw:
+    no_bad_rows = BadRows(BadRowsPolicy.REFUSE, max_share=0, rejects=tmp_path / REJECTS_FILE)
+    with no_bad_rows as bad_rows, Shop(43).open(bad_rows) as raw:
         rows = raw.log.rows.collect()
     assert rows.height != shop.manifest.rows
 

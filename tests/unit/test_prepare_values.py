@@ -1,9 +1,12 @@
 """Titles, categories, years and prices, as people and publishers write them."""
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from training.datasets.bad_rows import REJECTS_FILE, BadRows, BadRowsPolicy
 from training.datasets.item_values import (
     UNREADABLE_PRICE,
     UNREADABLE_YEAR,
@@ -112,9 +115,14 @@ def test_blank_titles_are_none_and_others_are_one_line() -> None:
     assert title_of(" Two\n lines ") == "Two lines"
 
 
-def test_only_what_is_there_and_unreadable_is_counted() -> None:
-    items = [RawItem("a", year="soon", price="ask us"), RawItem("b", year="", price=None), RawItem("c", price="3")]
-    gathered = gather(items)
+def test_only_what_is_there_and_unreadable_is_counted(tmp_path: Path) -> None:
+    items = [
+        RawItem(2, "a", year="soon", price="ask us"),
+        RawItem(3, "b", year="", price=None),
+        RawItem(4, "c", price="3"),
+    ]
+    with BadRows(BadRowsPolicy.REFUSE, max_share=0, rejects=tmp_path / REJECTS_FILE) as bad_rows:
+        gathered = gather(items, tmp_path / "items.csv", "item_id", bad_rows)
     assert gathered.warnings == {UNREADABLE_YEAR: 1, UNREADABLE_PRICE: 1}
     assert gathered.rows["price"].to_list() == [None, None, 3.0]
     assert gathered.rows["year"].null_count() == 3

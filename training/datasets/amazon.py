@@ -7,10 +7,11 @@ import polars as pl
 
 from recsys.errors import DataError
 from training.datasets import json_lines
-from training.datasets.faults import LogColumns, LogLine, raise_first_fault
+from training.datasets.bad_rows import BadRows, Fault, RawRow, Reason, has_surrogates
+from training.datasets.faults import batches
 from training.datasets.folder import find, need
 from training.datasets.item_values import RawItem, gather
-from training.datasets.tables import RawItems, RawLog, RawTables
+from training.datasets.tables import LogBatch, LogColumns, RawItems, RawLog, RawTables
 from training.datasets.timestamps import whole_number
 
 _COLUMNS = LogColumns("user_id", "parent_asin", "timestamp")
@@ -27,44 +28,61 @@ class AmazonReviews:
         products = find(folder, *self._products)
         return [need(folder, *self._reviews), *([products] if products else [])]
 
-    def read(self, folder: Path) -> RawTables:
+    def read(self, folder: Path, bad_rows: BadRows) -> RawTables:
         reviews, *products = self.inputs(folder)
-        return RawTables(_log(reviews), gather(_products(products[0])) if products else RawItems())
+        return RawTables(_log(reviews), _products(products[0], bad_rows) if products else RawItems())
 
 
 def _log(path: Path) -> RawLog:
-    if next(json_lines.objects(path), None) is None:
+    if next(json_lines.rows(path), None) is None:
         raise DataError("the file is empty", file=path)
-    seconds = whole_number("timestamp")
 
-    def lines() -> Iterator[LogLine]:
-        for line, review in json_lines.objects(path):
-            for column in _COLUMNS:
-                if review.get(column) is None:
-                    problem = f"the value is missing; the object has {', '.join(review)}"
-                    raise DataError(problem, file=path, line=line, column=column)
-            user, item, timestamp = (str(review[column]) for column in _COLUMNS)
-            yield LogLine(line, user, item, timestamp)
-
-    rows = json_lines.scan(path, _COLUMNS).select(
-        pl.col(_COLUMNS.user_id).alias("user_id"),
-        pl.col(_COLUMNS.item_id).alias("item_id"),
-        seconds.alias("timestamp"),
-        pl.lit("review").alias("event"),
-        pl.any_horizontal(pl.col(_COLUMNS).is_null()).alias("suspect"),
-    )
-    return RawLog(path, rows, lambda: raise_first_fault(path, lines(), _COLUMNS, seconds))
-
-
-def _products(path: Path) -> Iterator[RawItem]:
-    for line, product in json_lines.objects(path):
-        item_id = product.get("parent_asin")
-        if not item_id:
-            raise DataError("the id is missing", file=path, line=line, column="parent_asin")
-        price = product.get("price")
-        yield RawItem(
-            str(item_id),
-            product.get("title"),
-            product.get("categories") or product.get("main_category"),
-            price=None if price in _NO_PRICE else price,
+    def ours(theirs: pl.LazyFrame, *more: pl.Expr) -> pl.LazyFrame:
+        return theirs.select(
+            pl.col(_COLUMNS.user_id).alias("user_id"),
+            pl.col(_COLUMNS.item_id).alias("item_id"),
+            whole_number("timestamp").alias("timestamp"),
+            pl.lit("review").alias("event"),
+            *more,
         )
+
+    def to_frame(rows: list[RawRow]) -> pl.DataFrame:
+        theirs = {column: [None if row.fault else row.record.get(column) for row in rows] for column in _COLUMNS}
+        return ours(pl.LazyFrame(theirs, schema=dict.fromkeys(_COLUMNS, pl.String))).collect()
+
+    def in_batches() -> Iterator[LogBatch]:
+        return batches(map(_values, json_lines.rows(path)), to_frame)
+
+    # polars reads half of a surrogate pair, which JSON can escape, as a null character.
+    suspect = pl.any_horizontal(
+        pl.col(_COLUMNS).is_null(), pl.col(_COLUMNS.user_id, _COLUMNS.item_id).str.contains("\0", literal=True)
+    )
+    return RawLog(path, _COLUMNS, ours(json_lines.scan(path, _COLUMNS), suspect.alias("suspect")), in_batches)
+
+
+def _values(row: RawRow) -> RawRow:
+    """The row with the values of our columns alone, as text; a missing value stays missing."""
+    if row.fault is not None:
+        return row
+    values = {column: str(row.record[column]) for column in _COLUMNS if row.record.get(column) is not None}
+    for column, value in values.items():
+        if has_surrogates(value):
+            fault = Fault(Reason.NOT_UTF8, "the value has half of a surrogate pair", column)
+            return RawRow(row.place, values, fault)
+    return RawRow(row.place, values)
+
+
+def _products(path: Path, bad_rows: BadRows) -> RawItems:
+    def products() -> Iterator[RawItem]:
+        for row in bad_rows.usable(path, json_lines.rows(path)):
+            product = row.record
+            price = product.get("price")
+            yield RawItem(
+                row.place,
+                product.get(_COLUMNS.item_id),
+                product.get("title"),
+                product.get("categories") or product.get("main_category"),
+                price=None if price in _NO_PRICE else price,
+            )
+
+    return gather(products(), path, _COLUMNS.item_id, bad_rows)

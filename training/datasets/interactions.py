@@ -10,6 +10,8 @@ from pathlib import Path
 import polars as pl
 
 from recsys.errors import DataError
+from training.datasets.bad_rows import BadRows
+from training.datasets.faults import reason, usable_rows
 from training.datasets.phases import phase
 from training.datasets.tables import RawLog
 
@@ -31,9 +33,8 @@ class WrittenLog:
     warnings: dict[str, int]
 
 
-def write(log: RawLog, path: Path) -> WrittenLog:
-    with phase(f"reading {log.file.name}"):
-        coded = _checked(log)
+def write(log: RawLog, path: Path, bad_rows: BadRows) -> WrittenLog:
+    coded = _alphabetical(_read(log, bad_rows))
     num_raw = coded.height
     with phase(f"sorting {num_raw:,} rows"):
         coded = _sorted_once(coded)
@@ -54,32 +55,37 @@ def write(log: RawLog, path: Path) -> WrittenLog:
     )
 
 
-def _checked(log: RawLog) -> pl.DataFrame:
-    """The rows with their ids as Enum in alphabetical order. Raises DataError for the first error."""
-    empty = [pl.col(name).fill_null("") == "" for name in ("user_id", "item_id")]
-    untimed = pl.col("timestamp").is_null()
-    bad = pl.any_horizontal(*empty, untimed)
-    codes = [pl.col(name).cast(pl.Categorical(pl.Categories.random())) for name in _IDS]
-    try:
-        rows = log.rows.select(
-            *codes,
-            "timestamp",
-            suspect=pl.col("suspect") | bad,
-            bad=bad,
-            blank=pl.all_horizontal(*empty, untimed),
-        )
-        coded = rows.collect(engine="streaming")
-    except (pl.exceptions.PolarsError, OSError) as exc:
-        log.explain()
-        raise DataError(f"the file cannot be read: {exc}", file=log.file) from exc
-    if coded["suspect"].any():
-        log.explain()
-        coded = coded.filter(~pl.col("blank"))
-        if coded["bad"].any():
-            raise DataError(f"{coded['bad'].sum():,} rows lack an id or a timestamp", file=log.file)
+def _read(log: RawLog, bad_rows: BadRows) -> pl.DataFrame:
+    """The good rows, with their ids as Categorical. Raises DataError if bad rows are refused or too many."""
+    with phase(f"reading {log.file.name}"):
+        coded = _read_fast(log)
+    if coded is None:
+        with phase(f"reading {log.file.name} line by line"):
+            codes = _codes()
+            coded = pl.concat([rows.select(*codes, "timestamp") for rows in usable_rows(log, bad_rows)])
+            bad_rows.require_few(log.file, coded.height)
     if coded.is_empty():
         raise DataError("the file has no rows", file=log.file)
-    coded = coded.drop("suspect", "bad", "blank")
+    return coded
+
+
+def _read_fast(log: RawLog) -> pl.DataFrame | None:
+    """All rows; None if polars cannot read the file, or a row may be bad."""
+    suspect = pl.col("suspect") | reason().is_not_null()
+    try:
+        coded = log.rows.select(*_codes(), "timestamp", suspect=suspect).collect(engine="streaming")
+    except (pl.exceptions.PolarsError, OSError):
+        return None
+    return None if coded["suspect"].any() else coded.drop("suspect")
+
+
+def _codes() -> list[pl.Expr]:
+    """The ids as Categorical. Frames that share these expressions can be concatenated."""
+    return [pl.col(name).cast(pl.Categorical(pl.Categories.random())) for name in _IDS]
+
+
+def _alphabetical(coded: pl.DataFrame) -> pl.DataFrame:
+    """The ids as Enum in alphabetical order."""
     for name in _IDS:
         present = coded[name].unique().cast(pl.String).sort()
         coded = coded.with_columns(pl.col(name).cast(pl.Enum(present)))

@@ -5,10 +5,12 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable
+from pathlib import Path
 from typing import NamedTuple
 
 import polars as pl
 
+from training.datasets.bad_rows import BadRows, RawRow, item_id_fault
 from training.datasets.tables import ITEM_SCHEMA, RawItems
 
 UNREADABLE_YEAR = "unreadable_years"
@@ -22,15 +24,17 @@ _NO_VALUE = ("", "none", "null", "nan")
 
 
 class RawItem(NamedTuple):
-    item_id: str
+    place: int
+    """Its line, or its row in a parquet file; from 1."""
+    item_id: object
     title: object = None
     categories: object = None
     year: object = None
     price: object = None
 
 
-def gather(items: Iterable[RawItem]) -> RawItems:
-    """Parse the values of all items."""
+def gather(items: Iterable[RawItem], file: Path, id_column: str, bad_rows: BadRows) -> RawItems:
+    """Parse the values of all items of a file, and reject those whose id cannot be used."""
     warnings: Counter[str] = Counter()
     # In batches: the columns of a frame take a tenth of the memory of Python objects.
     frames: list[pl.DataFrame] = []
@@ -40,14 +44,23 @@ def gather(items: Iterable[RawItem]) -> RawItems:
         frames.append(pl.DataFrame(batch, schema=ITEM_SCHEMA, orient="row"))
         batch.clear()
 
+    num_items = 0
     for item in items:
+        item_id = "" if item.item_id is None else str(item.item_id)
+        fault = item_id_fault(item_id, id_column)
+        if fault is not None:
+            record = {id_column: item.item_id, "title": item.title}
+            bad_rows.reject(file, RawRow(item.place, record), fault)
+            continue
+        num_items += 1
         year, price = year_of(item.year), price_of(item.price)
         warnings[UNREADABLE_YEAR] += year is None and not _absent(item.year)
         warnings[UNREADABLE_PRICE] += price is None and not _absent(item.price)
-        batch.append((item.item_id, title_of(item.title), categories_of(item.categories), year, price))
+        batch.append((item_id, title_of(item.title), categories_of(item.categories), year, price))
         if len(batch) == _BATCH:
             to_frame()
     to_frame()
+    bad_rows.require_few(file, num_items)
     return RawItems(pl.concat(frames), {kind: count for kind, count in warnings.items() if count})
 
 

@@ -29,6 +29,8 @@ class Manifest(BaseModel):
     content_hash: str
     """sha256, in hex, over the bytes of the interactions file and then of the items file."""
     warnings: dict[str, int]
+    rejected: dict[str, dict[str, int]] = {}
+    """Bad rows that were dropped, by file and reason. They are listed in the rejects file."""
     schema_version: Literal[1] = SCHEMA_VERSION
     source: dict[str, JsonValue]
     """Fingerprint of the inputs. Data is prepared again only if it changes."""

@@ -1,22 +1,24 @@
 """DATASET=csv: an `interactions` table and an optional `items` table, each .csv, .csv.gz or .parquet."""
 
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 
 from recsys.errors import DataError
 from training.datasets import parquet_table, text_log
+from training.datasets.bad_rows import BadRows, RawRow
 from training.datasets.column_names import ColumnNames
-from training.datasets.faults import LogColumns
 from training.datasets.folder import find, need
 from training.datasets.item_values import RawItem, gather
-from training.datasets.tables import RawItems, RawLog, RawTables
+from training.datasets.tables import LogColumns, RawItems, RawLog, RawTables
 from training.datasets.text_table import TextTable
-from training.datasets.timestamps import seconds
+from training.datasets.timestamps import seconds, typical
 
 DEFAULT_EVENT = "interaction"
+_EXAMPLES = 1_000
+"""Rows that decide whether timestamps as text are numbers or ISO 8601."""
 _KINDS = (".csv", ".csv.gz", ".parquet")
 _LOG_FILES = tuple(f"interactions{kind}" for kind in _KINDS)
 _ITEM_FILES = tuple(f"items{kind}" for kind in _KINDS)
@@ -33,11 +35,11 @@ class OwnTables:
         items = find(folder, *_ITEM_FILES)
         return [need(folder, *_LOG_FILES), *([items] if items else [])]
 
-    def read(self, folder: Path) -> RawTables:
+    def read(self, folder: Path, bad_rows: BadRows) -> RawTables:
         paths = self.inputs(folder)
         self._names.require_known(*map(_columns, paths))
         log, *items = paths
-        return RawTables(self._log(log), self._items(items[0]) if items else RawItems())
+        return RawTables(self._log(log), self._items(items[0], bad_rows) if items else RawItems())
 
     def _log(self, path: Path) -> RawLog:
         columns = _columns(path)
@@ -50,21 +52,18 @@ class OwnTables:
         if path.suffix == ".parquet":
             return self._parquet_log(path, theirs, event)
         table = TextTable(path)
-        _, first = next(table.records(), (0, None))
-        if first is None:
-            raise DataError("the file has no rows", file=path)
-        example = first[columns.index(theirs.timestamp)]
+        place = columns.index(theirs.timestamp)
+        example = typical(row.record[place] for row in islice(table.rows(), _EXAMPLES) if not row.fault)
         return text_log.raw_log(table, theirs, seconds("timestamp", pl.String(), example), event)
 
     def _parquet_log(self, path: Path, theirs: LogColumns, event: pl.Expr) -> RawLog:
         dtype = pl.read_parquet_schema(path)[theirs.timestamp]
         if not (dtype.is_numeric() or dtype in (pl.Date, pl.Datetime, pl.String)):
             raise DataError(f"a {dtype} is not a timestamp", file=path, column=theirs.timestamp)
-        head = pl.scan_parquet(path, glob=False).select(theirs.timestamp).drop_nulls().head(1).collect()
-        example = head.item() if head.height else None
-        return parquet_table.raw_log(path, theirs, seconds("timestamp", dtype, example), event)
+        head = pl.scan_parquet(path, glob=False).select(theirs.timestamp).drop_nulls().head(_EXAMPLES).collect()
+        return parquet_table.raw_log(path, theirs, seconds("timestamp", dtype, typical(head.to_series())), event)
 
-    def _items(self, path: Path) -> RawItems:
+    def _items(self, path: Path, bad_rows: BadRows) -> RawItems:
         columns = _columns(path)
         item_id = self._require(path, columns, "item_id")
         title, categories, category, year, price = (
@@ -72,19 +71,18 @@ class OwnTables:
         )
 
         def items() -> Iterator[RawItem]:
-            for place, values in _records(path):
-                given = values[item_id]
-                if given is None or given == "":
-                    raise DataError("the id is empty", file=path, line=place, column=item_id)
+            for row in bad_rows.usable(path, _rows(path)):
+                values = row.record
                 yield RawItem(
-                    str(given),
+                    row.place,
+                    values[item_id],
                     *(
                         values[name] if name is not None else None
                         for name in (title, categories or category, year, price)
                     ),
                 )
 
-        return gather(items())
+        return gather(items(), path, item_id, bad_rows)
 
     def _require(self, path: Path, columns: tuple[str, ...], ours: str) -> str:
         theirs = self._names.find(ours, columns)
@@ -100,10 +98,11 @@ def _columns(path: Path) -> tuple[str, ...]:
     return parquet_table.columns_of(path) if path.suffix == ".parquet" else TextTable(path).columns
 
 
-def _records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def _rows(path: Path) -> Iterator[RawRow]:
+    """Every row, with its values by column if it could be read."""
     if path.suffix == ".parquet":
-        yield from parquet_table.records(path)
+        yield from parquet_table.rows(path)
         return
     table = TextTable(path)
-    for line, fields in table.records():
-        yield line, dict(zip(table.columns, fields, strict=True))
+    for row in table.rows():
+        yield row if row.fault else row._replace(record=dict(zip(table.columns, row.record, strict=True)))

@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 
 from recsys.errors import DataError
-from training.datasets.faults import LogColumns
-from training.datasets.tables import RawLog
+from training.datasets.bad_rows import RawRow
+from training.datasets.tables import LogBatch, LogColumns, RawLog
+
+_BATCH = 200_000
 
 
 def columns_of(path: Path) -> tuple[str, ...]:
@@ -20,32 +21,44 @@ def columns_of(path: Path) -> tuple[str, ...]:
 
 def raw_log(path: Path, columns: LogColumns, seconds: pl.Expr, event: pl.Expr) -> RawLog:
     """`seconds` reads the column "timestamp"; `event` may read the table's own columns."""
-    rows = (
-        pl.scan_parquet(path, glob=False)
-        .select(
+
+    def ours(theirs: pl.LazyFrame, *more: pl.Expr) -> pl.LazyFrame:
+        return theirs.select(
             pl.col(columns.user_id).cast(pl.String).alias("user_id"),
             pl.col(columns.item_id).cast(pl.String).alias("item_id"),
             pl.col(columns.timestamp).alias("timestamp"),
             event.alias("event"),
-            pl.lit(False).alias("suspect"),
-        )
-        .with_columns(seconds.alias("timestamp"))
-    )
-    checks = (
-        (columns.user_id, pl.col("user_id").fill_null("") == "", "the id is empty"),
-        (columns.item_id, pl.col("item_id").fill_null("") == "", "the id is empty"),
-        (columns.timestamp, pl.col("timestamp").is_null(), "the value cannot be read as a timestamp"),
-    )
+            *more,
+        ).with_columns(seconds.alias("timestamp"))
 
-    def explain() -> None:
-        for column, fault, problem in checks:
-            first = rows.with_row_index("row", offset=1).filter(fault).select("row").head(1).collect()
-            if first.height:
-                raise DataError(f"row {first.item()}: {problem}", file=path, column=column)
+    file = pl.scan_parquet(path, glob=False)
 
-    return RawLog(path, rows, explain)
+    def in_batches() -> Iterator[LogBatch]:
+        first = 1
+        theirs = file.select({*columns, *event.meta.root_names()})
+        try:
+            for batch in theirs.collect_batches(chunk_size=_BATCH, maintain_order=True, engine="streaming"):
+                values = batch.select(pl.col(name).cast(pl.String) for name in columns)
+                yield LogBatch(ours(batch.lazy()).collect(), _RowsFrom(first, values))
+                first += batch.height
+        except (pl.exceptions.PolarsError, OSError) as exc:
+            raise DataError(f"the file cannot be read: {exc}", file=path) from exc
+
+    return RawLog(path, columns, ours(file, pl.lit(False).alias("suspect")), in_batches)
 
 
-def records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(row, values) of every row, from 1."""
-    yield from enumerate(pl.read_parquet(path).iter_rows(named=True), start=1)
+class _RowsFrom:
+    """Numbers the rows of a batch from `first`."""
+
+    def __init__(self, first: int, values: pl.DataFrame) -> None:
+        self._first = first
+        self._values = values
+
+    def __call__(self, index: int) -> RawRow:
+        return RawRow(self._first + index, self._values.row(index, named=True))
+
+
+def rows(path: Path) -> Iterator[RawRow]:
+    """Every row, with its values by column."""
+    for number, values in enumerate(pl.read_parquet(path).iter_rows(named=True), start=1):
+        yield RawRow(number, values)

@@ -17,9 +17,10 @@ import polars as pl
 from pydantic import JsonValue
 
 from training.datasets import shop_catalogue
+from training.datasets.bad_rows import BadRows
 from training.datasets.phases import phase
 from training.datasets.shop_catalogue import DAYS, FOLLOW_CHANCES, YEAR, Catalogue
-from training.datasets.tables import RawItems, RawLog, RawTables
+from training.datasets.tables import LogColumns, RawItems, RawLog, RawTables
 
 USERS = 4_000
 WEEKS = 53
@@ -55,12 +56,13 @@ class Shop:
         return {"dataset": "shop", "seed": self._seed, "columns": None}
 
     @contextmanager
-    def open(self) -> Iterator[RawTables]:
+    def open(self, bad_rows: BadRows) -> Iterator[RawTables]:  # noqa: ARG002 - the shop has none
         with phase("generating the shop"):
             rng = np.random.default_rng(self._seed)
             catalogue = shop_catalogue.build(rng)
             rows = _Shoppers(catalogue, rng).shop()
-        yield RawTables(RawLog(Path("shop"), rows.lazy(), lambda: None), RawItems(catalogue.items))
+        columns = LogColumns("user_id", "item_id", "timestamp")
+        yield RawTables(RawLog(Path("shop"), columns, rows.lazy(), lambda: iter(())), RawItems(catalogue.items))
 
 
 @dataclass

@@ -7,8 +7,10 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
+from recsys.contracts.base import MAX_ID_LENGTH
 from recsys.errors import DataError
 from training.datasets.archive import unpack
+from training.datasets.bad_rows import BadRows, BadRowsPolicy
 from training.datasets.download import Download, fetch
 from training.datasets.phases import phase
 from training.datasets.tables import RawTables, Reader
@@ -22,13 +24,17 @@ class FilesDataset:
         self._downloads = downloads
 
     def fingerprint(self) -> dict[str, JsonValue]:
-        return {"dataset": self._settings.dataset, "columns": self._settings.data_columns, **self._inputs()}
+        settings = self._settings
+        checks: dict[str, JsonValue] = {"max_id_length": MAX_ID_LENGTH, "bad_rows": settings.bad_rows}
+        if settings.bad_rows == BadRowsPolicy.DROP:
+            checks["max_bad_rows"] = settings.max_bad_rows
+        return {"dataset": settings.dataset, "columns": settings.data_columns, **checks, **self._inputs()}
 
     @contextmanager
-    def open(self) -> Iterator[RawTables]:
+    def open(self, bad_rows: BadRows) -> Iterator[RawTables]:
         local = self._local()
         if local is not None and local.is_dir():
-            yield self._reader.read(local)
+            yield self._reader.read(local, bad_rows)
             return
         archives = (
             [local] if local is not None else [fetch(d, self._settings.data_dir / "downloads") for d in self._downloads]
@@ -40,7 +46,7 @@ class FilesDataset:
             for archive in archives:
                 with phase(f"unpacking {archive.name}"):
                     unpack(archive, folder)
-            yield self._reader.read(folder)
+            yield self._reader.read(folder, bad_rows)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 

@@ -1,4 +1,7 @@
-"""Delimited text, read fast by polars or slowly with line numbers. Every value is text, so the id 007 stays 007."""
+"""Delimited text, read fast by polars or slowly with line numbers. Every value is text, so the id 007 stays 007.
+
+Quotes follow RFC 4180: a field that starts with one ends with one.
+"""
 
 import csv
 import gzip
@@ -12,6 +15,7 @@ from typing import TextIO
 import polars as pl
 
 from recsys.errors import DataError
+from training.datasets.bad_rows import BadRows, Fault, RawRow, Reason, has_surrogates
 
 _SPACER = "_between_"
 # Some fields hold long descriptions; the default limit of the csv module is 128 kB.
@@ -31,10 +35,12 @@ class TextTable:
     def columns(self) -> tuple[str, ...]:
         if self.header is not None:
             return self.header
-        _, names = next(self._numbered(), (1, []))
-        if not names:
+        first = next(self._numbered(), None)
+        if first is None:
             raise DataError("the file is empty", file=self.path)
-        return tuple(names)
+        if first.fault is not None:
+            raise DataError(first.fault.problem, file=self.path, line=first.place)
+        return tuple(first.record)
 
     def require(self, *names: str) -> None:
         """Raise DataError unless each of these columns exists exactly once."""
@@ -47,16 +53,25 @@ class TextTable:
                     f"{problem}; expected {expected}; the file has {arrived}", file=self.path, line=1, column=name
                 )
 
-    def records(self) -> Iterator[tuple[int, list[str]]]:
-        """(line, fields) of every record that is not blank, without the header. Checks the number of fields."""
+    def rows(self) -> Iterator[RawRow]:
+        """Every record that is not blank, without the header, as its list of fields. Checks their number."""
         numbered = self._numbered()
         if self.header is None:
             next(numbered, None)
-        for line, fields in numbered:
-            if len(fields) != len(self.columns):
-                problem = f"{len(fields)} fields, but {len(self.columns)} are expected: {', '.join(self.columns)}"
-                raise DataError(problem, file=self.path, line=line)
-            yield line, fields
+        for row in numbered:
+            if row.fault is not None:
+                yield row
+            elif len(row.record) != len(self.columns):
+                problem = f"{len(row.record)} fields, but {len(self.columns)} are expected: {', '.join(self.columns)}"
+                fault = Fault(Reason.WRONG_NUMBER_OF_FIELDS, problem, may_hide_rows=row.num_lines > 1)
+                yield row._replace(fault=fault)
+            else:
+                yield self._checked(row)
+
+    def records(self, bad_rows: BadRows) -> Iterator[tuple[int, list[str]]]:
+        """(line, fields) of the rows without a fault; the others are rejected."""
+        for row in bad_rows.usable(self.path, self.rows()):
+            yield row.place, row.record
 
     def scan(self) -> pl.LazyFrame:
         """All columns as text, lazily; a missing field and a blank line are empty text."""
@@ -79,27 +94,48 @@ class TextTable:
             glob=False,
         )
 
-    def _numbered(self) -> Iterator[tuple[int, list[str]]]:
-        line = 0
+    def _numbered(self) -> Iterator[RawRow]:
+        """Every record that is not blank, with the header."""
         try:
             with self._text() as text:
-                if len(self.separator) > 1:
-                    for line, raw in enumerate(text, start=1):
-                        if bare := raw.rstrip("\r\n"):
-                            yield line, self._decoded(line, bare.split(self.separator))
-                    return
-                reader = csv.reader(
-                    text, delimiter=self.separator, quoting=csv.QUOTE_MINIMAL if self.quoted else csv.QUOTE_NONE
-                )
-                for fields in reader:
-                    # A quoted field may span lines: a record starts on the line after the end of the previous one.
-                    if fields:
-                        yield line + 1, self._decoded(line + 1, fields)
-                    line = reader.line_num
-        except csv.Error as exc:
-            raise DataError(f"this is not delimited text: {exc}", file=self.path, line=line + 1) from exc
+                yield from self._quoted_rows(text) if len(self.separator) == 1 else self._split_rows(text)
         except (EOFError, gzip.BadGzipFile, zlib.error) as exc:
             raise DataError(f"the compressed file is broken: {exc}", file=self.path) from exc
+
+    def _split_rows(self, text: TextIO) -> Iterator[RawRow]:
+        for line, raw in enumerate(text, start=1):
+            if bare := raw.rstrip("\r\n"):
+                yield RawRow(line, bare.split(self.separator))
+
+    def _quoted_rows(self, text: TextIO) -> Iterator[RawRow]:
+        latest = ""
+
+        def lines() -> Iterator[str]:
+            nonlocal latest
+            for line in text:
+                latest = line
+                yield line
+
+        reader = csv.reader(
+            lines(),
+            delimiter=self.separator,
+            quoting=csv.QUOTE_MINIMAL if self.quoted else csv.QUOTE_NONE,
+            strict=self.quoted,
+        )
+        while True:
+            # A quoted field may span lines: a record starts on the line after the end of the previous one.
+            line = reader.line_num + 1
+            try:
+                fields = next(reader)
+            except StopIteration:
+                return
+            except csv.Error as exc:
+                num_lines = reader.line_num - line + 1
+                fault = Fault(Reason.BROKEN_QUOTES, f"this is not delimited text: {exc}", may_hide_rows=num_lines > 1)
+                yield RawRow(line, latest.rstrip("\r\n"), fault, num_lines)
+                continue
+            if fields:
+                yield RawRow(line, fields, None, reader.line_num - line + 1)
 
     def _text(self) -> TextIO:
         newline = "" if len(self.separator) == 1 else None
@@ -107,9 +143,8 @@ class TextTable:
             return gzip.open(self.path, "rt", encoding=self.encoding, errors="surrogateescape", newline=newline)
         return self.path.open(encoding=self.encoding, errors="surrogateescape", newline=newline)
 
-    def _decoded(self, line: int, fields: list[str]) -> list[str]:
-        for position, field in enumerate(fields):
-            if not field.isascii() and any("\ud800" <= character <= "\udfff" for character in field):
-                column = self.columns[position] if line > 1 and position < len(self.columns) else None
-                raise DataError("the text is not UTF-8", file=self.path, line=line, column=column)
-        return fields
+    def _checked(self, row: RawRow) -> RawRow:
+        for column, field in zip(self.columns, row.record, strict=True):
+            if has_surrogates(field):
+                return row._replace(fault=Fault(Reason.NOT_UTF8, "the text is not UTF-8", column))
+        return row

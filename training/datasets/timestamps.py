@@ -5,6 +5,8 @@ Numbers are seconds, milliseconds, microseconds or nanoseconds by their size, va
 Text without a time zone is UTC.
 """
 
+from collections.abc import Iterable
+
 import polars as pl
 
 _SECONDS_BELOW = 10**11
@@ -32,6 +34,19 @@ def looks_like_number(value: object) -> bool:
     except ValueError:
         return False
     return True
+
+
+def typical(values: Iterable[object]) -> object:
+    """An example of the kind that most of the values have, number or not, by the first ones if both are as frequent.
+
+    A log may start with a value that cannot be read. None if there is no value.
+    """
+    given = [value for value in values if value is not None and str(value).strip()]
+    numbers = [value for value in given if looks_like_number(value)]
+    others = [value for value in given if not looks_like_number(value)]
+    if len(numbers) == len(others):
+        return given[0] if given else None
+    return numbers[0] if len(numbers) > len(others) else others[0]
 
 
 def _by_size(whole: pl.Expr) -> pl.Expr:

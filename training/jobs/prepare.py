@@ -1,7 +1,7 @@
 """Prepare a data set for the other jobs: `python -m training.jobs.prepare`.
 
-Writes interactions.parquet, items.parquet and manifest.json to `data/processed/<DATASET>`. Nothing is written again if
-the inputs are unchanged.
+Writes interactions.parquet, items.parquet and manifest.json to `data/processed/<DATASET>`, and rejects.csv if bad rows
+were dropped. Nothing is written again if the inputs are unchanged.
 """
 
 import hashlib
@@ -13,6 +13,7 @@ from pydantic import JsonValue
 from recsys.errors import DataError
 from training.atomic import atomic_directory, exclusive_lock
 from training.datasets import interactions, item_values, items
+from training.datasets.bad_rows import REJECTS_FILE, BadRows
 from training.datasets.manifest import CATALOGUE_FILE, INTERACTIONS_FILE, Manifest
 from training.datasets.registry import dataset_of
 from training.datasets.tables import Dataset
@@ -41,7 +42,10 @@ def prepare(settings: JobSettings) -> str:
         if previous is not None and previous.source == fingerprint:
             return f"{directory} is up to date: {_summary(previous)}"
         with atomic_directory(directory) as partial:
-            manifest = _write(dataset, settings.dataset, fingerprint, partial)
+            manifest = _write(dataset, settings, fingerprint, partial)
+    for file, reasons in manifest.rejected.items():
+        counts = ", ".join(f"{reason} ({count:,})" for reason, count in reasons.items())
+        print(f"warning: rows of {file} were dropped: {counts}; see {directory / REJECTS_FILE}", flush=True)
     for kind, count in manifest.warnings.items():
         print(f"warning: {count:,} {_WARNINGS[kind]}", flush=True)
     return f"{settings.dataset}: {_summary(manifest)} -> {directory}"
@@ -56,12 +60,13 @@ def _prepared(directory: Path) -> Manifest | None:
         return None
 
 
-def _write(dataset: Dataset, name: str, fingerprint: dict[str, JsonValue], directory: Path) -> Manifest:
-    with dataset.open() as raw:
-        log = interactions.write(raw.log, directory / INTERACTIONS_FILE)
+def _write(dataset: Dataset, settings: JobSettings, fingerprint: dict[str, JsonValue], directory: Path) -> Manifest:
+    rejects = directory / REJECTS_FILE
+    with BadRows(settings.bad_rows, settings.max_bad_rows, rejects) as bad_rows, dataset.open(bad_rows) as raw:
+        log = interactions.write(raw.log, directory / INTERACTIONS_FILE, bad_rows)
         catalogue, item_warnings = items.write(raw.items, log.item_ids, directory / CATALOGUE_FILE)
     manifest = Manifest(
-        dataset=name,
+        dataset=settings.dataset,
         rows=log.rows,
         users=log.users,
         items=len(log.item_ids),
@@ -70,6 +75,7 @@ def _write(dataset: Dataset, name: str, fingerprint: dict[str, JsonValue], direc
         last_timestamp=log.last_timestamp,
         content_hash=_content_hash(directory),
         warnings=log.warnings | raw.items.warnings | item_warnings,
+        rejected=bad_rows.counts,
         source=fingerprint,
     )
     manifest.write(directory)
