@@ -8,16 +8,17 @@ from fastapi import FastAPI, Request
 from starlette.middleware import Middleware
 
 from feature_service.bootstrap import open_feature_store
-from feature_service.endpoints import feature_store, router
+from feature_service.endpoints import router
 from feature_service.settings import FeatureServiceSettings
-from recsys.adapters.redis_feature_store import MAX_CONNECTIONS
+from recsys.adapters.redis_client import MAX_CONNECTIONS
 from recsys.deadline import LONGEST_MS
 from recsys.errors import UpstreamError
 from recsys.gc_tuning import tune_garbage_collection
 from recsys.observability import configure_logging
 from recsys.web.admission import Admission
 from recsys.web.internal_token import InternalTokenMiddleware
-from recsys.web.service import Readiness, create_service
+from recsys.web.readiness import OK, Readiness
+from recsys.web.service import create_service
 
 ADMISSION = Admission(max_concurrent=MAX_CONNECTIONS, max_queued=MAX_CONNECTIONS, deadline_ms=LONGEST_MS, may_wait=0.75)
 """One request at a time per Redis connection."""
@@ -34,11 +35,12 @@ def create_app() -> FastAPI:
             yield {"feature_store": store}
 
     async def readiness(request: Request) -> Readiness:
+        """Without Redis it can serve nothing."""
         try:
-            await (await feature_store(request)).popular(1)
+            await request.state.feature_store.ping()
         except UpstreamError as error:
             return Readiness(ready=False, dependencies={"redis": str(error)})
-        return Readiness(ready=True, dependencies={"redis": "ok"})
+        return Readiness(ready=True, dependencies={"redis": OK})
 
     app = create_service(
         "Tandem feature service",

@@ -11,12 +11,12 @@ from starlette.middleware import Middleware
 from orchestrator.auth import KEY_HEADER, ApiKeyMiddleware, ApiKeys, RateLimits, cors_middleware
 from orchestrator.bootstrap import open_orchestrator
 from orchestrator.endpoints import orchestrator, router
-from orchestrator.release_monitor import OK
 from orchestrator.settings import OrchestratorSettings
 from recsys.gc_tuning import tune_garbage_collection
 from recsys.observability import configure_logging
 from recsys.web.admission import Admission
-from recsys.web.service import Readiness, create_service, documented
+from recsys.web.readiness import Readiness
+from recsys.web.service import create_service, documented
 
 
 def create_app() -> FastAPI:
@@ -30,8 +30,8 @@ def create_app() -> FastAPI:
             yield {"orchestrator": opened}
 
     async def readiness(request: Request) -> Readiness:
-        dependencies = (await orchestrator(request)).release_monitor.dependencies
-        return Readiness(ready=set(dependencies.values()) == {OK}, dependencies=dependencies)
+        monitor = (await orchestrator(request)).release_monitor
+        return Readiness(ready=monitor.can_serve, dependencies=monitor.dependencies.states)
 
     # Queueing time counts against the deadline; a late request still gets a fallback from the pipeline.
     admission = Admission(
@@ -45,7 +45,7 @@ def create_app() -> FastAPI:
         Middleware(ApiKeyMiddleware, keys, limits),
     ]
     app = create_service("Tandem", "Recommendations in real time.", admission, lifespan, readiness, caller_middleware)
-    # `ApiKeyMiddleware` checks the key; this dependency only adds it to the OpenAPI description.
+    # `ApiKeyMiddleware` checks the key and its scopes; this dependency only adds it to the OpenAPI description.
     documented_key = [Security(APIKeyHeader(name=KEY_HEADER, auto_error=False))] if keys else []
-    app.include_router(router, dependencies=documented_key, responses=documented(401))
+    app.include_router(router, dependencies=documented_key, responses=documented(403))
     return app

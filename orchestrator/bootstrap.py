@@ -11,6 +11,7 @@ from orchestrator.settings import OrchestratorSettings
 from orchestrator.variants import Variants
 from recsys.adapters.http_clients import HttpFeatureStore, HttpRanker, open_session
 from recsys.adapters.open_index import open_index
+from recsys.adapters.ranker_pool import RankerPool
 from recsys.adapters.release_catalogue import ReleaseCatalogue
 from recsys.experiment import Experiment
 from recsys.internal_token import internal_headers
@@ -18,9 +19,6 @@ from recsys.observability import QUALITY
 from recsys.pipeline import RecommendationPipeline
 from recsys.ports import Catalogue, FeatureStore, VectorIndex
 from recsys.quality import QualityFactor
-
-SLOW = 0.4
-"""A recommendation that takes longer than this fraction of the default deadline counts as slow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +39,14 @@ async def open_orchestrator(settings: OrchestratorSettings) -> AsyncIterator[Orc
     headers = internal_headers(settings.internal_token)
     async with AsyncExitStack() as stack:
         feature_session = await stack.enter_async_context(open_session(settings.feature_service_url, headers))
-        ranker_session = await stack.enter_async_context(open_session(settings.ranker_url, headers))
+        ranker = RankerPool(settings.ranker_url, lambda url: HttpRanker(open_session(url, headers)))
+        stack.push_async_callback(ranker.close)
         index = open_index(settings.qdrant_url, settings.qdrant_api_key, settings.qdrant_edge_dir)
         stack.push_async_callback(index.close)
-        features, ranker = HttpFeatureStore(feature_session), HttpRanker(ranker_session)
+        features = HttpFeatureStore(feature_session)
         catalogue = ReleaseCatalogue(ranker)
         release_monitor = ReleaseMonitor(ranker, index, catalogue, settings.refresh_seconds)
-        quality = QualityFactor(target_seconds=settings.deadline_ms / 1000 * SLOW)
+        quality = QualityFactor(settings.deadline_ms / 1000)
         QUALITY.set_function(lambda: quality.factor)
         recall_monitor = RecallMonitor(ranker, settings.recall_sample)
         stack.push_async_callback(recall_monitor.close)

@@ -6,13 +6,15 @@ from collections.abc import Awaitable, Callable, Container
 import structlog
 from prometheus_client import Gauge
 
+from orchestrator.dependencies import Dependencies
 from recsys.adapters.qdrant_points import collection_name
 from recsys.adapters.release_catalogue import ReleaseCatalogue
 from recsys.contracts.retrieval import ServingReleases
 from recsys.errors import ReleaseError, ReleaseNotLoaded, UpstreamError
 from recsys.ports import ReleaseSource, VectorIndex
+from recsys.web.readiness import OK
 
-OK = "ok"
+RANKER, INDEX, FEATURE_SERVICE = "ranker", "index", "feature_service"
 
 INDEXED = Gauge("tandem_collection_indexed", "Whether the collection's graph is complete.", ["release"])
 
@@ -30,10 +32,10 @@ class ReleaseMonitor:
         self._catalogue = catalogue
         self._refresh_seconds = refresh_seconds
         self._watched: set[int] = set()
+        self._knows_popular = False
         self.releases: ServingReleases | None = None
         """Releases that are ready to serve: loaded by the ranker, with their catalogue and collection open here."""
-        self.dependencies = dict.fromkeys(("ranker", "index", "feature_service"), "not checked yet")
-        """`ok`, or the problem, by name of the dependency."""
+        self.dependencies = Dependencies(RANKER, INDEX, FEATURE_SERVICE, check_seconds=refresh_seconds)
 
     @property
     def champion(self) -> int | None:
@@ -43,27 +45,43 @@ class ReleaseMonitor:
     def challenger(self) -> int | None:
         return self.releases.challenger if self.releases else None
 
+    @property
+    def can_serve(self) -> bool:
+        """Whether there is anything to recommend, or events can be recorded. Once true, it stays true."""
+        has_items = self.releases is not None or bool(self._catalogue.newest_item_ids)
+        return self.dependencies.all_checked and (has_items or self._knows_popular)
+
     async def run(self, remember_popular: Callable[[], Awaitable[None]]) -> None:
         while True:
-            try:
-                await self._refresh("ranker", self._refresh_releases)
-                await self._refresh("feature_service", remember_popular)
-            except Exception:
-                log.exception("refresh_failed")  # a bug; the next refresh may still succeed
+            await self.refresh(remember_popular)
             await asyncio.sleep(self._refresh_seconds)
 
-    async def _refresh_releases(self) -> None:
+    async def refresh(self, remember_popular: Callable[[], Awaitable[None]]) -> None:
+        await self.dependencies.check(RANKER, self._refresh_releases)
+        self._knows_popular |= await self.dependencies.check(FEATURE_SERVICE, remember_popular)
+        self.dependencies.finish()
+
+    async def _refresh_releases(self) -> str:
         """Take over the ranker's releases, one role at a time. If a release cannot be opened, its role keeps the
-        previous release."""
+        previous release. Returns the ranker's problems."""
         found = await self._source.releases()
+        champion, ranker_problems = found.champion, "; ".join(found.problems)
+        if champion is None:
+            reason = ranker_problems or "train, register, index and promote one"
+            raise ReleaseNotLoaded(f"no release is loaded: {reason}")
+        found = found.model_copy(update={"problems": []})  # compared below
         problems: dict[str, Exception | None] = {}
         if found.challenger is not None and not await self._open(found, found.challenger, problems):
             found = found.model_copy(update={"challenger": None})
-        if await self._open(found, found.champion, problems) and found != self.releases:
+        if await self._open(found, champion, problems):
+            if found != self.releases:
+                log.info("releases_found", champion=champion, challenger=found.challenger)
             self.releases = found
-            log.info("releases_found", champion=found.champion, challenger=found.challenger)
-        self._set("index", "; ".join(problems) or OK, next(iter(problems.values()), None))
-        self._remove_metrics({found.champion, found.challenger, self.champion, self.challenger})
+        elif self.releases and self.champion and self.champion != champion:
+            await self._open(self.releases, self.champion, problems)  # it stays one of the most recently opened
+        self.dependencies.report(INDEX, "; ".join(problems) or OK, next(iter(problems.values()), None))
+        self._remove_metrics({champion, found.challenger, self.champion, self.challenger})
+        return ranker_problems
 
     async def _open(self, found: ServingReleases, version: int, problems: dict[str, Exception | None]) -> bool:
         """Prepare a release for serving, or check that it is still ready. Adds any problem to `problems`."""
@@ -90,20 +108,6 @@ class ReleaseMonitor:
         for version in [version for version in self._watched if version not in serving]:
             INDEXED.remove(str(version))
             self._watched.remove(version)
-
-    async def _refresh(self, name: str, refresh: Callable[[], Awaitable[None]]) -> None:
-        try:
-            await refresh()
-        except (UpstreamError, ReleaseError) as error:
-            self._set(name, str(error), error)
-        else:
-            self._set(name, OK)
-
-    def _set(self, name: str, state: str, error: Exception | None = None) -> None:
-        if state not in (OK, self.dependencies[name]):
-            cause = repr(error.__cause__) if error else None
-            log.warning("dependency_missing", name=name, problem=state, cause=cause)
-        self.dependencies[name] = state
 
 
 def _never_verified(version: int) -> ReleaseNotLoaded:

@@ -8,6 +8,7 @@ from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from orchestrator.auth import ApiKeys, RateLimits
+from recsys.adapters.replicas import split_urls
 from recsys.contracts.base import MAX_CANDIDATES, NUM_CANDIDATES
 from recsys.experiment import Experiment
 from recsys.internal_token import InternalToken
@@ -19,6 +20,7 @@ class OrchestratorSettings(BaseSettings):
 
     feature_service_url: str = Field(validation_alias="FEATURE_SERVICE_URL")
     ranker_url: str = Field(validation_alias="RANKER_URL")
+    """One or several URLs, separated by commas. Every address of a name is a replica."""
     qdrant_url: str | None = Field(default=None, validation_alias="QDRANT_URL")
     """The URL of a Qdrant server. Without it the collections in `qdrant_edge_dir` are searched in this process."""
     qdrant_api_key: str | None = Field(default=None, validation_alias="QDRANT_API_KEY")
@@ -42,12 +44,18 @@ class OrchestratorSettings(BaseSettings):
     shadow: bool = False
     """Whether to also ask the challenger for the champion's requests, to log how the two differ."""
     api_keys: str = Field(default="", repr=False)
-    """API keys, as `name:key,name:key`. If empty, no key is required."""
+    """API keys, as `name:key,name:key:scope+scope`. If empty, no key is required, and callers may do everything."""
     rate_limit: str | None = None
     """Rate limit per caller and process, as `1000/second` or `100/second;2000/minute`."""
     cors_origins: str = ""
     """Origins whose pages may call from a browser, as `https://shop.example,https://www.shop.example`."""
     log_level: str = Field(default="info", validation_alias="LOG_LEVEL")
+
+    @field_validator("ranker_url")
+    @classmethod
+    def _check_ranker_url(cls, text: str) -> str:
+        split_urls(text)
+        return text
 
     @field_validator("api_keys")
     @classmethod

@@ -222,7 +222,9 @@ class RankerPool:
 
 
 def _missing(states: Sequence[str]) -> list[str]:
-    counts = {"do not answer": states.count(SILENT), "have no champion": states.count(EMPTY)}
+    """What makes the replicas fewer than they could be. If none has a champion, that is the caller's to say."""
+    empty = states.count(EMPTY) if SERVING in states else 0
+    counts = {"do not answer": states.count(SILENT), "have no champion": empty}
     return [f"{number} of {len(states)} rankers {what}" for what, number in counts.items() if number]
 
 

@@ -10,7 +10,6 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.params import Depends
 from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-from pydantic import BaseModel
 from starlette.convertors import Convertor, register_url_convertor
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -21,11 +20,12 @@ from recsys.observability import ObservabilityMiddleware
 from recsys.web.admission import Admission, AdmissionMiddleware
 from recsys.web.body_limit import BodyLimitMiddleware
 from recsys.web.error_response import error_response
+from recsys.web.readiness import Readiness
 from recsys.web.security_headers import SecurityHeadersMiddleware
 from recsys.web.strict_route import StrictRoute
 from recsys.web.unhandled_error import UnhandledErrorMiddleware
 
-ERRORS = (404, 408, 409, 413, 422, 429, 502, 503, 504)
+ERRORS = (401, 404, 408, 409, 413, 422, 429, 502, 503, 504)
 """Error statuses that any endpoint may return."""
 SHOWN_PROBLEMS = 5
 SHOWN_INPUT = 80
@@ -65,12 +65,6 @@ def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"model": ErrorResponse} for status in statuses}
 
 
-class Readiness(BaseModel):
-    ready: bool
-    dependencies: dict[str, str]
-    """By name: `ok`, or the problem."""
-
-
 def middleware_stack(
     admission: Admission, caller_middleware: Sequence[Middleware] = (), *, security_headers: bool = True
 ) -> list[Middleware]:
@@ -97,7 +91,7 @@ def create_api(
         title=title,
         description=description,
         lifespan=lifespan,
-        responses=documented(405),
+        responses=documented(401, 405),
         redirect_slashes=False,  # behind a proxy, a redirect would reveal this service's internal address
         middleware=middleware,
         exception_handlers={
@@ -126,7 +120,7 @@ def create_service(
     @app.get(
         "/readyz",
         tags=["operation"],
-        summary="Readiness, by dependency.",
+        summary="Readiness: whether it can serve, and what is missing.",
         responses={503: {"model": Readiness}},
     )
     async def readyz(request: Request, response: Response) -> Readiness:
@@ -134,11 +128,20 @@ def create_service(
         response.status_code = 200 if state.ready else 503
         return state
 
-    @app.get("/metrics", tags=["operation"], response_class=PlainTextResponse, summary="Prometheus metrics.")
+    add_metrics(app)
+    return app
+
+
+def add_metrics(app: FastAPI) -> None:
+    @app.get(
+        "/metrics",
+        tags=["operation"],
+        response_class=PlainTextResponse,
+        responses=documented(403),
+        summary="Prometheus metrics. If the service has API keys, one with the scope `operate` is required.",
+    )
     async def metrics() -> Response:
         return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
-
-    return app
 
 
 async def _handle_tandem_error(_: Request, error: Exception) -> Response:

@@ -1,0 +1,72 @@
+"""The states of dependencies, as an operator and Prometheus see them."""
+
+import pytest
+from prometheus_client import REGISTRY
+
+from orchestrator.dependencies import STALE_SECONDS, Dependencies
+from recsys.errors import UpstreamUnavailable
+from recsys.web.readiness import OK, Readiness
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def dependencies(clock: Clock) -> Dependencies:
+    return Dependencies("ranker", "index", clock=clock)
+
+
+async def fine() -> None:
+    """A check without a problem."""
+
+
+async def away() -> None:
+    raise UpstreamUnavailable("it cannot be reached")
+
+
+def metric(name: str) -> float | None:
+    return REGISTRY.get_sample_value("tandem_dependency_ok", {"dependency": name})
+
+
+async def test_a_check_reports_what_it_returns_or_raises(dependencies):
+    assert await dependencies.check("ranker", fine)
+    assert not await dependencies.check("index", away)
+    assert dependencies.states == {"ranker": OK, "index": "it cannot be reached"}
+
+
+async def test_every_dependency_has_a_metric(dependencies):
+    assert (metric("ranker"), metric("index")) == (0, 0)
+    await dependencies.check("ranker", fine)
+    assert (metric("ranker"), metric("index")) == (1, 0)
+
+
+async def test_states_that_are_no_longer_checked_are_unknown(dependencies, clock):
+    await dependencies.check("ranker", fine)
+    dependencies.finish()
+    clock.now += STALE_SECONDS
+    assert dependencies.states["ranker"] == OK
+    clock.now += 1
+    assert dependencies.states["ranker"] == f"not checked for {STALE_SECONDS + 1:.0f} s"
+    assert metric("ranker") == 0
+    dependencies.finish()
+    assert dependencies.states["ranker"] == OK
+
+
+def test_a_service_that_can_serve_may_be_degraded():
+    degraded = Readiness(ready=True, dependencies={"ranker": OK, "index": "missing"})
+    assert degraded.model_dump() == {
+        "ready": True,
+        "dependencies": {"ranker": OK, "index": "missing"},
+        "degraded": True,
+    }
+    assert not Readiness(ready=True, dependencies={"ranker": OK}).degraded
