@@ -35,14 +35,14 @@ def main() -> int:
 
 
 def wait_until_ready(client: httpx.Client, settings: LocalSettings) -> str | None:
-    """Why a service did not become ready in time; None when all are ready."""
+    """Why a service did not become ready in time; None when all are ready and miss nothing."""
     give_up = time.monotonic() + READY_SECONDS
     problem = ""
     for url in (settings.feature_service_url, settings.ranker_url, settings.orchestrator_url):
         while True:
             try:
                 response = client.get(f"{url}/readyz")
-                if response.is_success:
+                if is_whole(response):
                     break
                 problem = f"{url}/readyz returned {response.text[:300]}"
             except httpx.HTTPError as error:
@@ -51,6 +51,12 @@ def wait_until_ready(client: httpx.Client, settings: LocalSettings) -> str | Non
                 return f"not ready after {READY_SECONDS} s: {problem}"
             time.sleep(0.2)
     return None
+
+
+def is_whole(response: httpx.Response) -> bool:
+    """Whether a response of /readyz says that the service is ready and that nothing is missing."""
+    described = response.headers.get("content-type", "").startswith("application/json")  # the ranker sends text
+    return response.is_success and not (described and response.json().get("degraded"))
 
 
 def example_users() -> list[str]:

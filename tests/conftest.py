@@ -16,9 +16,9 @@ from local.settings import HOST, LocalSettings
 from tests import toy
 from tests.engines import (
     ServiceProcess,
-    answers_with_200,
     environment,
     eventually,
+    is_whole,
     local_settings,
     qdrant_stand_in_or_skip,
     running,
@@ -125,7 +125,7 @@ def beside(stack: Stack, folder: Path, **more_environment: str) -> Iterator[Loca
     shutil.copytree(stack.settings.home / "qdrant", own.home / "qdrant")  # only one process can open a collection
     environment = {"RANKER_URL": stack.settings.ranker_url, **more_environment}
     with running(own, "redis", "feature_service", "orchestrator", **environment):
-        eventually(lambda: answers_with_200(f"{own.orchestrator_url}/readyz"))
+        eventually(lambda: is_whole(own.orchestrator_url))
         yield own
 
 
@@ -155,7 +155,7 @@ def ask_everything(client: httpx.Client, settings: LocalSettings) -> Responses:
 
 def wait_until_ready(settings: LocalSettings) -> None:
     for url in (settings.feature_service_url, settings.ranker_url, settings.orchestrator_url):
-        eventually(lambda url=url: answers_with_200(f"{url}/readyz"), f"{url} is not ready")
+        eventually(lambda url=url: is_whole(url), f"{url} is not ready, or something is missing")
 
 
 @pytest.fixture

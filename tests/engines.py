@@ -16,7 +16,7 @@ import pytest
 import redis as redis_client
 from redis.exceptions import RedisError
 
-from local import commands
+from local import commands, tour
 from local.ports import free_ports
 from local.settings import HOST, LocalSettings
 from local.stores import dies_with_parent
@@ -167,6 +167,14 @@ def eventually(
 def answers_with_200(url: str) -> bool:
     try:
         return httpx.get(url, timeout=5).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+def is_whole(url: str) -> bool:
+    """Whether the service at the URL is ready and misses nothing."""
+    try:
+        return tour.is_whole(httpx.get(f"{url}/readyz", timeout=5))
     except httpx.HTTPError:
         return False
 

@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from local.settings import HOST, LocalSettings
+from local.tour import is_whole
 from tests import toy
 from tests.engines import Process, ServiceProcess, eventually, local_settings, qdrant_stand_in_or_skip
 from tests.fault_proxy import FaultProxy
@@ -64,7 +65,7 @@ def _problem(url: str) -> str | None:
         answer = httpx.get(f"{url}/readyz", timeout=5)
     except httpx.HTTPError as error:
         return f"{url}: {error!r}"
-    return None if answer.status_code == 200 and "but:" not in answer.text else f"{url}: {answer.text}"
+    return None if is_whole(answer) and "but:" not in answer.text else f"{url}: {answer.text}"
 
 
 @contextmanager

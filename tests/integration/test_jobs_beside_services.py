@@ -12,7 +12,7 @@ from recsys.model.local_releases import LocalReleases
 from recsys.model.registry import CHAMPION, SEARCH_TAG, ModelRegistry
 from recsys.model.release import RELEASE_FILE, RELEASE_FILES
 from tests import toy
-from tests.engines import eventually, free_ports, running
+from tests.engines import eventually, free_ports, is_whole, running
 from training.jobs.index import index
 from training.jobs.seed import seed
 
@@ -70,7 +70,7 @@ def test_an_interrupted_fetch_leaves_nothing_that_could_be_taken_for_a_release(n
 def test_a_version_that_nobody_registered_is_not_loaded(registry, tmp_path):
     with pytest.raises(ReleaseNotLoaded):
         LocalReleases(tmp_path, registry).load(999)
-    assert registry.version_of("no such fingerprint") is None
+    assert registry.version_of("no such fingerprint", {}) is None
     assert "no_such_alias" not in registry.aliases()
 
 
@@ -137,7 +137,7 @@ def test_on_a_qdrant_server_the_same_is_recommended_as_on_edge(stack, qdrant_ser
         update={"qdrant_url": qdrant_server, "orchestrator_port": free_ports(1)[0], "state_dir": tmp_path}
     )
     with running(settings, "orchestrator"), httpx.Client(timeout=30) as client:
-        eventually(lambda: client.get(f"{settings.orchestrator_url}/readyz").status_code == 200, "it is not ready")
+        eventually(lambda: is_whole(settings.orchestrator_url), "it is not ready")
         for path in ("/v1/items/item-07", "/v1/items/item-07/similar", "/v1/items?query=thing+7"):
             here, there = (client.get(f"{url}{path}").json() for url in _both(settings, stack))
             assert _without_scores(here) == _without_scores(there)

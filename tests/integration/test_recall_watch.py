@@ -11,7 +11,7 @@ from recsys.adapters.qdrant_edge_index import QdrantEdgeIndex
 from recsys.model.release import Release
 from tests import toy
 from tests.conftest import Stack
-from tests.engines import answers_with_200, eventually, local_settings, running
+from tests.engines import eventually, is_whole, local_settings, running
 from training.indexing.build import indexed_items
 
 USER = next(iter(toy.USERS))
@@ -45,7 +45,7 @@ def test_a_collection_that_degrades_shows_in_the_metrics(stack: Stack, tmp_path,
         asyncio.run(lose_half(own.home / "qdrant", Release.load(1, stack.model_dir)))
     environment = {"RANKER_URL": stack.settings.ranker_url, "ORCHESTRATOR_RECALL_SAMPLE": "1"}
     with running(own, "redis", "feature_service", "orchestrator", **environment):
-        eventually(lambda: answers_with_200(f"{own.orchestrator_url}/readyz"))
+        eventually(lambda: is_whole(own.orchestrator_url))
         with httpx.Client(base_url=own.orchestrator_url, timeout=30) as api:
             body = {"user_id": USER, "session_items": toy.ITEM_IDS[:3]}
             assert api.post("/v1/recommendations", json=body).raise_for_status().json()["tier"] == "personalized"

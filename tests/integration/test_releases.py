@@ -20,7 +20,7 @@ from recsys.model.files import WEIGHTS_FILE
 from recsys.model.registry import CHALLENGER, CHAMPION, NEXT, PREVIOUS, ModelRegistry
 from tests import toy
 from tests.conftest import Stack
-from tests.engines import environment, eventually, local_settings, running
+from tests.engines import environment, eventually, is_whole, local_settings, running
 from training.jobs.index import index
 from training.jobs.precompute import precompute
 from training.jobs.promote import promote
@@ -28,6 +28,7 @@ from training.jobs.prune import prune
 from training.jobs.register import register
 from training.jobs.releases import releases
 from training.jobs.rollback import rollback
+from training.release_manifest import registered_version
 
 ROOT = Path(__file__).parents[2]
 REQUESTS_PER_SECOND = 60
@@ -41,9 +42,9 @@ def registry(stack: Stack) -> ModelRegistry:
 
 def new_version(stack: Stack, name: str, seed: int) -> int:
     """Register another trained model. No service uses it yet."""
-    toy.write_model(stack.jobs, name, seed=seed)
+    directory = toy.write_model(stack.jobs, name, seed=seed)
     register(stack.jobs)
-    version = ModelRegistry(stack.settings.mlflow_url).version_of(name)
+    version = registered_version(ModelRegistry(stack.settings.mlflow_url), directory)
     assert version is not None
     return version
 
@@ -62,7 +63,7 @@ def restore_first_release(stack: Stack, registry: ModelRegistry) -> Iterator[Non
         registry.delete_alias(alias)
     (stack.jobs.models_dir / "latest").write_text("first")
     with httpx.Client(base_url=stack.settings.orchestrator_url, timeout=30) as api:
-        eventually(lambda: recommend(api)["release"] == 1 and api.get("/readyz").status_code == 200)
+        eventually(lambda: recommend(api)["release"] == 1 and is_whole(stack.settings.orchestrator_url))
 
 
 def recommend(api: httpx.Client, **more: object) -> dict:
