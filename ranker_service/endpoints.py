@@ -16,7 +16,7 @@ from recsys.web.service import create_router
 
 NDJSON = "application/x-ndjson"
 CHUNK_BYTES = 1 << 18
-OFF_THE_REQUEST_PATH = re.compile(r"/v1/releases/\d+/items|/v1/recall")
+OFF_THE_REQUEST_PATH = re.compile(r"/v1/releases(/\d+/items)?|/v1/recall")
 
 router = create_router(prefix="/v1", tags=["ranking"])
 
@@ -67,5 +67,6 @@ async def _chunks(lines: memoryview) -> AsyncIterator[memoryview]:
 
 
 def is_off_the_request_path(path: str) -> bool:
-    """Whether requests to a path need no admission: file downloads, and recall, which has its own thread and limit."""
+    """Whether requests to a path need no admission: the list of releases, so that a busy ranker still says what it has
+    loaded; file downloads; and recall, which has its own thread and limit."""
     return OFF_THE_REQUEST_PATH.fullmatch(path) is not None
