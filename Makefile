@@ -76,11 +76,11 @@ seed: $(JOB_NEEDS) ## Fill Redis with histories, attributes and popular items
 	@$(WITH_STORES) $(JOB) training.jobs.seed
 
 .PHONY: promote
-promote: $(JOB_NEEDS) ## Make VERSION (default: the newest) the champion, once it is loaded; FORCE=1 allows worse metrics
+promote: $(JOB_NEEDS) ## Make VERSION (default: the newest) the champion, if it is no worse and loaded; FORCE=1 does not compare
 	@$(WITH_STORES) $(JOB) training.jobs.promote
 
 .PHONY: rollback
-rollback: $(JOB_NEEDS) ## Make the previous champion the champion again
+rollback: $(JOB_NEEDS) ## Make the previous champion the champion again; REASON="..." is kept with the one that goes
 	@$(WITH_STORES) $(JOB) training.jobs.rollback
 
 .PHONY: releases
@@ -92,7 +92,7 @@ prune: $(JOB_NEEDS) ## Remove all collections except the newest KEEP (3) and tho
 	@$(WITH_STORES) $(JOB) training.jobs.prune
 
 .PHONY: precompute
-precompute: $(JOB_NEEDS) ## Store the champion's list for every active user in Redis
+precompute: $(JOB_NEEDS) ## Renew the champion's lists for the PRECOMPUTE_USERS (5,000) users who were active last
 	@$(WITH_STORES) $(JOB) training.jobs.precompute
 
 .PHONY: evaluate-served

@@ -7,6 +7,7 @@ from honcho.manager import Manager
 
 from local import commands
 from local.ports import require_free
+from local.running import services_lock
 from local.settings import LocalSettings
 from local.stores import dies_with_parent, missing_stores
 from recsys.errors import JobError
@@ -32,7 +33,8 @@ def main() -> int:
     manager = Manager()
     for name, command in processes.items():
         manager.add_process(name, "exec " + shlex.join(dies_with_parent(command)), env=settings.environment())
-    manager.loop()
+    with services_lock(settings):
+        manager.loop()
     return 0 if manager.returncode == INTERRUPTED else int(manager.returncode or 1)
 
 

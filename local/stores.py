@@ -21,6 +21,7 @@ from redis.exceptions import RedisError
 
 from local import commands
 from local.ports import require_free
+from local.running import services_run
 from local.settings import HOST, LocalSettings
 from recsys.errors import JobError
 
@@ -76,7 +77,7 @@ def main(command: list[str]) -> int:
     settings = LocalSettings()
     try:
         with stores_running(settings):
-            job = subprocess.Popen(dies_with_parent(command), env=settings.environment())
+            job = subprocess.Popen(dies_with_parent(command), env=job_environment(settings))
             while True:
                 try:
                     return job.wait()
@@ -85,6 +86,15 @@ def main(command: list[str]) -> int:
     except JobError as error:
         print(f"stores: failed: {error}", file=sys.stderr)
         return 1
+
+
+def job_environment(settings: LocalSettings) -> dict[str, str]:
+    """The environment of a job: with the rankers that RANKER_URL names, or those of `make demo`, or none."""
+    environment = settings.environment()
+    named = os.environ.get("RANKER_URL") or settings.ranker_url
+    if named == settings.ranker_url and not services_run(settings):
+        return {**environment, "NO_RANKER": "true"}
+    return {**environment, "RANKER_URL": named}
 
 
 def dies_with_parent(command: commands.Command) -> commands.Command:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from recsys.errors import JobError
 from recsys.model.files import CONFIG_FILE, METRICS_FILE, SECOND_STAGE_FILE
+from recsys.model.registry import ModelRegistry
 from recsys.model.release import (
     FEATURE_SCHEMA_VERSION,
     RELEASE_FILE,
@@ -27,8 +28,6 @@ def describe_release(directory: Path) -> ReleaseManifest:
     metrics = json.loads(metrics_file.read_text(encoding="utf-8"))
     training = read_training(directory)
     config = TwoTowerConfig.load(directory / CONFIG_FILE)
-    has_second_stage = (directory / SECOND_STAGE_FILE).exists()
-    files = (*RELEASE_FILES, *SECOND_STAGE_FILES) if has_second_stage else RELEASE_FILES
     manifest = ReleaseManifest(
         fingerprint=directory.name,
         dataset=training["dataset"],
@@ -36,10 +35,22 @@ def describe_release(directory: Path) -> ReleaseManifest:
         feature_schema_version=FEATURE_SCHEMA_VERSION,
         num_items=config.num_items,
         embedding_dim=config.embedding_dim,
-        file_hashes={name: hash_file(directory / name) for name in files},
+        file_hashes=file_hashes(directory),
         policy=ReleasePolicy(exclude_seen=training["exclude_seen"], max_history=config.max_history),
         metrics={name: float(value) for name, value in metrics.items() if type(value) in (int, float)},
     )
     with atomic_file(directory / RELEASE_FILE) as partial:
         partial.write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
     return manifest
+
+
+def file_hashes(directory: Path) -> dict[str, str]:
+    """sha256, by name, of the files of a model's release."""
+    has_second_stage = (directory / SECOND_STAGE_FILE).exists()
+    files = (*RELEASE_FILES, *SECOND_STAGE_FILES) if has_second_stage else RELEASE_FILES
+    return {name: hash_file(directory / name) for name in files}
+
+
+def registered_version(registry: ModelRegistry, directory: Path) -> int | None:
+    """The version that holds exactly this model; None if it is not registered."""
+    return registry.version_of(directory.name, file_hashes(directory))

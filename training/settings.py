@@ -140,5 +140,11 @@ class FeatureStoreSettings(BaseSettings):
     model_config = SettingsConfigDict(env_ignore_empty=True)
 
     redis_url: str
+    user_ttl_days: int = Field(default=180, ge=1, validation_alias="FEATURE_SERVICE_USER_TTL_DAYS")
+    """A user without events for this long after seeding is forgotten."""
     precompute_users: int = Field(default=5_000, ge=0)
     """For how many of the most recently active users `promote` and `precompute` store a list; 0 for none."""
+
+    @property
+    def user_ttl_seconds(self) -> int:
+        return self.user_ttl_days * 86_400

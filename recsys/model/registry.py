@@ -6,16 +6,17 @@ A version is created last, after all of its files were uploaded, so every existi
 import logging
 import os
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
 from mlflow.exceptions import MlflowException
 
-from recsys.errors import ReleaseNotLoaded, UpstreamUnavailable
+from recsys.errors import ReleaseDamaged, ReleaseNotLoaded, UpstreamUnavailable
 from recsys.model.release import RELEASE_FILE, ReleaseManifest
 
 MODEL_NAME = "two_tower"
@@ -63,12 +64,23 @@ class ModelRegistry:
         self._tracking_uri = tracking_uri
         self._client = MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
 
-    def version_of(self, fingerprint: str) -> int | None:
-        """The version registered for this training; None if there is none."""
-        query = f"name = '{MODEL_NAME}' and tags.`{FINGERPRINT_TAG}` = '{fingerprint}'"
-        with self._translated_errors():
-            found = self._client.search_model_versions(query)
-        return max((int(version.version) for version in found), default=None)
+    def version_of(self, fingerprint: str, file_hashes: Mapping[str, str]) -> int | None:
+        """The newest version of this training with exactly these files (sha256 by name); None if there is none.
+
+        The fingerprint alone is not enough: training with the same settings again results in other weights.
+        """
+        for version in self._versions_of(fingerprint):
+            with suppress(ReleaseDamaged):  # such as one from an incompatible version of Tandem
+                if self.manifest_of(version).file_hashes == file_hashes:
+                    return version
+        return None
+
+    def manifest_of(self, version: int) -> ReleaseManifest:
+        """The `release.json` of a version. Raises `ReleaseNotLoaded` if there is no such version."""
+        with TemporaryDirectory() as scratch, self._translated_errors():
+            run_id = self._client.get_model_version(MODEL_NAME, str(version)).run_id
+            self._fetch_file(run_id, RELEASE_FILE, Path(scratch))
+            return ReleaseManifest.read(Path(scratch))
 
     def register(
         self,
@@ -85,10 +97,7 @@ class ModelRegistry:
         """
         with self._translated_errors():
             experiment_id = self._experiment(manifest.dataset)
-            for stale in self._client.search_runs(
-                [experiment_id], f"tags.{FINGERPRINT_TAG} = '{manifest.fingerprint}'"
-            ):
-                self._client.delete_run(stale.info.run_id)
+            self._delete_unfinished_runs(experiment_id, manifest.fingerprint)
             run = self._client.create_run(
                 experiment_id, run_name=manifest.fingerprint, tags={FINGERPRINT_TAG: manifest.fingerprint}
             )
@@ -134,6 +143,24 @@ class ModelRegistry:
         with self._translated_errors():
             self._client.delete_registered_model_alias(MODEL_NAME, alias)
 
+    def shared_tag(self, key: str) -> str | None:
+        """A tag of all versions together; None if it is not set or nothing is registered."""
+        try:
+            with self._translated_errors():
+                tags: dict[str, str] = self._client.get_registered_model(MODEL_NAME).tags
+        except ReleaseNotLoaded:
+            return None
+        return tags.get(key)
+
+    def set_shared_tag(self, key: str, value: str) -> None:
+        """Set a tag of all versions together. Raises `ReleaseNotLoaded` if nothing is registered."""
+        with self._translated_errors():
+            self._client.set_registered_model_tag(MODEL_NAME, key, value)
+
+    def delete_shared_tag(self, key: str) -> None:
+        with self._translated_errors():
+            self._client.delete_registered_model_tag(MODEL_NAME, key)
+
     def versions(self) -> list[RegisteredVersion]:
         """All versions, newest first."""
         with self._translated_errors():
@@ -152,6 +179,11 @@ class ModelRegistry:
         """Tag a version after it was registered."""
         with self._translated_errors():
             self._client.set_model_version_tag(MODEL_NAME, str(version), key, value)
+
+    def delete_tag(self, version: int, key: str) -> None:
+        """Remove a tag of a version, if it has it."""
+        with self._translated_errors():
+            self._client.delete_model_version_tag(MODEL_NAME, str(version), key)
 
     def add_measurement(self, version: int, metrics: dict[str, float], files: Iterable[Path]) -> None:
         """Add metrics and reports to the run of a registered version.
@@ -172,6 +204,19 @@ class ModelRegistry:
             self._fetch_file(run_id, RELEASE_FILE, destination)
             for name in ReleaseManifest.read(destination).file_hashes:
                 self._fetch_file(run_id, name, destination)
+
+    def _versions_of(self, fingerprint: str) -> list[int]:
+        """The versions of a training, newest first."""
+        with self._translated_errors():
+            found = self._client.search_model_versions(_of_training(fingerprint))
+        return sorted((int(each.version) for each in found), reverse=True)
+
+    def _delete_unfinished_runs(self, experiment_id: str, fingerprint: str) -> None:
+        """Delete the runs of a training that no version names. An interrupted `register` leaves such runs."""
+        finished = {version.run_id for version in self._client.search_model_versions(_of_training(fingerprint))}
+        for run in self._client.search_runs([experiment_id], f"tags.{FINGERPRINT_TAG} = '{fingerprint}'"):
+            if run.info.run_id not in finished:
+                self._client.delete_run(run.info.run_id)
 
     def _fetch_file(self, run_id: str, name: str, destination: Path) -> None:
         fetched = self._client.download_artifacts(run_id, f"{RELEASE_PATH}/{name}", str(destination))
@@ -199,3 +244,8 @@ class ModelRegistry:
             raise UpstreamUnavailable(f"MLflow at {self._tracking_uri}: {error.message}{reason}") from error
         except OSError as error:
             raise UpstreamUnavailable(f"MLflow at {self._tracking_uri}: {error}") from error
+
+
+def _of_training(fingerprint: str) -> str:
+    """MLflow's filter for the versions of a training."""
+    return f"name = '{MODEL_NAME}' and tags.`{FINGERPRINT_TAG}` = '{fingerprint}'"

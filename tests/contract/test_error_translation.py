@@ -586,7 +586,7 @@ def test_an_mlflow_with_a_closed_port_is_unavailable(tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     registry = ModelRegistry(f"http://{HOST}:{free_ports(1)[0]}")
     for ask in (
-        lambda: registry.version_of("x"),
+        lambda: registry.version_of("x", {}),
         registry.aliases,
         lambda: registry.set_alias("champion", 1),
         lambda: registry.set_tag(1, "key", "value"),

@@ -74,7 +74,7 @@ def state(env: dict[str, str]) -> dict[str, object]:
     manifest = ReleaseManifest.read(models / latest)
     with stores_running(env):
         registry = ModelRegistry(f"http://127.0.0.1:{env['MLFLOW_PORT']}")
-        version = registry.version_of(latest)
+        version = registry.version_of(latest, manifest.file_hashes)
         champion = registry.aliases().get(CHAMPION)
         users, popular = _redis_counts(env)
     home = Path(env["STATE_DIR"]) / "csv"

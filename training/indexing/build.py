@@ -21,6 +21,7 @@ from training.atomic import exclusive_lock
 from training.indexing.recall_target import RecallTarget
 from training.indexing.tuning import PROGRESS_SECONDS, Tuned, build_and_tune, verification_queries
 from training.model_directory import latest_to_serve
+from training.release_manifest import registered_version
 from training.settings import IndexSettings, JobSettings
 
 BATCH = 500
@@ -28,20 +29,25 @@ BATCH = 500
 
 def newest_version(registry: ModelRegistry, settings: JobSettings) -> int:
     """The version of the latest model. Raises JobError if it is not registered."""
-    fingerprint = latest_to_serve(settings).name
-    version = registry.version_of(fingerprint)
+    directory = latest_to_serve(settings)
+    version = registered_version(registry, directory)
     if version is None:
-        raise JobError(f"{fingerprint} is not registered; run `make register` first")
+        raise JobError(f"{directory.name} is not registered; run `make register` first")
     return version
 
 
 def index_version(registry: ModelRegistry, version: int, settings: JobSettings) -> str:
     """Build and verify a version's collection, unless that is done; returns one line about it."""
-    with tempfile.TemporaryDirectory() as scratch, exclusive_lock(settings.models_dir / "index"):
+    with tempfile.TemporaryDirectory() as scratch:
         registry.fetch(version, Path(scratch))
-        release = Release.load(version, Path(scratch))
-        described = asyncio.run(_index(registry, release, Path(scratch), IndexSettings()))
-    return f"items_v{version} with {len(release.vocabulary):,} items {described}"
+        return index_release(registry, Release.load(version, Path(scratch)), Path(scratch), settings)
+
+
+def index_release(registry: ModelRegistry, release: Release, directory: Path, settings: JobSettings) -> str:
+    """The same for a release that was loaded from its files in `directory`."""
+    with exclusive_lock(settings.models_dir / "index"):
+        described = asyncio.run(_index(registry, release, directory, IndexSettings()))
+    return f"items_v{release.version} with {len(release.vocabulary):,} items {described}"
 
 
 async def _index(registry: ModelRegistry, release: Release, directory: Path, settings: IndexSettings) -> str:

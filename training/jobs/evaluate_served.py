@@ -21,18 +21,16 @@ from tqdm import tqdm
 from recsys.contracts.base import MAX_EXCLUDED, MAX_HISTORY, MAX_TOP_K
 from recsys.contracts.recommendation import RecommendationResponse
 from recsys.errors import JobError, ReleaseError, UpstreamError, UpstreamUnavailable
-from recsys.model.files import SECOND_STAGE_FILE
 from recsys.model.registry import WEIGHTS_TAG, ModelRegistry
 from recsys.model.release import weights_of
-from recsys.model.two_tower import load_model
 from recsys.model.vocabulary import Vocabulary
 from recsys.stages import COMPLETE
 from training.atomic import atomic_file
 from training.datasets.sequences import Example, History, load_sequences
+from training.evaluation.held_out import release_scorer
 from training.evaluation.metrics import Ranks, bootstrap_interval, hr_at_k, mrr_at_k, ndcg_at_k, ndcg_gains
-from training.evaluation.ranking import Scorer, TwoTowerScorer, rank_held_out
+from training.evaluation.ranking import rank_held_out
 from training.evaluation.sample import sample_users, tested_users
-from training.evaluation.two_stage_scorer import TwoStageScorer
 from training.job import run_job
 from training.model_directory import latest_to_serve, read_training
 from training.settings import JobSettings, ServedSettings
@@ -73,7 +71,7 @@ def evaluate_served(settings: JobSettings) -> str:
             f"the responses came from releases {replay.releases} with the weights {replay.weights or 'of no model'} "
             f"and have the tiers {dict(replay.tiers)}; expected is one release with the weights {weights}"
         )
-    offline = rank_held_out(_scorer(directory, exclude_seen), examples, exclude_seen).ranks
+    offline = rank_held_out(release_scorer(directory, exclude_seen=exclude_seen), examples, exclude_seen).ranks
     compared = _compare(replay, offline, settings.seed)
     report = settings.reports_dir / directory.name
     for name, text in ((SERVED_FILE, json.dumps(compared, indent=2) + "\n"), (SERVED_PAGE, _page(directory, compared))):
@@ -167,13 +165,6 @@ async def _recommend(client: httpx.AsyncClient, body: dict[str, Any]) -> Recomme
     except httpx.HTTPError as error:
         raise UpstreamUnavailable(f"the orchestrator at {client.base_url}: {error!r}") from error
     return RecommendationResponse.model_validate_json(response.content)
-
-
-def _scorer(directory: Path, exclude_seen: bool) -> Scorer:
-    model = load_model(directory)
-    if (directory / SECOND_STAGE_FILE).exists():
-        return TwoStageScorer(model, directory, exclude_seen=exclude_seen)
-    return TwoTowerScorer(model)
 
 
 def _compare(replay: Replay, offline: Ranks, seed: int) -> dict[str, Any]:

@@ -1,81 +1,110 @@
 """Make a version the champion: `python -m training.jobs.promote`.
 
-Its collection is built and verified first, then the ranker loads it, and the alias moves last. If the job is killed at
-any step, the current champion keeps serving.
+It is compared with the champion, indexed, loaded by every ranker, and its lists for active users are stored. The alias
+moves last. If the job fails or is killed at any step, the current champion keeps serving, with its own lists.
 """
 
-import time
+import asyncio
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
-import httpx
-
-from recsys.contracts.retrieval import ServingReleases
-from recsys.errors import JobError
+from recsys.errors import JobError, ReleaseNotLoaded
+from recsys.internal_token import internal_headers
 from recsys.model.registry import CHAMPION, NEXT, PREVIOUS, ModelRegistry
-from training.indexing.build import index_version, newest_version
+from recsys.model.release import Release
+from training.indexing.build import index_release, newest_version
 from training.job import run_job
+from training.precomputed_lists import store_lists
+from training.promotion.gate import GATE_TAG, GateRecord, pass_gate
+from training.promotion.lease import Lease, promotion_lease
+from training.promotion.rolled_back import ROLLED_BACK_TAG, require_not_rolled_back
+from training.promotion.warm_up import wait_until_loaded
 from training.settings import JobSettings, RegistrySettings, ReleaseSettings
-
-GATE = "ndcg_at_10"
-WARM_SECONDS = 120
-POLL_SECONDS = 0.25
 
 
 def promote(settings: JobSettings) -> str:
-    """The job. Raises JobError if the version is worse than the champion, or if the ranker cannot load it."""
+    """The job. Raises JobError if the version is worse than the champion, or was rolled back, if a ranker does not load
+    it, or if another promotion is running.
+    """
     registry, wanted = ModelRegistry(RegistrySettings().mlflow_tracking_uri), ReleaseSettings()
     version = wanted.version or newest_version(registry, settings)
-    champion = registry.aliases().get(CHAMPION)
-    if version == champion:
-        return f"version {version} is already the champion"
-    if champion is not None:
-        _require_no_worse(registry, version, champion, wanted)
-    print(f"promote: {index_version(registry, version, settings)}", flush=True)
-    registry.set_alias(NEXT, version)
-    try:
-        warmed = _wait_until_warm(wanted.ranker_url, version)
-        if champion is not None:
-            registry.set_alias(PREVIOUS, champion)
-        registry.set_alias(CHAMPION, version)
-    finally:
-        registry.delete_alias(NEXT)
+    with promotion_lease(registry, f"promote version {version}") as lease, TemporaryDirectory() as scratch:
+        champion = registry.aliases().get(CHAMPION)
+        if version == champion:
+            return f"version {version} is already the champion"
+        _require_rankers(wanted)
+        tags = _tags_of(registry, version)
+        if not wanted.force:
+            require_not_rolled_back(version, tags)
+        directory = Path(scratch)
+        registry.fetch(version, directory)
+        gate = _pass_gate(registry, version, champion, directory, settings, wanted)
+        release = Release.load(version, directory)
+        print(f"promote: {index_release(registry, release, directory, settings)}", flush=True)
+        warmed = _warm_up_and_move(registry, release, champion, gate, lease, wanted)
     before = f", version {champion} stays warm" if champion is not None else ""
     return f"version {version} is the champion{before}; {warmed}"
 
 
-def _require_no_worse(registry: ModelRegistry, version: int, champion: int, settings: ReleaseSettings) -> None:
-    metrics = {each.version: float(each.tags.get(GATE, 0)) for each in registry.versions()}
-    if version not in metrics:
-        raise JobError(f"version {version} does not exist; the versions are {sorted(metrics)}")
-    least = metrics[champion] * (1 - settings.promote_margin)
-    if metrics[version] < least and not settings.force:
+def _warm_up_and_move(
+    registry: ModelRegistry,
+    release: Release,
+    champion: int | None,
+    gate: GateRecord,
+    lease: Lease,
+    wanted: ReleaseSettings,
+) -> str:
+    """Prepare everything that serves the release, then move the aliases; returns a clause about the rankers."""
+    version = release.version
+    registry.set_alias(NEXT, version)
+    try:
+        warmed = "no ranker was asked, because NO_RANKER is set"
+        if wanted.ranker_url is not None and not wanted.no_ranker:
+            warmed = asyncio.run(wait_until_loaded(wanted.ranker_url, version, internal_headers(wanted.internal_token)))
+        print(f"promote: {store_lists(release, champion)}", flush=True)
+        lease.require()
+        registry.set_tag(version, GATE_TAG, gate.model_dump_json())
+        if champion is not None:
+            registry.set_alias(PREVIOUS, champion)
+        registry.set_alias(CHAMPION, version)
+        registry.delete_tag(version, ROLLED_BACK_TAG)
+    finally:
+        if registry.aliases().get(NEXT) == version:  # another job may have taken the lease over
+            registry.delete_alias(NEXT)
+    return warmed
+
+
+def _require_rankers(wanted: ReleaseSettings) -> None:
+    if wanted.ranker_url is None and not wanted.no_ranker:
         raise JobError(
-            f"version {version} has {GATE} {metrics[version]:.4f} and the champion, version {champion}, "
-            f"{metrics[champion]:.4f}: at least {least:.4f} is required; FORCE=1 promotes it anyway"
+            "RANKER_URL is not set, so nobody would load the version before it serves; set it to the addresses of the "
+            "rankers, or NO_RANKER=1 if none is running"
         )
 
 
-def _wait_until_warm(ranker_url: str | None, version: int) -> str:
-    """Wait until the ranker has loaded the version; returns a clause about it. Raises JobError if loading fails."""
-    no_ranker = "no ranker could be reached"
-    if ranker_url is None:
-        return no_ranker
-    deadline = time.monotonic() + WARM_SECONDS
-    with httpx.Client(base_url=ranker_url, timeout=5) as client:
-        while True:
-            try:
-                response = client.get("/v1/releases")
-            except httpx.HTTPError:
-                return no_ranker
-            if not response.is_success:
-                return no_ranker  # a ranker without a champion loads this version after its promotion
-            serving = ServingReleases.model_validate_json(response.content)
-            if version in serving.loaded:
-                return "the ranker has it loaded"
-            failed = [problem for problem in serving.problems if problem.startswith(f"release {version}:")]
-            if failed or time.monotonic() > deadline:
-                reason = "; ".join(failed) or f"not within {WARM_SECONDS} s"
-                raise JobError(f"the ranker did not load version {version}, the champion stays: {reason}")
-            time.sleep(POLL_SECONDS)
+def _tags_of(registry: ModelRegistry, version: int) -> dict[str, str]:
+    try:
+        return registry.tags_of(version)
+    except ReleaseNotLoaded:
+        versions = sorted(each.version for each in registry.versions())
+        raise JobError(f"version {version} does not exist; the versions are {versions}") from None
+
+
+def _pass_gate(
+    registry: ModelRegistry,
+    version: int,
+    champion: int | None,
+    directory: Path,
+    settings: JobSettings,
+    wanted: ReleaseSettings,
+) -> GateRecord:
+    if champion is None or wanted.force:
+        reason = "there is no champion" if champion is None else "FORCE is set"
+        print(f"promote: version {version} is not compared, because {reason}", flush=True)
+        return GateRecord(best=version)
+    record, line = pass_gate(registry, version, champion, directory, settings, wanted.promote_margin)
+    print(f"promote: {line}", flush=True)
+    return record
 
 
 if __name__ == "__main__":

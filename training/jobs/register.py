@@ -1,6 +1,7 @@
 """Register the latest model as a release in MLflow: `python -m training.jobs.register`.
 
-A model that is already registered keeps its version and is not uploaded again.
+A model that is already registered keeps its version and is not uploaded again. Models that were trained with the same
+settings but have other weights are different models.
 """
 
 from typing import Any
@@ -10,7 +11,7 @@ from recsys.model.release import RELEASE_FILE
 from training.atomic import exclusive_lock
 from training.job import run_job
 from training.model_directory import latest_to_serve, read_training
-from training.release_manifest import describe_release
+from training.release_manifest import describe_release, registered_version
 from training.settings import JobSettings, RegistrySettings
 
 
@@ -19,7 +20,7 @@ def register(settings: JobSettings) -> str:
     registry = ModelRegistry(RegistrySettings().mlflow_tracking_uri)
     directory = latest_to_serve(settings)
     with exclusive_lock(directory / RELEASE_FILE):
-        registered = registry.version_of(directory.name)
+        registered = registered_version(registry, directory)
         if registered is not None:
             return f"{directory.name} is already version {registered} of {MODEL_NAME}"
         manifest = describe_release(directory)
