@@ -1,4 +1,4 @@
-"""API keys, rate limits and CORS for everything under /v1. Calls are refused before their body is read.
+"""API keys with scopes, rate limits and CORS. Calls are refused before their body is read.
 
 Logs, metrics and limits identify a caller by the name of its key. Several keys are valid at the same time, so keys can
 be rotated without downtime.
@@ -9,9 +9,12 @@ import hmac
 import math
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
 
 import structlog
+from fastapi import Request
 from limits import RateLimitItem, parse_many
 from limits.storage import MemoryStorage
 from limits.strategies import SlidingWindowCounterRateLimiter
@@ -20,16 +23,56 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from recsys.errors import CallerError, RateLimited, Unauthorized
-from recsys.web.api_paths import is_api_call
+from recsys.errors import CallerError, Forbidden, RateLimited, Unauthorized
+from recsys.web.api_paths import is_api_call, path_of
 from recsys.web.error_response import error_response
+from recsys.web.security_headers import PAGE_PATHS
 
 KEY_HEADER = "X-API-Key"
 MIN_KEY_LENGTH = 16
-ANONYMOUS = "anybody"
-"""The caller's name if no keys are configured."""
-UNAUTHENTICATED = "nobody"
-"""The caller's name if its key is missing or not valid."""
+OPEN_PATHS = PAGE_PATHS | {"/healthz", "/readyz", "/openapi.json"}
+"""They need no key."""
+
+
+class KeyScope(StrEnum):
+    """What a key may be used for."""
+
+    RECOMMEND = "recommend"
+    """Read recommendations and items."""
+    EVENTS = "events"
+    """Send events, and nothing else: the scope of a key that everybody can read, such as one in a page."""
+    OPERATE = "operate"
+    """Metrics, `debug`, the header `X-Variant`, and every path without another scope."""
+
+
+DEFAULT_SCOPES = frozenset({KeyScope.RECOMMEND, KeyScope.EVENTS})
+SCOPES = {
+    "/v1/recommendations": KeyScope.RECOMMEND,
+    "/v1/popular": KeyScope.RECOMMEND,
+    "/v1/items": KeyScope.RECOMMEND,
+    "/v1/events": KeyScope.EVENTS,
+}
+"""The scope that a path needs. A path below `/v1/items` needs the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    name: str
+    """The name of its key."""
+    scopes: frozenset[KeyScope]
+    digest: bytes = field(default=b"", repr=False)
+
+    def require(self, scope: KeyScope, what: str) -> None:
+        """Raises `Forbidden` if the caller's key does not have the scope."""
+        if scope not in self.scopes:
+            has = " and ".join(sorted(self.scopes))
+            raise Forbidden(f"{what} needs a key with the scope {scope}; the key {self.name!r} has {has}")
+
+
+ANYBODY = Caller("anybody", frozenset(KeyScope))
+"""The caller if no keys are configured."""
+NOBODY = Caller("nobody", frozenset())
+"""The caller if its key is missing or not valid."""
 
 CALLS = Counter("tandem_calls_total", "Calls by the name of their key and by outcome.", ["caller", "outcome"])
 
@@ -48,38 +91,42 @@ def cors_middleware(origins: Sequence[str]) -> Middleware:
 class ApiKeys:
     """The valid keys, stored as digests."""
 
-    def __init__(self, keys: Mapping[str, str]) -> None:
-        self._digests = {name: _digest(key.encode()) for name, key in keys.items()}
+    def __init__(self, callers: Iterable[Caller]) -> None:
+        self._callers = tuple(callers)
 
     @classmethod
     def parse(cls, text: str) -> "ApiKeys":
-        """From `name:key,name:key`. Raises `ValueError`, whose message never contains a key."""
-        keys: dict[str, str] = {}
+        """From `name:key,name:key:scope+scope`. Raises `ValueError`, whose message never contains a key."""
+        callers: list[Caller] = []
         for number, entry in enumerate(filter(None, text.split(",")), start=1):
-            name, colon, key = (part.strip() for part in entry.partition(":"))
+            name, colon, key_and_scopes = (part.strip() for part in entry.partition(":"))
             if not colon or not re.fullmatch(r"[a-z0-9][a-z0-9_.-]{0,31}", name):
                 raise ValueError(
                     f"entry {number} is not `name:key` with a name of up to 32 characters from a-z, 0-9, _, . and -"
                 )
+            key, colon, scopes = key_and_scopes.partition(":")
             if len(key) < MIN_KEY_LENGTH or not re.fullmatch(r"[!-~]+", key):
-                raise ValueError(f"the key of {name!r} needs {MIN_KEY_LENGTH} or more printable ASCII characters")
-            if name in keys:
+                raise ValueError(
+                    f"the key of {name!r} needs {MIN_KEY_LENGTH} or more printable ASCII characters without a colon"
+                )
+            caller = Caller(name, _scopes(name, scopes) if colon else DEFAULT_SCOPES, _digest(key.encode()))
+            if name in {other.name for other in callers}:
                 raise ValueError(f"two keys have the name {name!r}")
-            if key in keys.values():
+            if caller.digest in {other.digest for other in callers}:
                 raise ValueError(f"the key of {name!r} also has another name")
-            keys[name] = key
-        return cls(keys)
+            callers.append(caller)
+        return cls(callers)
 
     def __bool__(self) -> bool:
-        return bool(self._digests)
+        return bool(self._callers)
 
-    def name_of(self, key: bytes) -> str | None:
-        """The name of a key, or None if it is not valid. Takes the same time for every key."""
+    def caller_of(self, key: bytes) -> Caller | None:
+        """The caller with this key, or None if it is not valid. Takes the same time for every key."""
         digest = _digest(key)
         match = None
-        for name, expected in self._digests.items():
-            if hmac.compare_digest(digest, expected):
-                match = name
+        for caller in self._callers:
+            if hmac.compare_digest(digest, caller.digest):
+                match = caller
         return match
 
 
@@ -107,7 +154,7 @@ class RateLimits:
 
 
 class ApiKeyMiddleware:
-    """ASGI middleware: refuses calls without a valid key, and calls over the rate limit."""
+    """ASGI middleware: refuses calls without a valid key or the needed scope, and calls over the rate limit."""
 
     def __init__(self, app: ASGIApp, keys: ApiKeys, limits: RateLimits | None) -> None:
         self._app = app
@@ -115,38 +162,70 @@ class ApiKeyMiddleware:
         self._limits = limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if is_api_call(scope):
+        if is_api_call(scope) or (self._keys and scope["type"] == "http" and path_of(scope) not in OPEN_PATHS):
             try:
-                self._admit(scope)
+                scope.setdefault("state", {})["caller"] = self._admit(scope)
             except CallerError as error:
                 await error_response(error)(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 
-    def _admit(self, scope: Scope) -> None:
-        """Raises `Unauthorized` or `RateLimited`."""
-        caller, outcome = UNAUTHENTICATED if self._keys else ANONYMOUS, "let_in"
+    def _admit(self, scope: Scope) -> Caller:
+        """Raises `Unauthorized`, `Forbidden` or `RateLimited`."""
+        caller, outcome = NOBODY if self._keys else ANYBODY, "let_in"
         try:
             if self._keys:
-                caller = self._caller(scope)
-            if self._limits is not None:
-                self._limits.count(caller)
+                caller = self._identify(scope)
+            if self._limits is not None and is_api_call(scope):
+                self._limits.count(caller.name)
+            caller.require(needed_scope(path_of(scope)), "this path")
         except CallerError as error:
             outcome = error.code
             raise
         finally:
-            structlog.contextvars.bind_contextvars(caller=caller)
-            CALLS.labels(caller, outcome).inc()
+            structlog.contextvars.bind_contextvars(caller=caller.name)
+            CALLS.labels(caller.name, outcome).inc()
+        return caller
 
-    def _caller(self, scope: Scope) -> str:
-        header = KEY_HEADER.lower().encode()
-        key = next((value for name, value in scope["headers"] if name == header), None)
+    def _identify(self, scope: Scope) -> Caller:
+        key = _sent_key(scope)
         if key is None:
             raise Unauthorized(f"the header {KEY_HEADER} is missing; it must contain an API key")
-        name = self._keys.name_of(key)
-        if name is None:
+        caller = self._keys.caller_of(key)
+        if caller is None:
             raise Unauthorized(f"the API key in the header {KEY_HEADER} is not valid")
-        return name
+        return caller
+
+
+async def current_caller(request: Request) -> Caller:  # async: FastAPI runs plain functions in a thread
+    caller: Caller = request.state.caller
+    return caller
+
+
+def needed_scope(path: str) -> KeyScope:
+    """The scope that a path needs, without a proxy's prefix. Whatever is not listed needs `operate`."""
+    for known, scope in SCOPES.items():
+        if path == known or (known == "/v1/items" and path.startswith("/v1/items/")):
+            return scope
+    return KeyScope.OPERATE
+
+
+def _sent_key(scope: Scope) -> bytes | None:
+    """The key in `X-API-Key: <key>`, or in `Authorization: Bearer <key>`, which Prometheus can send."""
+    headers = dict(scope["headers"])
+    key: bytes | None = headers.get(KEY_HEADER.lower().encode())
+    if key is None:
+        scheme, _, credentials = headers.get(b"authorization", b"").partition(b" ")
+        key = credentials if scheme.lower() == b"bearer" else None
+    return key
+
+
+def _scopes(name: str, text: str) -> frozenset[KeyScope]:
+    try:
+        return frozenset(KeyScope(word) for word in text.split("+"))
+    except ValueError:
+        named = ", ".join(KeyScope)
+        raise ValueError(f"the scopes of {name!r} are not some of {named}, joined by +; a key has no colon") from None
 
 
 def _digest(key: bytes) -> bytes:

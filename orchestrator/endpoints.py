@@ -4,12 +4,14 @@ from typing import Annotated
 
 from fastapi import Depends, Header, Path, Query, Request
 
+from orchestrator.auth import Caller, KeyScope, current_caller
 from orchestrator.bootstrap import Orchestrator
 from recsys.contracts.base import MAX_ID_LENGTH, MAX_TOP_K
 from recsys.contracts.events import Event, Events, EventsRecorded
 from recsys.contracts.recommendation import (
     ItemResponse,
     ItemsResponse,
+    PopularList,
     RecommendationList,
     RecommendationRequest,
     RecommendationResponse,
@@ -64,8 +66,15 @@ TopK = Annotated[int, Query(ge=1, le=MAX_TOP_K)]
 async def recommend(
     request: RecommendationRequest,
     opened: Opened,
-    x_variant: Annotated[str | None, Header(description="Overrides the experiment's variant, for tests.")] = None,
+    caller: Annotated[Caller, Depends(current_caller)],
+    x_variant: Annotated[
+        str | None, Header(description="Overrides the experiment's variant, for tests. Needs the scope `operate`.")
+    ] = None,
 ) -> RecommendationResponse:
+    if x_variant is not None:
+        caller.require(KeyScope.OPERATE, "the header X-Variant")
+    if request.debug:
+        caller.require(KeyScope.OPERATE, "the field debug")
     response = await opened.variants.recommend(request, x_variant)
     ANSWERS.labels(response.tier, response.tier_reason).inc()
     for stage, spent_ms in response.timings_ms.items():
@@ -85,7 +94,7 @@ async def recommend(
 
 
 @router.get("/popular", tags=["recommendations"], summary="Popular items")
-async def popular(opened: Opened, top_k: TopK = 10) -> RecommendationList:
+async def popular(opened: Opened, top_k: TopK = 10) -> PopularList:
     return await opened.pipeline.popular(top_k)
 
 

@@ -6,17 +6,20 @@ TandemError
 │   ├── RequestTooLarge          request_too_large    413
 │   ├── RequestTooSlow           request_too_slow     408
 │   ├── Unauthorized             unauthorized         401
+│   ├── Forbidden                forbidden            403  the caller's key lacks a scope
 │   ├── RateLimited              rate_limited         429  this caller exceeded its rate limit
 │   └── UnknownItem              unknown_item         404
 ├── Overloaded                   overloaded           429  too much load to answer in time
 ├── ReleaseError                 about a trained model, its index and its feature schema
 │   ├── ReleaseNotLoaded         release_not_loaded   503
 │   ├── ReleaseMismatch          release_mismatch     409
-│   └── ReleaseDamaged           release_damaged      500
+│   ├── ReleaseDamaged           release_damaged      500
+│   └── ReleaseTooLarge          release_too_large    503  for the memory that is left
 ├── UpstreamError                a service or store that this service calls
 │   ├── UpstreamUnavailable      upstream_unavailable 503
 │   ├── UpstreamTimeout          upstream_timeout     504
 │   ├── UpstreamOverloaded       upstream_overloaded  503
+│   │   └── StorageFull          storage_full         503  no room for new events; reads go on
 │   ├── UpstreamSuspended        upstream_suspended   503  its breaker is open
 │   └── UpstreamAnswerInvalid    upstream_invalid     502
 └── JobError                     a batch job cannot continue; the message is one sentence for its operator
@@ -66,6 +69,11 @@ class Unauthorized(CallerError):
     headers: ClassVar[Mapping[str, str]] = {"www-authenticate": "APIKey"}
 
 
+class Forbidden(CallerError):
+    code = "forbidden"
+    status = 403
+
+
 class RateLimited(CallerError):
     code = "rate_limited"
     status = 429
@@ -104,6 +112,15 @@ class ReleaseDamaged(ReleaseError):
     code = "release_damaged"
 
 
+class ReleaseTooLarge(ReleaseError):
+    code = "release_too_large"
+    status = 503
+
+    def __init__(self, problem: str, missing_bytes: int = 0) -> None:
+        super().__init__(problem)
+        self.missing_bytes = missing_bytes
+
+
 class UpstreamError(TandemError):
     code = "upstream_error"
     status = 503
@@ -121,6 +138,11 @@ class UpstreamTimeout(UpstreamError):
 
 class UpstreamOverloaded(UpstreamError):
     code = "upstream_overloaded"
+
+
+class StorageFull(UpstreamOverloaded):
+    code = "storage_full"
+    retry_after_seconds = 60
 
 
 class UpstreamSuspended(UpstreamError):

@@ -6,8 +6,10 @@ API_PREFIX = "/v1/"
 
 
 def is_api_call(scope: Scope) -> bool:
-    if scope["type"] != "http":
-        return False
+    return scope["type"] == "http" and path_of(scope).startswith(API_PREFIX)
+
+
+def path_of(scope: Scope) -> str:
+    """The path without the prefix that a proxy adds, as the router sees it."""
     path: str = scope["path"]
-    # The router also strips the prefix that a proxy adds.
-    return path.removeprefix(scope.get("root_path", "")).startswith(API_PREFIX)
+    return path.removeprefix(scope.get("root_path", ""))

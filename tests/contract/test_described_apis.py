@@ -51,7 +51,9 @@ REPRODUCIBLE = settings(
 @pytest.fixture(scope="module")
 def services(stack, tmp_path_factory) -> Iterator[LocalSettings]:
     """Services that require an API key and have recorded a few events."""
-    with beside(stack, tmp_path_factory.mktemp("described"), ORCHESTRATOR_API_KEYS=f"tests:{KEY}") as own:
+    with beside(
+        stack, tmp_path_factory.mktemp("described"), ORCHESTRATOR_API_KEYS=f"tests:{KEY}:recommend+events+operate"
+    ) as own:
         events = [{"user_id": "u", "item_id": item, "event": "view"} for item in toy.ITEM_IDS[:5]]
         httpx.post(
             f"{own.feature_service_url}/v1/events", json={"events": events, "known_items": toy.ITEM_IDS[:5]}

@@ -14,7 +14,7 @@ from tests import toy
 from tests.conftest import beside
 from tests.engines import ServiceProcess, eventually, free_ports, local_settings, running
 
-PAGE, APP = "the-key-of-the-page", "the-key-of-the-app!"
+PAGE, APP, TEAM = "the-key-of-the-page", "the-key-of-the-app!", "the-key-of-the-team"
 ORIGIN = "https://shop.example"
 RATE = 40
 CALLS = {
@@ -26,7 +26,7 @@ CALLS = {
     "search": ("GET", "/v1/items?query=thing", None),
     "nothing": ("GET", "/v1/nothing", None),
 }
-OPEN = ("/healthz", "/readyz", "/metrics", "/docs", "/redoc", "/openapi.json")
+OPEN = ("/healthz", "/readyz", "/docs", "/redoc", "/openapi.json")
 BODIES = ("/v1/recommendations", "/v1/events")
 
 
@@ -37,7 +37,7 @@ def guarded(stack, tmp_path_factory) -> Iterator[tuple[httpx.Client, ServiceProc
     environment = {
         "FEATURE_SERVICE_URL": stack.settings.feature_service_url,
         "RANKER_URL": stack.settings.ranker_url,
-        "ORCHESTRATOR_API_KEYS": f"page:{PAGE},app:{APP}",
+        "ORCHESTRATOR_API_KEYS": f"page:{PAGE},app:{APP},team:{TEAM}:operate",
         "ORCHESTRATOR_RATE_LIMIT": f"{RATE}/hour;1000/day",
         "ORCHESTRATOR_CORS_ORIGINS": f"{ORIGIN},https://www.shop.example",
     }
@@ -76,8 +76,26 @@ def test_every_valid_key_opens(edge, key):
 
 
 @pytest.mark.parametrize("path", OPEN)
-def test_health_metrics_and_documentation_are_open(edge, path):
+def test_health_and_documentation_are_open(edge, path):
     assert edge.get(path).status_code in (200, 503 if path == "/readyz" else 200)
+
+
+def metrics_of(edge: httpx.Client) -> str:
+    return edge.get("/metrics", headers={"X-API-Key": TEAM}).raise_for_status().text
+
+
+def test_metrics_and_overrides_need_the_scope_operate(edge):
+    assert edge.get("/metrics").status_code == 401
+    for call in (
+        ("GET", "/metrics", None, {}),
+        ("POST", "/v1/recommendations", {"user_id": "u"}, {"X-Variant": "champion"}),
+    ):
+        method, path, body, headers = call
+        answer = edge.request(method, path, json=body, headers={**headers, "X-API-Key": APP})
+        assert (answer.status_code, error_of(answer)) == (403, "forbidden")
+        assert "scope operate" in answer.json()["detail"]
+    assert "tandem_calls_total" in metrics_of(edge)
+    assert error_of(edge.get("/v1/popular", headers={"X-API-Key": TEAM})) == "forbidden"
 
 
 def test_a_key_is_looked_at_before_a_body_is_sent(edge):
@@ -92,7 +110,7 @@ def test_the_name_of_the_key_is_in_log_and_metrics(guarded):
     edge.get("/v1/popular", headers={"X-API-Key": APP, "X-Request-Id": "namedInTheLog"})
     line = eventually_logged(engine, "namedInTheLog")
     assert (line["caller"], line["route"]) == ("app", "/v1/popular")
-    metrics = edge.get("/metrics").text
+    metrics = metrics_of(edge)
     assert 'tandem_calls_total{caller="app",outcome="let_in"}' in metrics
     assert 'tandem_calls_total{caller="nobody",outcome="unauthorized"}' in metrics
     for key in (PAGE, APP):
@@ -371,7 +389,7 @@ def test_who_calls_too_often_is_told_when_to_come_back(edge):
     assert edge.get("/v1/popular", headers={"X-API-Key": APP}).status_code == 200
     assert edge.get("/healthz").status_code == 200
     assert edge.get("/v1/popular").status_code == 401
-    assert 'tandem_calls_total{caller="page",outcome="rate_limited"}' in edge.get("/metrics").text
+    assert 'tandem_calls_total{caller="page",outcome="rate_limited"}' in metrics_of(edge)
 
 
 def connection(client: httpx.Client) -> socket.socket:

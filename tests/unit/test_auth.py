@@ -1,29 +1,51 @@
-"""API keys and rate limits work, and no error message contains a key."""
+"""API keys, their scopes and rate limits work, and no error message contains a key."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
+from httpx import ASGITransport, AsyncClient
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
+from starlette.middleware import Middleware
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp
 
-from orchestrator.auth import ApiKeys, RateLimits
+from orchestrator.auth import KEY_HEADER, ApiKeyMiddleware, ApiKeys, KeyScope, RateLimits, needed_scope
+from orchestrator.endpoints import router
 from orchestrator.settings import OrchestratorSettings
+from recsys.contracts.recommendation import RecommendationResponse, Tier
 from recsys.errors import RateLimited
+from recsys.web.admission import Admission
+from recsys.web.service import create_service
 
-PAGE, APP = "0123456789abcdef", "fedcba9876543210"
-keys = st.text(st.characters(min_codepoint=33, max_codepoint=126, exclude_characters=","), min_size=16, max_size=64)
+PAGE, APP, TEAM, LOG = "0123456789abcdef", "fedcba9876543210", "0f1e2d3c4b5a6978", "8796a5b4c3d2e1f0"
+keys = st.text(st.characters(min_codepoint=33, max_codepoint=126, exclude_characters=",:"), min_size=16, max_size=64)
 
 
-def test_a_key_has_a_name():
-    known = ApiKeys.parse(f"page:{PAGE}, app:{APP}")
-    assert known.name_of(PAGE.encode()) == "page"
-    assert known.name_of(APP.encode()) == "app"
+def test_a_key_has_a_name_and_scopes():
+    known = ApiKeys.parse(f"page:{PAGE}:events, app:{APP},team:{TEAM}:recommend+events+operate")
+    callers = {key: known.caller_of(key.encode()) for key in (PAGE, APP, TEAM)}
+    assert {key: caller.name for key, caller in callers.items() if caller} == {PAGE: "page", APP: "app", TEAM: "team"}
+    assert {caller.name: set(caller.scopes) for caller in callers.values() if caller} == {
+        "page": {"events"},
+        "app": {"recommend", "events"},
+        "team": {"recommend", "events", "operate"},
+    }
 
 
 @given(keys, st.binary(max_size=100))
 def test_other_keys_are_not_valid(key, other):
     known = ApiKeys.parse(f"page:{key}")
-    assert known.name_of(key.encode()) == "page"
-    assert (known.name_of(other) is None) == (other != key.encode())
+    caller = known.caller_of(key.encode())
+    assert caller is not None
+    assert caller.name == "page"
+    assert (known.caller_of(other) is None) == (other != key.encode())
 
 
 def test_without_keys_there_is_no_name():
@@ -41,6 +63,12 @@ WRONG_KEYS = {
     f"page:{PAGE}é": "key of 'page' needs 16",
     f"page:{PAGE},page:{APP}": "two keys have the name 'page'",
     f"page:{PAGE},app:{PAGE}": "key of 'app' also has another name",
+    f"page:{PAGE}:": "scopes of 'page' are not",
+    f"page:{PAGE}:read": "scopes of 'page' are not",
+    f"page:{PAGE}:events+": "scopes of 'page' are not",
+    f"page:{PAGE}:events events": "scopes of 'page' are not",
+    f"page:{PAGE}:{APP}": "scopes of 'page' are not",
+    f"page:{PAGE}:events:{APP}": "scopes of 'page' are not",
 }
 
 
@@ -98,3 +126,137 @@ def test_the_narrowest_of_several_limits_applies():
     limits.count("page")
     with pytest.raises(RateLimited, match="2 per 1 day"):
         limits.count("page")
+
+
+# --- scopes -----------------------------------------------------------------------------------------------------------
+
+KEYS = ApiKeys.parse(f"page:{PAGE}:events,app:{APP},team:{TEAM}:operate,log:{LOG}:recommend+events+operate")
+ADMISSION = Admission(1, 1, 1000.0, may_wait=0.25)
+RECOMMENDATION = RecommendationResponse(
+    recommendation_id="r.champion",
+    user_id="u",
+    recommendations=[],
+    total_candidates=0,
+    tier=Tier.POPULAR,
+    tier_reason="unknown_user",
+    release_version=None,
+    variant="champion",
+    timings_ms={},
+)
+
+
+async def never(*_: Any) -> Any:
+    raise AssertionError("never called")
+
+
+def api_with(known: ApiKeys) -> FastAPI:
+    """A service with these keys, whose every other path answers 200."""
+    app = create_service("guarded", "", ADMISSION, never, never, [Middleware(ApiKeyMiddleware, known, None)])
+    app.router.default = PlainTextResponse("reached")  # what answers if no route matches
+    return app
+
+
+def client_of(app: ASGIApp) -> AsyncClient:
+    return AsyncClient(transport=ASGITransport(app), base_url="http://api")
+
+
+@pytest.fixture
+async def guarded() -> AsyncIterator[AsyncClient]:
+    async with client_of(api_with(KEYS)) as client:
+        yield client
+
+
+@asynccontextmanager
+async def recommending(known: ApiKeys) -> AsyncIterator[AsyncClient]:
+    """The endpoints of the public API, on a pipeline that recommends nothing."""
+
+    async def recommend(*_: Any) -> RecommendationResponse:
+        return RECOMMENDATION
+
+    app = api_with(known)
+    app.include_router(router)
+    opened = SimpleNamespace(variants=SimpleNamespace(recommend=recommend), quality=SimpleNamespace(factor=1.0))
+
+    async def with_state(scope: Any, receive: Any, send: Any) -> None:
+        await app({**scope, "state": {"orchestrator": opened}}, receive, send)
+
+    async with client_of(with_state) as client:
+        yield client
+
+
+CALLS = {
+    ("POST", "/v1/recommendations"): {"app", "log"},
+    ("GET", "/v1/popular"): {"app", "log"},
+    ("GET", "/v1/items"): {"app", "log"},
+    ("GET", "/v1/items/a"): {"app", "log"},
+    ("GET", "/v1/items/a/similar"): {"app", "log"},
+    ("POST", "/v1/events"): {"page", "app", "log"},
+    ("GET", "/metrics"): {"team", "log"},
+    ("GET", "/v1/reports"): {"team", "log"},
+    ("GET", "/nothing"): {"team", "log"},
+    # The router ignores a line break at the end.
+    ("POST", "/v1/events%0A"): {"team", "log"},
+    ("POST", "/v1/recommendations%0A"): {"team", "log"},
+    ("GET", "/metrics%0A"): {"team", "log"},
+}
+"""The keys that may make each call."""
+
+
+@pytest.mark.parametrize("call", CALLS, ids=" ".join)
+async def test_a_key_opens_what_its_scopes_name(guarded, call):
+    answers = {
+        name: await guarded.request(*call, headers={"X-API-Key": key})
+        for name, key in {"page": PAGE, "app": APP, "team": TEAM, "log": LOG}.items()
+    }
+    forbidden = {name: answer for name, answer in answers.items() if answer.status_code == 403}
+    assert set(answers) - set(forbidden) == CALLS[call]
+    assert not {answer.status_code for answer in answers.values()} & {401, 500}
+    for name, answer in forbidden.items():
+        assert answer.json()["error"] == "forbidden"
+        assert f"the scope {needed_scope(call[1])!s}" in answer.json()["detail"]
+        assert repr(name) in answer.json()["detail"]
+    assert (await guarded.request(*call)).status_code == 401
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/docs", "/redoc", "/openapi.json"])
+async def test_probes_and_the_description_need_no_key(guarded, path):
+    assert (await guarded.get(path)).status_code == 200
+
+
+async def test_a_key_may_be_sent_as_prometheus_sends_it(guarded):
+    assert (await guarded.get("/metrics", headers={"Authorization": f"Bearer {TEAM}"})).status_code == 200
+    assert (await guarded.get("/metrics", headers={"Authorization": f"bearer {TEAM}"})).status_code == 200
+    for refused in (TEAM, f"Basic {TEAM}", "Bearer", f"Bearer {TEAM} {TEAM}"):
+        assert (await guarded.get("/metrics", headers={"Authorization": refused})).status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "named"),
+    [({"X-Variant": "challenger"}, {}, "the header X-Variant"), ({}, {"debug": True}, "the field debug")],
+)
+async def test_an_override_and_debug_need_the_scope_operate(headers, body, named):
+    async with recommending(KEYS) as client:
+        refused, answered = [
+            await client.post(
+                "/v1/recommendations", json={"user_id": "u", **body}, headers={**headers, KEY_HEADER: key}
+            )
+            for key in (APP, LOG)
+        ]
+    assert refused.status_code == 403
+    assert f"{named} needs a key with the scope operate; the key 'app' has" in refused.json()["detail"]
+    assert answered.status_code == 200
+
+
+async def test_without_keys_anybody_may_do_everything():
+    async with recommending(ApiKeys.parse("")) as client:
+        body = {"user_id": "u", "debug": True}
+        answer = await client.post("/v1/recommendations", json=body, headers={"X-Variant": "champion"})
+        assert answer.status_code == 200
+        assert (await client.get("/metrics")).status_code == 200
+
+
+def test_every_endpoint_has_a_scope_of_its_own():
+    """A new endpoint has to be added to the table of scopes, or it needs `operate`."""
+    found = {route.path: needed_scope(route.path) for route in router.routes if isinstance(route, APIRoute)}
+    assert {path for path, scope in found.items() if scope == KeyScope.OPERATE} == set()
+    assert {path for path, scope in found.items() if scope == KeyScope.EVENTS} == {"/v1/events"}
