@@ -8,7 +8,8 @@ from fastapi import FastAPI, Request, Security
 from fastapi.security import APIKeyHeader
 from starlette.middleware import Middleware
 
-from orchestrator.auth import KEY_HEADER, ApiKeyMiddleware, ApiKeys, RateLimits, cors_middleware
+from orchestrator.api_keys import ApiKeys
+from orchestrator.auth import KEY_HEADER, ApiKeyMiddleware, RateLimits, cors_middleware
 from orchestrator.bootstrap import open_orchestrator
 from orchestrator.endpoints import orchestrator, router
 from orchestrator.settings import OrchestratorSettings

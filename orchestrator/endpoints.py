@@ -4,7 +4,8 @@ from typing import Annotated
 
 from fastapi import Depends, Header, Path, Query, Request
 
-from orchestrator.auth import Caller, KeyScope, current_caller
+from orchestrator.api_keys import Caller, KeyScope
+from orchestrator.auth import current_caller
 from orchestrator.bootstrap import Orchestrator
 from recsys.contracts.base import MAX_ID_LENGTH, MAX_TOP_K
 from recsys.contracts.events import Event, Events, EventsRecorded

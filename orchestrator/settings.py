@@ -7,7 +7,8 @@ from typing import Self
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from orchestrator.auth import ApiKeys, RateLimits
+from orchestrator.api_keys import ApiKeys
+from orchestrator.auth import RateLimits
 from recsys.adapters.replicas import split_urls
 from recsys.contracts.base import MAX_CANDIDATES, NUM_CANDIDATES
 from recsys.experiment import Experiment

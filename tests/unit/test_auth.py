@@ -16,7 +16,8 @@ from starlette.middleware import Middleware
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp
 
-from orchestrator.auth import KEY_HEADER, ApiKeyMiddleware, ApiKeys, KeyScope, RateLimits, needed_scope
+from orchestrator.api_keys import ApiKeys, KeyScope, needed_scope
+from orchestrator.auth import KEY_HEADER, ApiKeyMiddleware, RateLimits
 from orchestrator.endpoints import router
 from orchestrator.settings import OrchestratorSettings
 from recsys.contracts.recommendation import RecommendationResponse, Tier

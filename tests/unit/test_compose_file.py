@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from orchestrator.auth import ApiKeys, KeyScope
+from orchestrator.api_keys import ApiKeys, KeyScope
 
 ROOT = Path(__file__).parents[2]
 SERVICES: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "compose.yml").read_text(encoding="utf-8"))["services"]
