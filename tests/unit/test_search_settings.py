@@ -114,7 +114,7 @@ def test_settings_survive_serialization():
 def ranker_api(lines: bytes = b"") -> httpx.AsyncClient:
     """The ranker's API, with no capacity for requests that need admission."""
     ranker: Any = LocalRanker()
-    ranker._releases = {1: SimpleNamespace(item_lines=memoryview(lines))}
+    ranker._releases = {1: SimpleNamespace(item_lines=memoryview(lines))} if lines else {}
     busy = Admission(max_concurrent=0, max_queued=0, deadline_ms=1, may_wait=0, exempt=is_off_the_request_path)
     api = create_api("ranker", "", middleware_stack(busy))
     api.include_router(router)
@@ -128,7 +128,12 @@ async def test_a_releases_items_are_sent_unchanged_even_by_a_busy_ranker():
         answer = await client.get("/v1/releases/1/items")
         assert (answer.status_code, answer.headers["content-type"]) == (200, "application/x-ndjson")
         assert answer.content == lines
-        assert (await client.get("/v1/releases")).status_code == 429
+        assert (await client.post("/v1/encode", json={"recent_items": ["a"]})).status_code == 429
+
+
+async def test_a_busy_ranker_says_what_it_has_loaded():
+    async with ranker_api() as client:
+        assert (await client.get("/v1/releases")).json()["loaded"] == []
 
 
 async def test_recall_needs_no_admission():
