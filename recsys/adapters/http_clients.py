@@ -35,6 +35,7 @@ from recsys.deadline import DEADLINE_HEADER, RESERVE_SECONDS, current_deadline
 from recsys.errors import (
     Overloaded,
     ReleaseError,
+    Unauthorized,
     UpstreamAnswerInvalid,
     UpstreamError,
     UpstreamOverloaded,
@@ -225,6 +226,8 @@ class _HttpUpstream:
         error = error_for(response.error) or UpstreamUnavailable
         if error is Overloaded:
             error = UpstreamOverloaded  # the upstream is overloaded, not this service
+        if error is Unauthorized:
+            error = UpstreamUnavailable  # this service has a wrong token, not its caller
         if status >= SERVER_ERROR and not issubclass(error, UpstreamError | ReleaseError):
             error = UpstreamUnavailable  # a bug in the upstream is not a bug in this service
         return error(f"{self._upstream.name}: {response.detail}")

@@ -17,12 +17,13 @@ import redis.exceptions
 from httpx import Headers
 
 from local.settings import HOST, LocalSettings
-from recsys.adapters import qdrant_server_collections, qdrant_server_index, redis_feature_store
+from recsys.adapters import qdrant_server_collections, qdrant_server_index, redis_client, redis_keys
 from recsys.adapters.http_clients import HttpFeatureStore, HttpRanker, open_session
 from recsys.adapters.qdrant_edge_index import QdrantEdgeIndex
 from recsys.adapters.qdrant_points import point_id
 from recsys.adapters.qdrant_server_index import QdrantServerIndex
-from recsys.adapters.redis_feature_store import RedisFeatureStore, open_redis
+from recsys.adapters.redis_client import open_redis
+from recsys.adapters.redis_feature_store import RedisFeatureStore
 from recsys.adapters.release_catalogue import ReleaseCatalogue
 from recsys.contracts.events import Event
 from recsys.contracts.recall import Retrieval
@@ -101,6 +102,7 @@ WRONG: dict[str, tuple[Connection, type[TandemError]]] = {
     "its own upstream is unavailable": (saying(error_answer("503 Busy", "upstream_unavailable")), UpstreamUnavailable),
     "its own upstream is slow": (saying(error_answer("504 Slow", "upstream_timeout")), UpstreamTimeout),
     "no release": (saying(error_answer("503 Busy", "release_not_loaded")), ReleaseNotLoaded),
+    "our token is wrong": (saying(error_answer("401 No", "unauthorized")), UpstreamUnavailable),
     "our request is invalid": (saying(error_answer("422 No", "invalid_request")), InvalidRequest),
 }
 
@@ -177,13 +179,13 @@ async def test_every_client_error_of_aiohttp_is_translated(cls):
 @pytest.mark.parametrize("cls", with_subclasses(redis.exceptions.RedisError), ids=lambda cls: cls.__name__)
 def test_every_error_of_redis_is_translated(cls):
     expected = UpstreamTimeout if issubclass(cls, redis.exceptions.TimeoutError) else UpstreamUnavailable
-    with pytest.raises(expected), redis_feature_store._translated_errors():
+    with pytest.raises(expected), redis_client.translated_errors():
         raise made(cls)
 
 
 @pytest.mark.parametrize("cls", [TimeoutError, asyncio.TimeoutError, ConnectionResetError, BrokenPipeError, OSError])
 def test_errors_of_the_socket_are_translated_for_redis(cls):
-    with pytest.raises(UpstreamError), redis_feature_store._translated_errors():
+    with pytest.raises(UpstreamError), redis_client.translated_errors():
         raise cls
 
 
@@ -215,7 +217,7 @@ def test_the_list_of_qdrant_client_errors_is_complete():
 
 @pytest.mark.parametrize("bug", [TypeError, KeyError, AttributeError])
 def test_bugs_are_not_translated(bug):
-    with pytest.raises(bug), redis_feature_store._translated_errors():
+    with pytest.raises(bug), redis_client.translated_errors():
         raise bug
     with pytest.raises(bug), qdrant_server_collections.translated_errors(1):
         raise bug
@@ -288,7 +290,7 @@ async def test_a_server_without_the_redis_protocol_is_unavailable(ask):
 async def test_a_key_of_the_wrong_type_is_a_rejected_command(feature_engines):
     redis = open_redis(redis_url(feature_engines))
     await redis.flushall()
-    await redis.set(redis_feature_store.recent_key("u"), "not a sorted set")
+    await redis.set(redis_keys.recent_key("u"), "not a sorted set")
     for ask in (STORE_CALLS["user_features"], STORE_CALLS["record"]):
         with pytest.raises(UpstreamUnavailable, match="WRONGTYPE"):
             await ask(RedisFeatureStore(redis))
