@@ -6,8 +6,10 @@ from typing import Self
 from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+ARRIVAL_SHARE = 1 / 4
+"""The share of the events in which all idle users arrive."""
 WARM_UP_SHARE = 1 / 3
-"""The share of a soak in which all users arrive, pools fill, and the first old releases are removed."""
+"""The share of the time in which, besides, pools fill and the first old releases and lists are removed."""
 
 
 class SoakSettings(BaseSettings):
@@ -22,7 +24,7 @@ class SoakSettings(BaseSettings):
     soak_events: int = Field(default=1_000_000, ge=1_000)
     """How many events are sent, besides those that fill the histories of the active users at the start."""
     soak_users: int = Field(default=200_000, ge=2)
-    """How many users have events. Those that are not active send one each, in the first third of the time."""
+    """How many users have events. Those that are not active send one each, in the first quarter of the time."""
     soak_active_users: int = Field(default=2_000, ge=1)
     """How many of them send the other events and get recommendations."""
     soak_table: Path | None = None
@@ -33,16 +35,17 @@ class SoakSettings(BaseSettings):
         return self.soak_users - self.soak_active_users
 
     @property
-    def warm_up_events(self) -> int:
-        return int(self.soak_events * WARM_UP_SHARE)
+    def arrival_events(self) -> int:
+        """The number of the event before which the last idle user arrives."""
+        return int(self.soak_events * ARRIVAL_SHARE)
 
     @model_validator(mode="after")
     def _users_fit(self) -> Self:
         if self.idle_users < 0:
             raise ValueError(f"there cannot be {self.soak_active_users:,} active ones among {self.soak_users:,} users")
-        if self.idle_users > self.warm_up_events:
+        if self.idle_users > self.arrival_events:
             raise ValueError(
-                f"{self.idle_users:,} users that send one event each do not fit into the first third of "
-                f"{self.soak_events:,} events; SOAK_EVENTS must be at least three times as many"
+                f"{self.idle_users:,} users that send one event each do not fit into the first quarter of "
+                f"{self.soak_events:,} events; SOAK_EVENTS must be at least four times as many"
             )
         return self

@@ -22,8 +22,8 @@ from recsys.errors import JobError
 from training.settings import JobSettings
 
 DATASET = "shop"
-TRAIN_MINUTES = "1"
-"""Enough for a release of realistic size, with a second stage."""
+TRAIN_MINUTES = "3"
+"""As in `make demo`: enough for a release with a second stage."""
 SERVICES = ("feature_service", "ranker_service", "orchestrator")
 STORES = ("redis", "mlflow")
 PORTS = ("orchestrator_port", "feature_service_port", "ranker_port", "mlflow_port", "redis_port")

@@ -21,6 +21,10 @@ EVENTS_PER_BATCH = 100
 BATCHES_IN_FLIGHT = 4
 FILLED_EVENTS = MAX_EVENTS
 """Events that fill an active user's history: as many as event ids are kept per user, so only a leak can grow later."""
+TRIMMED_EVENTS = 300
+"""The store trims a history when it is this much too long. So each user starts with up to this many more events, and the
+histories are not all trimmed at the same time."""
+FILLED_SECONDS = 30 * 86_400
 ITEMS_PER_USER = 150
 """An active user's events have these items only, so the items that a user has seen stop growing, too."""
 BATCH_DEADLINE = {"X-Deadline-Ms": "2000"}
@@ -86,8 +90,8 @@ class Traffic:
 
         async def client() -> None:
             for user in users:
-                batch = [self._event(f"fill-{user}-{number}", user) for number in range(FILLED_EVENTS)]
-                await self._record(session, batch)
+                for batch in self._past_events(user):
+                    await self._record(session, batch)
                 progress(1)
 
         await _all(client() for _ in range(BATCHES_IN_FLIGHT))
@@ -131,10 +135,20 @@ class Traffic:
         events += [self._event(f"soak-{number}", self._active_user()) for number in active]
         return events, len(arriving)
 
+    def _past_events(self, user: int) -> list[list[Event]]:
+        """Batches of events, evenly over the last weeks: in one second, equal events would count as one."""
+        count = FILLED_EVENTS + self._chance.randint(1, TRIMMED_EVENTS)
+        first, pause = time.time() - FILLED_SECONDS, FILLED_SECONDS / count
+        events = [
+            {**self._event(f"fill-{user}-{number}", user), "timestamp": first + pause * number}
+            for number in range(count)
+        ]
+        return [events[:FILLED_EVENTS], events[FILLED_EVENTS:]]
+
     def _due(self, number: int) -> int:
         """How many idle users arrive before event `number`."""
         idle = self._settings.idle_users
-        return min(idle, number * idle // self._settings.warm_up_events)
+        return min(idle, number * idle // self._settings.arrival_events)
 
     def _active_user(self) -> int:
         return self._chance.randrange(self._settings.soak_active_users)

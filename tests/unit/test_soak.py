@@ -119,7 +119,7 @@ def test_a_page_without_markers_is_refused(tmp_path: Path) -> None:
 
 
 async def test_every_user_sends_events_and_each_event_is_recorded_once() -> None:
-    settings = SoakSettings(soak_events=3_000, soak_users=1_000, soak_active_users=20)
+    settings = SoakSettings(soak_events=4_000, soak_users=1_000, soak_active_users=20)
     received: dict[str, str] = {}
     answers = iter([429, 503])
 
@@ -137,7 +137,7 @@ async def test_every_user_sends_events_and_each_event_is_recorded_once() -> None
     async with TestServer(app) as server, aiohttp.ClientSession(server.make_url("/")) as session:
         await traffic.send_events(session, seconds=0)
     users = list(received.values())
-    assert len(users) == traffic.counts.recorded == 3_000
+    assert len(users) == traffic.counts.recorded == 4_000
     assert len(set(users)) == 1_000
     assert sum(user.startswith("idle-") for user in users) == traffic.counts.arrived == 980
     assert traffic.counts.duplicates == 0
@@ -145,7 +145,7 @@ async def test_every_user_sends_events_and_each_event_is_recorded_once() -> None
 
 
 def test_idle_users_that_do_not_fit_into_the_warm_up_are_refused() -> None:
-    with pytest.raises(ValidationError, match="at least three times as many"):
+    with pytest.raises(ValidationError, match="at least four times as many"):
         SoakSettings(soak_events=10_000, soak_users=10_000)
 
 
