@@ -22,8 +22,8 @@ BATCHES_IN_FLIGHT = 4
 FILLED_EVENTS = MAX_EVENTS
 """Events that fill an active user's history: as many as event ids are kept per user, so only a leak can grow later."""
 TRIMMED_EVENTS = 300
-"""The store trims a history when it is this much too long. So each user starts with up to this many more events, and the
-histories are not all trimmed at the same time."""
+"""The store trims a history when it is this much too long. So each user starts with up to this many more events, and
+the histories are not all trimmed at the same time."""
 FILLED_SECONDS = 30 * 86_400
 ITEMS_PER_USER = 150
 """An active user's events have these items only, so the items that a user has seen stop growing, too."""
