@@ -13,6 +13,9 @@ REQUEST_ID_HEADER = b"x-request-id"
 MAX_REQUEST_ID = 64
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
 
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+"""The values of the label `method`, besides `other`: callers may invent methods, and every value stays in memory."""
+
 REQUESTS = Counter("tandem_requests_total", "Requests by route and status.", ["route", "method", "status"])
 LATENCY = Histogram("tandem_request_seconds", "Response time by route.", ["route", "method"], buckets=BUCKETS)
 IN_PROGRESS = Gauge("tandem_requests_in_progress", "Requests in progress.", multiprocess_mode="livesum")
@@ -81,15 +84,16 @@ class ObservabilityMiddleware:
             finally:
                 spent = time.perf_counter() - started
                 route = getattr(scope.get("route"), "path", "unmatched")
-                REQUESTS.labels(route, scope["method"], str(status)).inc()
-                LATENCY.labels(route, scope["method"]).observe(spent)
+                method = scope["method"] if scope["method"] in METHODS else "other"
+                REQUESTS.labels(route, method, str(status)).inc()
+                LATENCY.labels(route, method).observe(spent)
                 if scope["path"] not in self._quiet_paths:
                     fields = structlog.contextvars.get_contextvars()
                     structlog.contextvars.unbind_contextvars("line")
                     log.info(
                         fields.get("line", "request_served"),
                         route=route,
-                        method=scope["method"],
+                        method=method,
                         status=status,
                         latency_ms=round(spent * 1000, 3),
                     )

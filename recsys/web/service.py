@@ -29,7 +29,7 @@ ERRORS = (401, 404, 408, 409, 413, 422, 429, 502, 503, 504)
 """Error statuses that any endpoint may return."""
 SHOWN_PROBLEMS = 5
 SHOWN_INPUT = 80
-"""Longest excerpt, in characters, of a rejected value and of its location."""
+"""Longest excerpt, in characters, of what a caller sent."""
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[Any]]
 
@@ -173,5 +173,6 @@ async def _handle_http_error(request: Request, error: Exception) -> Response:
     if isinstance(error.__cause__, TandemError):  # FastAPI wraps what is raised while it reads the body
         return error_response(error.__cause__)
     code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "bad_request")
-    response = ErrorResponse(error=code, detail=f"{request.method} {request.scope['path']}: {error.detail}")
+    sent = f"{_shortened(request.method)} {_shortened(request.scope['path'])}"
+    response = ErrorResponse(error=code, detail=f"{sent}: {error.detail}")
     return JSONResponse(response.model_dump(), error.status_code, headers=error.headers)
