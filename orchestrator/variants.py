@@ -89,7 +89,7 @@ class Variants:
     async def _compare(self, request: RecommendationRequest, response: RecommendationResponse, challenger: int) -> None:
         """Send the request to the challenger and log how its list differs. The response does not wait for it."""
         with Deadline(LONGEST_MS / 1000).activate():
-            shadow = await self._pipeline.recommend(request, CHALLENGER, challenger)
+            shadow = await self._pipeline.recommend(request, CHALLENGER, challenger, shadow=True)
         ours = [each.item_id for each in response.recommendations]
         theirs = [each.item_id for each in shadow.recommendations]
         log.info(

@@ -1,12 +1,11 @@
-"""The describe stage: adds titles and metadata to the picked items."""
+"""The describe stage: titles and metadata of items."""
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
-from recsys.contracts.recommendation import Recommendation
 from recsys.contracts.retrieval import CatalogueItem, ServingReleases
 from recsys.errors import ReleaseNotLoaded
 from recsys.ports import Catalogue
-from recsys.rules import ScoredItem, to_recommendations
 from recsys.stages import RequestRun, Stage
 
 
@@ -16,21 +15,19 @@ class Describer:
         self._serving = serving
 
     async def describe(
-        self, run: RequestRun, picked: Sequence[ScoredItem], release_version: int | None
-    ) -> list[Recommendation]:
-        """The picked items as recommendations. They have no titles if the stage fails or there is no release."""
-        if not picked or release_version is None:
-            return to_recommendations(picked, {})
-        item_ids = [item.item_id for item in picked]
-        described = await run.run_stage(Stage.DESCRIBE, self._catalogue_items(release_version, item_ids))
-        return to_recommendations(picked, described or {})
+        self, run: RequestRun, item_ids: Sequence[str], release_version: int | None
+    ) -> dict[str, CatalogueItem] | None:
+        """Those of the items that the catalogue knows, by id; None if the stage fails, as without a catalogue."""
+        return await run.run_stage(Stage.DESCRIBE, self._items(item_ids, release_version))
 
-    async def _catalogue_items(self, release_version: int, item_ids: Sequence[str]) -> dict[str, CatalogueItem]:
-        """From the champion's catalogue if the release is not loaded: a precomputed list can outlive its release."""
-        try:
-            return await self._catalogue.items(release_version, item_ids)
-        except ReleaseNotLoaded:
-            serving = self._serving()
-            if serving is None or serving.champion == release_version:
-                raise
-            return await self._catalogue.items(serving.champion, item_ids)
+    async def _items(self, item_ids: Sequence[str], release_version: int | None) -> dict[str, CatalogueItem]:
+        """From the catalogue of the release, or else of the champion, or else of the most recently loaded release.
+
+        A catalogue is loaded before its collection is opened, so there are titles even if no release is ready to serve.
+        """
+        serving = self._serving()
+        for version in (release_version, serving.champion if serving else None):
+            if version is not None:
+                with suppress(ReleaseNotLoaded):
+                    return await self._catalogue.items(version, item_ids)
+        return await self._catalogue.items(None, item_ids)

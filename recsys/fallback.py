@@ -1,15 +1,21 @@
-"""Recommendations without a model: the user's precomputed list, or popular items."""
+"""Recommendations without a model: the user's precomputed list, popular items, or any items of the catalogue.
+
+They also fill a page for which the model found too few items.
+"""
 
 from collections.abc import Callable, Sequence
 
 from recsys.contracts.base import MAX_CANDIDATES
-from recsys.contracts.features import PopularItem, UserFeatures
-from recsys.contracts.recommendation import RecommendationList, Tier
+from recsys.contracts.features import PopularItem
+from recsys.contracts.recommendation import PopularList, Tier
 from recsys.contracts.retrieval import ServingReleases
 from recsys.deadline import current_deadline
 from recsys.describe import Describer
-from recsys.ports import FeatureStore
-from recsys.rules import Exclusions, ScoredItem, Shortlist, by_popularity, take_top_k
+from recsys.exclusions import Exclusions
+from recsys.experiment import CHAMPION
+from recsys.page import Page
+from recsys.ports import Catalogue, FeatureStore
+from recsys.rules import ScoredItem, Shortlist, by_popularity
 from recsys.stages import RequestRun, Stage
 
 
@@ -17,27 +23,29 @@ class Fallback:
     def __init__(
         self,
         features: FeatureStore,
+        catalogue: Catalogue,
         describer: Describer,
         serving: Callable[[], ServingReleases | None],
         num_candidates: int,
     ) -> None:
         self._features = features
+        self._catalogue = catalogue
         self._describer = describer
         self._serving = serving
         self._num_candidates = num_candidates
         self._last_popular: list[PopularItem] = []
 
-    async def shortlist(self, run: RequestRun, user: UserFeatures, exclusions: Exclusions) -> Shortlist:
-        """The precomputed list if encode or retrieve failed and the list fits the champion; otherwise popular items."""
+    async def shortlist(
+        self, run: RequestRun, page: Page, user_id: str, variant: str, release_version: int | None
+    ) -> Shortlist:
+        """Add to the page the user's precomputed list if encode or retrieve failed, and otherwise popular items."""
         if run.tier == Tier.PRECOMPUTED:
-            champion, precomputed = self._champion(), None
-            if champion is not None:
-                precomputed = await run.run_stage(Stage.BACKFILL, self._features.precomputed(user.user_id, champion))
-            if precomputed:
-                ranked = [ScoredItem(item_id, None) for item_id in precomputed.item_ids]
-                return Shortlist(ranked, precomputed.release_version)
+            precomputed = await self._precomputed(run, user_id, variant, release_version or self._champion())
+            await page.add(precomputed.ranked)
+            if not page.is_empty:
+                return precomputed
             run.degrade_to(Tier.POPULAR, "no_precomputed_list")
-        return await self._popular_shortlist(run, exclusions)
+        return await self._popular_shortlist(run, page)
 
     async def by_popularity(self, run: RequestRun, item_ids: Sequence[str]) -> Shortlist:
         """The caller's candidates by popularity, for when the ranker fails."""
@@ -45,28 +53,64 @@ class Fallback:
         popular = await self._popular(run, Stage.POPULAR, MAX_CANDIDATES)
         return Shortlist(by_popularity(item_ids, popular), self._champion())
 
-    async def backfill(
-        self, run: RequestRun, picked: Sequence[ScoredItem], exclusions: Exclusions, top_k: int
-    ) -> list[ScoredItem]:
-        """The picked items, then popular ones up to `top_k`. These have no score: popularity is not comparable."""
-        exclude = exclusions.item_ids
-        popular = await self._popular(run, Stage.BACKFILL, top_k + len(exclude) + len(picked))
-        return take_top_k([*picked, *(ScoredItem(item.item_id, None) for item in popular)], exclude, top_k)
+    async def fill(self, run: RequestRun, page: Page) -> None:
+        """Fill the page with popular items, and then with any items of the catalogue, without scores.
 
-    async def recommend_popular(self, top_k: int) -> RecommendationList:
-        run = RequestRun(current_deadline())
-        shortlist = await self._popular_shortlist(run, Exclusions())
-        picked = take_top_k(shortlist.ranked, (), top_k)
-        recommendations = await self._describer.describe(run, picked, shortlist.release_version)
-        return RecommendationList(recommendations=recommendations, release_version=shortlist.release_version)
+        If the page is still not full, the response says why.
+        """
+        if page.missing and Stage.POPULAR not in run.timings_ms:
+            if page.is_empty:
+                run.degrade_to(Tier.POPULAR, "no_candidates")
+            num_items = page.missing + len(page.exclusions.item_ids) + self._num_candidates
+            popular = await self._popular(run, Stage.BACKFILL, num_items)
+            await page.add([ScoredItem(item.item_id, None) for item in popular])
+        if page.is_empty:
+            run.degrade_to(Tier.STATIC, "no_popular_items")
+        if page.missing:
+            await self._add_any(run, page)
+
+    async def recommend_popular(self, top_k: int) -> PopularList:
+        run = RequestRun(current_deadline(), Tier.POPULAR)
+        page = Page(run, self._describer, Exclusions(), top_k, self._champion())
+        shortlist = await self._popular_shortlist(run, page)
+        await self.fill(run, page)
+        return PopularList(
+            recommendations=page.recommendations,
+            release_version=shortlist.release_version,
+            tier=run.tier,
+            tier_reason=run.reason,
+        )
 
     async def remember_popular(self) -> None:
         """Store the current popular items, to serve them when the feature store cannot be reached."""
         self._last_popular = await self._features.popular(MAX_CANDIDATES) or self._last_popular
 
-    async def _popular_shortlist(self, run: RequestRun, exclusions: Exclusions) -> Shortlist:
-        popular = await self._popular(run, Stage.POPULAR, self._num_candidates + len(exclusions.item_ids))
-        return Shortlist([ScoredItem(item.item_id, item.popularity) for item in popular], self._champion())
+    async def _add_any(self, run: RequestRun, page: Page) -> None:
+        item_ids = self._catalogue.newest_item_ids
+        for start in range(0, len(item_ids), MAX_CANDIDATES):
+            await page.add([ScoredItem(item_id, None) for item_id in item_ids[start : start + MAX_CANDIDATES]])
+            if not page.missing:
+                return
+        run.add_reason("too_few_items" if item_ids else "no_catalogue")
+
+    async def _precomputed(self, run: RequestRun, user_id: str, variant: str, release_version: int | None) -> Shortlist:
+        """The user's list; empty if there is none.
+
+        The champion may serve a list of an older release. The challenger may not, because that is the champion's.
+        """
+        if release_version is None:
+            return Shortlist([], None)
+        found = await run.run_stage(Stage.PRECOMPUTED, self._features.precomputed(user_id, release_version))
+        if found is None or (variant != CHAMPION and found.release_version != release_version):
+            return Shortlist([], None)
+        return Shortlist([ScoredItem(item_id, None) for item_id in found.item_ids], found.release_version)
+
+    async def _popular_shortlist(self, run: RequestRun, page: Page) -> Shortlist:
+        num_items = self._num_candidates + len(page.exclusions.item_ids)
+        popular = await self._popular(run, Stage.POPULAR, num_items)
+        shortlist = Shortlist([ScoredItem(item.item_id, item.popularity) for item in popular], self._champion())
+        await page.add(shortlist.ranked)
+        return shortlist
 
     async def _popular(self, run: RequestRun, stage: Stage, num_items: int) -> list[PopularItem]:
         """The current popular items, or the last remembered ones if the feature store fails."""

@@ -1,30 +1,27 @@
-"""The stages of a recommendation, in their order: features -> encode -> retrieve -> rank -> rules.
+"""The stages of a recommendation, in their order: features -> encode -> retrieve -> rank -> describe.
 
-`recsys.stages` says how long each stage may take and what its failure costs; `recsys.fallback` serves without a model.
+`recsys.stages` says how long each stage may take and what its failure costs; `recsys.fallback` serves without a model,
+and `recsys.page` leaves out what must not be shown.
 """
 
 import uuid
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Sequence
 
 from recsys import same_release
 from recsys.contracts.base import MAX_HISTORY
 from recsys.contracts.features import UserFeatures
 from recsys.contracts.recall import Retrieval
-from recsys.contracts.recommendation import (
-    Provenance,
-    RecommendationList,
-    RecommendationRequest,
-    RecommendationResponse,
-    Tier,
-)
+from recsys.contracts.recommendation import PopularList, RecommendationRequest, RecommendationResponse, Tier
 from recsys.contracts.retrieval import Candidate, QueryEmbedding, ServingReleases
 from recsys.deadline import current_deadline
 from recsys.describe import Describer
+from recsys.exclusions import Exclusions
 from recsys.experiment import CHAMPION
 from recsys.fallback import Fallback
+from recsys.page import Page
 from recsys.ports import Catalogue, FeatureStore, QueryEncoder, Ranker, VectorIndex
 from recsys.quality import QualityFactor
-from recsys.rules import Exclusions, Shortlist, best_first, by_similarity, take_top_k
+from recsys.ranking import rank_given, rank_retrieved
 from recsys.stages import RequestRun, Stage
 
 
@@ -51,43 +48,53 @@ class RecommendationPipeline:
         self._quality = quality
         self._on_retrieved = on_retrieved
         self._describer = Describer(catalogue, serving)
-        self._fallback = Fallback(features, self._describer, serving, num_candidates)
+        self._fallback = Fallback(features, catalogue, self._describer, serving, num_candidates)
 
     async def recommend(
-        self, request: RecommendationRequest, variant: str = CHAMPION, release_version: int | None = None
+        self,
+        request: RecommendationRequest,
+        variant: str = CHAMPION,
+        release_version: int | None = None,
+        *,
+        shadow: bool = False,
     ) -> RecommendationResponse:
-        """Recommend with the release that serves `variant`: `release_version`, by default the ranker's champion."""
+        """Recommend with the release that serves `variant`: `release_version`, by default the ranker's champion.
+
+        Nobody waits for a `shadow` request, so it has no effect on the quality factor.
+        """
         run = RequestRun(current_deadline())
 
         user = await run.run_stage(Stage.FEATURES, self._features.user_features(request.user_id))
         user = user or UserFeatures.unknown(request.user_id)
         recent_items = [*user.recent_items, *request.session_items][-MAX_HISTORY:]
-        seen = {*user.seen_items, *user.recent_items, *request.session_items}
-        unwanted = set(request.exclude_items)
         if not recent_items:
             run.degrade_to(Tier.POPULAR, "unknown_user")
 
         if request.candidate_items is not None:
-            exclusions = Exclusions(seen, unwanted, exclude_seen=False)  # the caller chose the items
-            shortlist = await self._rank_given(run, recent_items, request.candidate_items, release_version)
+            exclusions = Exclusions(set(request.exclude_items))  # the caller chose the items, seen or not
+            page = Page(run, self._describer, exclusions, request.top_k, release_version, known_only=False)
+            given = request.candidate_items
+            shortlist = await rank_given(run, self._ranker, self._fallback, recent_items, given, release_version)
+            await page.add(shortlist.ranked)
         else:
             query = await self._encode(run, recent_items, release_version)
-            exclusions = Exclusions(seen, unwanted, exclude_seen=query is None or query.exclude_seen)
-            candidates = await self._retrieve(run, query, exclusions.item_ids, request.top_k)
+            release_version = query.release_version if query else release_version
+            exclusions = Exclusions.of(request, user, query, self._features)
+            page = Page(run, self._describer, exclusions, request.top_k, release_version)
+            candidates = await self._retrieve(run, query, exclusions, request.top_k)
             if query and candidates:
-                shortlist = await self._rank(run, query, recent_items, candidates)
+                shortlist = await rank_retrieved(run, self._ranker, query, recent_items, candidates, exclusions)
+                await page.add(shortlist.ranked)
             else:
-                shortlist = await self._fallback.shortlist(run, user, exclusions)
-
-        picked = take_top_k(shortlist.ranked, exclusions.item_ids, request.top_k)
-        if shortlist.retrieved and len(picked) < request.top_k:
-            picked = await self._fallback.backfill(run, picked, exclusions, request.top_k)
-        recommendations = await self._describer.describe(run, picked, shortlist.release_version)
+                shortlist = await self._fallback.shortlist(run, page, user.user_id, variant, release_version)
+            if not shadow:
+                self._quality.observe(run)
+            await self._fallback.fill(run, page)
 
         return RecommendationResponse(
             recommendation_id=f"{uuid.uuid4().hex}.{variant}",
             user_id=request.user_id,
-            recommendations=recommendations,
+            recommendations=page.recommendations,
             total_candidates=len(shortlist.ranked),
             tier=run.tier,
             tier_reason=run.reason,
@@ -97,7 +104,7 @@ class RecommendationPipeline:
             debug=shortlist.provenance if request.debug else None,
         )
 
-    async def popular(self, top_k: int) -> RecommendationList:
+    async def popular(self, top_k: int) -> PopularList:
         """Popular items, the same for every user."""
         return await self._fallback.recommend_popular(top_k)
 
@@ -115,11 +122,12 @@ class RecommendationPipeline:
         return query
 
     async def _retrieve(
-        self, run: RequestRun, query: QueryEmbedding | None, exclude: Set[str], top_k: int
+        self, run: RequestRun, query: QueryEmbedding | None, exclusions: Exclusions, top_k: int
     ) -> list[Candidate]:
         if query is None or query.query_embedding is None:
             return []
-        num_candidates = self._quality.scale(self._num_candidates, at_least=top_k)
+        at_least = top_k if exclusions.complete else 2 * top_k  # some candidates may turn out to be seen
+        num_candidates, exclude = self._quality.scale(self._num_candidates, at_least), exclusions.item_ids
         search = same_release.search(self._index, query, query.query_embedding, num_candidates, exclude)
         candidates = await run.run_stage(Stage.RETRIEVE, search)
         if candidates is None:
@@ -131,27 +139,3 @@ class RecommendationPipeline:
         if not candidates:
             run.degrade_to(Tier.POPULAR, "no_candidates")
         return candidates
-
-    async def _rank(
-        self, run: RequestRun, query: QueryEmbedding, recent_items: Sequence[str], candidates: Sequence[Candidate]
-    ) -> Shortlist:
-        """The candidates by their scores, or by similarity if the ranker fails."""
-        item_ids = [candidate.item_id for candidate in candidates]
-        scores = await run.run_stage(Stage.RANK, same_release.rank(self._ranker, query, recent_items, item_ids))
-        self._quality.observe(run.deadline.elapsed())
-        ranked = best_first(item_ids, scores.scores) if scores else by_similarity(candidates)
-        ranked_by = scores.weights_hash if scores else None
-        provenance = Provenance(query=query.weights_hash, collection=candidates[0].weights_hash, rank=ranked_by)
-        return Shortlist(ranked, query.release_version, provenance)
-
-    async def _rank_given(
-        self, run: RequestRun, recent_items: Sequence[str], item_ids: Sequence[str], release_version: int | None
-    ) -> Shortlist:
-        """The caller's candidates by their scores, or by popularity if the ranker fails."""
-        scores = await run.run_stage(Stage.RANK, self._ranker.rank(recent_items, item_ids, release_version))
-        if scores is None:
-            return await self._fallback.by_popularity(run, item_ids)
-        if not scores.personalized:
-            run.degrade_to(Tier.POPULAR, "no_known_items")
-        ranked = best_first(item_ids, scores.scores)
-        return Shortlist(ranked, scores.release_version, Provenance(rank=scores.weights_hash))

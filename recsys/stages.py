@@ -18,6 +18,8 @@ class Stage(StrEnum):
     ENCODE = "encode"
     RETRIEVE = "retrieve"
     RANK = "rank"
+    PRECOMPUTED = "precomputed"
+    SEEN = "seen"
     POPULAR = "popular"
     BACKFILL = "backfill"
     DESCRIBE = "describe"
@@ -37,6 +39,9 @@ FAILURE_POLICY: dict[Stage, StagePolicy] = {
     Stage.ENCODE: StagePolicy(finish_by=0.60, fallback_tier=Tier.PRECOMPUTED),
     Stage.RETRIEVE: StagePolicy(finish_by=0.70, fallback_tier=Tier.PRECOMPUTED),
     Stage.RANK: StagePolicy(finish_by=0.80, fallback_tier=Tier.RETRIEVED),
+    Stage.PRECOMPUTED: StagePolicy(finish_by=0.80, fallback_tier=Tier.POPULAR),
+    # Without it, items that a user with a very long history saw long ago may be shown again.
+    Stage.SEEN: StagePolicy(finish_by=0.85, fallback_tier=None),
     Stage.POPULAR: StagePolicy(finish_by=0.90, fallback_tier=Tier.STATIC),
     Stage.BACKFILL: StagePolicy(finish_by=0.90, fallback_tier=None),
     Stage.DESCRIBE: StagePolicy(finish_by=0.95, fallback_tier=None),
@@ -53,6 +58,7 @@ class RequestRun:
     tier: Tier = Tier.PERSONALIZED
     reason: str = COMPLETE
     timings_ms: dict[str, float] = field(default_factory=dict)
+    timed_out: set[Stage] = field(default_factory=set)
 
     async def run_stage(self, stage: Stage, work: Coroutine[Any, Any, T]) -> T | None:
         """The result of `work`, or None if it fails or takes too long; then the tier drops as the policy says.
@@ -70,8 +76,11 @@ class RequestRun:
                 async with asyncio.timeout(stage_deadline.remaining()):
                     return await work
         except TimeoutError:
+            self.timed_out.add(stage)
             self.degrade_to(policy.fallback_tier, f"{stage}:{UpstreamTimeout.code}")
         except (UpstreamError, ReleaseError) as error:
+            if isinstance(error, UpstreamTimeout):
+                self.timed_out.add(stage)
             self.degrade_to(policy.fallback_tier, f"{stage}:{error.code}")
         finally:
             spent_ms = (self.deadline.elapsed() - started) * 1000
@@ -84,6 +93,10 @@ class RequestRun:
             self.reason = reason
         if tier is not None:
             self.tier = max(self.tier, tier, key=list(Tier).index)
+
+    def add_reason(self, reason: str) -> None:
+        """Add a reason that has nothing to do with the tier."""
+        self.reason = reason if self.reason == COMPLETE else f"{self.reason},{reason}"
 
     def finish(self) -> dict[str, float]:
         """The timings of the stages, with the total."""

@@ -12,7 +12,7 @@ NUM_CANDIDATES = 200
 """Default number of items retrieved for ranking."""
 MAX_TOP_K = 100
 MAX_EXCLUDED = 5000
-"""Items that a request may exclude."""
+"""Items that a request may exclude, in addition to those that the user has seen."""
 
 UserId = Annotated[str, StringConstraints(min_length=1, max_length=MAX_ID_LENGTH)]
 ItemId = Annotated[str, StringConstraints(min_length=1, max_length=MAX_ID_LENGTH)]

@@ -5,11 +5,21 @@ from typing import NamedTuple
 
 from pydantic import Field, FiniteFloat
 
-from recsys.contracts.base import MAX_CANDIDATES, ItemId, ReleaseNumber, RequestModel, ResponseModel
+from recsys.contracts.base import (
+    MAX_CANDIDATES,
+    MAX_EXCLUDED,
+    MAX_HISTORY,
+    ItemId,
+    ReleaseNumber,
+    RequestModel,
+    ResponseModel,
+)
+from recsys.contracts.features import SHIPPED_SEEN
 
 MAX_EMBEDDING_DIM = 4096
-MAX_TOTAL_EXCLUDED = 20_000
-"""Covers the feature store's seen items of a user and the items that a request excludes."""
+MAX_TOTAL_EXCLUDED = SHIPPED_SEEN + MAX_HISTORY + MAX_HISTORY + MAX_EXCLUDED
+"""The most items that a search can exclude: the user's newest seen and recent items, the session's items, and the items
+that the request excludes. Items that were seen earlier are not excluded in the search, but dropped from its results."""
 
 
 class Retrieval(NamedTuple):

@@ -1,7 +1,7 @@
 """Requests and responses of the public API."""
 
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field
 
@@ -67,12 +67,27 @@ class RecommendationList(ResponseModel):
     release_version: int | None = Field(description="The release that described or scored the items.")
 
 
+TierReason = Annotated[
+    str,
+    Field(
+        description="`complete`, or the reason for a lower tier. If there are fewer items than `top_k`, it is or ends "
+        "with `too_few_items` (the catalogue has no more that may be shown) or `no_catalogue` (none is loaded yet), "
+        "after a comma if there is another reason."
+    ),
+]
+
+
+class PopularList(RecommendationList):
+    tier: Tier
+    tier_reason: TierReason
+
+
 class RecommendationResponse(RecommendationList):
     recommendation_id: str
     user_id: str
     total_candidates: int = Field(description="Number of items considered.")
     tier: Tier
-    tier_reason: str = Field(description="`complete`, or the reason for a lower tier.")
+    tier_reason: TierReason
     variant: str = Field(description="The user's variant in the experiment: champion or challenger.")
     timings_ms: dict[str, float] = Field(description="By stage, for the stages that ran, and `total`.")
     debug: Provenance | None = None

@@ -25,7 +25,7 @@ DEADLINE_SECONDS = 0.5
 """Much longer than the in-memory adapters take, and short enough to wait for when a port hangs."""
 ITEMS = [f"i{number}" for number in range(10)]
 POPULAR = ITEMS[::-1]
-"""Best first, from the events of `crowd`."""
+"""Best first, from the events of the crowd."""
 READER = "reader"
 """Has seen i0 only. The model ranks i1 first, then i2; the others follow by their bias."""
 
@@ -53,6 +53,7 @@ class Broken:
     user_features = seen_among = precomputed = record = popular = encode = releases = rank = search = similar = (
         items
     ) = fail
+    newest_item_ids: Sequence[str] = ()
 
 
 class NoUsers(InMemoryFeatureStore):
@@ -73,7 +74,7 @@ class NoPopular(InMemoryFeatureStore):
 
 async def fill(store: InMemoryFeatureStore) -> None:
     """Record a crowd that makes i9 the most popular item and i0 the least, and the reader."""
-    views = [("crowd", item_id) for number, item_id in enumerate(ITEMS) for _ in range(number + 1)]
+    views = [(f"fan-{fan}", item_id) for number, item_id in enumerate(ITEMS) for fan in range(number + 1)]
     await store.record(
         [seen(user_id, item_id, at) for at, (user_id, item_id) in enumerate([*views, (READER, "i0")])], ITEMS
     )

