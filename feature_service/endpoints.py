@@ -41,7 +41,8 @@ async def precomputed(
 
 @router.post("/events", summary="Append events; duplicates are ignored")
 async def record(batch: EventBatch, store: Store) -> RecordedEvents:
-    return await store.record(batch.events, set(batch.known_items))
+    known_items = {event.item_id for event, known in zip(batch.events, batch.known, strict=True) if known}
+    return await store.record(batch.events, known_items)
 
 
 @router.get("/popular", summary="The trending items, best first")

@@ -118,7 +118,7 @@ class HttpFeatureStore:
         return (await self._upstream.call("GET", path, PrecomputedAnswer)).precomputed
 
     async def record(self, events: Sequence[Event], known_items: Collection[str]) -> RecordedEvents:
-        batch = EventBatch(events=list(events), known_items=sorted(known_items))
+        batch = EventBatch(events=list(events), known=[event.item_id in known_items for event in events])
         recorded = await self._upstream.call("POST", "/v1/events", RecordedEvents, batch.model_dump_json().encode())
         if len(recorded.new) != len(events):
             raise UpstreamAnswerInvalid(f"{FEATURE_SERVICE}: {len(recorded.new)} results for {len(events)} events")

@@ -7,13 +7,18 @@ from collections.abc import Collection, Sequence
 from recsys.contracts.base import MAX_HISTORY
 from recsys.contracts.events import Event, RecordedEvents
 from recsys.contracts.features import SHIPPED_SEEN, PopularItem, PrecomputedList, UserFeatures
+from recsys.steps import latest_steps
+
+HALF_LIFE_SECONDS = 30 * 86_400.0
 
 
 class InMemoryFeatureStore:
     def __init__(self) -> None:
         self._events: dict[str, list[Event]] = defaultdict(list)
         self._event_ids: set[tuple[str, str]] = set()
-        self._popularity: dict[str, float] = defaultdict(float)
+        self._contents: set[tuple[str, str, str, int]] = set()
+        self._counted: dict[str, dict[str, float]] = defaultdict(dict)
+        """By item and user: the time of the user's last event with it."""
 
     async def user_features(self, user_id: str) -> UserFeatures:
         item_ids = [event.item_id for event in self._events.get(user_id, [])]
@@ -21,7 +26,7 @@ class InMemoryFeatureStore:
         return UserFeatures(
             user_id=user_id,
             known=bool(item_ids),
-            recent_items=item_ids[-MAX_HISTORY:],
+            recent_items=latest_steps(item_ids, MAX_HISTORY),
             seen_items=seen[-SHIPPED_SEEN:],
             more_seen=len(seen) > SHIPPED_SEEN,
             attributes={},
@@ -34,19 +39,30 @@ class InMemoryFeatureStore:
         return None  # a batch job writes the lists, and it has no store in memory
 
     async def record(self, events: Sequence[Event], known_items: Collection[str]) -> RecordedEvents:
-        new = []
-        for event in events:
-            new.append((event.user_id, event.event_id) not in self._event_ids)
-            if not new[-1]:
-                continue
-            self._event_ids.add((event.user_id, event.event_id))
-            timestamp = min(event.timestamp, time.time())  # an event in the future counts as one of now
-            self._events[event.user_id].append(event.model_copy(update={"timestamp": timestamp}))
-            self._events[event.user_id].sort(key=lambda each: each.timestamp)  # stable: ties keep the order of arrival
-            if event.item_id in known_items:
-                self._popularity[event.item_id] += 1.0
-        return RecordedEvents(new=new)
+        now = time.time()  # an event in the future counts as one of now
+        clipped = [event.model_copy(update={"timestamp": min(event.timestamp, now)}) for event in events]
+        return RecordedEvents(new=[self._record(event, event.item_id in known_items) for event in clipped])
 
     async def popular(self, top_k: int) -> list[PopularItem]:
-        best = sorted(self._popularity.items(), key=lambda pair: -pair[1])[:top_k]
+        now = time.time()
+        sums = {
+            item_id: sum(2 ** ((last_event - now) / HALF_LIFE_SECONDS) for last_event in by_user.values())
+            for item_id, by_user in self._counted.items()
+        }
+        best = sorted(sums.items(), key=lambda pair: -pair[1])[:top_k]
         return [PopularItem(item_id=item_id, popularity=popularity) for item_id, popularity in best]
+
+    def _record(self, event: Event, known: bool) -> bool:
+        """Whether the event is new."""
+        user_id, item_id = event.user_id, event.item_id
+        event_id, content = (user_id, event.event_id), (user_id, item_id, event.event, int(event.timestamp))
+        if event_id in self._event_ids or content in self._contents:
+            return False
+        self._event_ids.add(event_id)
+        self._contents.add(content)
+        self._events[user_id].append(event)
+        self._events[user_id].sort(key=lambda each: each.timestamp)  # stable: ties keep the order of arrival
+        if known:
+            last_events = self._counted[item_id]
+            last_events[user_id] = max(last_events.get(user_id, 0.0), event.timestamp)
+        return True

@@ -1,122 +1,61 @@
-"""User histories, user attributes and trending items in Redis, with one round trip per call.
+"""The port FeatureStore in Redis, with one round trip per call. `recsys.adapters.redis_keys` describes the keys."""
 
-Keys per user: `recent` (the newest 200 items, a sorted set of `<position><item_id>` by time), `seen` (every item by the
-time of its last event), `event_ids` (the recorded events), `attributes` (a hash) and `precomputed` (a list that a batch
-job writes, with an expiry time).
-
-Trending counts use forward decay (Cormode et al., "Forward Decay", ICDE 2009): an event weighs 2^((t - landmark) /
-half-life), so counts need no updates as they age. Only the order of the sums is meaningful.
-"""
-
-import hashlib
 import json
 import time
-from collections.abc import AsyncIterator, Collection, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from contextlib import asynccontextmanager
 from itertools import chain, groupby
-from pathlib import Path
-from typing import cast
 
-from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.client import Pipeline
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoScriptError, RedisError
-from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.exceptions import NoScriptError
 
+from recsys.adapters import redis_keys as keys
+from recsys.adapters.redis_client import Client, translated_errors
+from recsys.adapters.redis_popularity import DEFAULT_HALF_LIFE_SECONDS, MAX_POPULAR, MergedPopularity
+from recsys.adapters.redis_scripts import RECORD_EVENTS
 from recsys.adapters.upstream import REDIS, Upstream
 from recsys.contracts.base import MAX_HISTORY
 from recsys.contracts.events import Event, RecordedEvents
 from recsys.contracts.features import SHIPPED_SEEN, PopularItem, PrecomputedList, UserFeatures
-from recsys.errors import UpstreamTimeout, UpstreamUnavailable
+from recsys.errors import StorageFull
+from recsys.steps import latest_steps
 
-MAX_CONNECTIONS = 64
+MAX_RECENT = 500
+"""Events in `recent`. When there are more, only what the newest MAX_HISTORY steps need is kept."""
 MAX_SEEN = 10_000
 MAX_EVENT_IDS = 1_000
 """Per user: a duplicate is detected if the event is among this many newest."""
-POSITION_LENGTH = 14
-"""Characters before the item id in `recent`: 0 for seeded or 1 for live events, then 13 hexadecimal digits."""
-DEFAULT_HALF_LIFE_SECONDS = 30 * 86_400.0
-
-POPULAR = "popular"
-POPULAR_LIVE = "popular:live"
-POPULAR_CLOCK = "popular:clock"
-SEQUENCE = "events:sequence"
-
-_RECORD_EVENTS = Path(__file__).with_name("record_events.lua").read_text()
-_RECORD_EVENTS_SHA = hashlib.sha1(_RECORD_EVENTS.encode(), usedforsecurity=False).hexdigest()
-
-
-def recent_key(user_id: str) -> str:
-    return f"user:{{{user_id}}}:recent"
-
-
-def seen_key(user_id: str) -> str:
-    return f"user:{{{user_id}}}:seen"
-
-
-def attributes_key(user_id: str) -> str:
-    return f"user:{{{user_id}}}:attributes"
-
-
-def precomputed_key(user_id: str) -> str:
-    return f"user:{{{user_id}}}:precomputed"
-
-
-def event_ids_key(user_id: str) -> str:
-    return f"user:{{{user_id}}}:event_ids"
-
-
-def seeded_member(position: int, item_id: str) -> str:
-    """The member of `recent` for an item at a position of the user's log. Seeding is idempotent."""
-    return f"0{position:013x}{item_id}"
-
-
-def store_precomputed(
-    pipeline: "Pipeline", user_id: str, release_version: int, item_ids: Sequence[str], ttl_seconds: int
-) -> None:
-    """Add the commands that store a user's list by a release, best item first. Lists by other releases stay."""
-    pipeline.hset(precomputed_key(user_id), str(release_version), json.dumps(item_ids))
-    pipeline.expire(precomputed_key(user_id), ttl_seconds)
-
-
-def open_redis(url: str) -> "Redis":
-    """A client with one connection pool. A stale connection is reopened once; an unreachable server fails at once.
-
-    Handshake commands are turned off: they add four round trips to a new connection, too many for a request's deadline
-    if one takes 50 ms.
-    """
-    pool = BlockingConnectionPool.from_url(
-        url,
-        max_connections=MAX_CONNECTIONS,
-        timeout=0.2,
-        protocol=2,
-        driver_info=None,
-        socket_timeout=1.0,
-        socket_connect_timeout=0.5,
-        retry=Retry(NoBackoff(), 1),
-        decode_responses=True,
-    )
-    return Redis.from_pool(pool)
+MAX_ACTIVE = 200_000 // keys.BUCKETS
+"""Users in the `active` set of a bucket."""
+USER_TTL_SECONDS = 180 * 86_400
 
 
 class RedisFeatureStore:
-    def __init__(self, redis: "Redis") -> None:
+    def __init__(
+        self,
+        redis: Client,
+        *,
+        user_ttl_seconds: int = USER_TTL_SECONDS,
+        popular_seconds: float = 0.0,
+        is_full: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """`popular_seconds`: how old popular items may be. `is_full`: whether to refuse new events."""
         self._redis = redis
+        self._user_ttl_seconds = user_ttl_seconds
+        self._is_full = is_full
         self._upstream = Upstream(REDIS)
+        self._popularity = MergedPopularity(redis, popular_seconds)
 
     async def user_features(self, user_id: str) -> UserFeatures:
         pipeline = self._redis.pipeline(transaction=False)
-        pipeline.zrange(recent_key(user_id), 0, -1)
-        pipeline.zrange(seen_key(user_id), -1 - SHIPPED_SEEN, -1)
-        pipeline.hgetall(attributes_key(user_id))
+        pipeline.zrange(keys.recent_key(user_id), 0, -1)
+        pipeline.zrange(keys.seen_key(user_id), -1 - SHIPPED_SEEN, -1)
+        pipeline.hgetall(keys.attributes_key(user_id))
         async with self._call():
             recent, seen, attributes = await pipeline.execute()
         return UserFeatures(
             user_id=user_id,
             known=bool(recent or attributes),
-            recent_items=[member[POSITION_LENGTH:] for member in recent],
+            recent_items=latest_steps(keys.recent_items(recent), MAX_HISTORY),
             seen_items=seen[-SHIPPED_SEEN:],
             more_seen=len(seen) > SHIPPED_SEEN,
             attributes=attributes,
@@ -126,12 +65,12 @@ class RedisFeatureStore:
         if not item_ids:
             return set()
         async with self._call():
-            times = await self._redis.zmscore(seen_key(user_id), list(item_ids))
-        return {item_id for item_id, time_seen in zip(item_ids, times, strict=True) if time_seen is not None}
+            times = await self._redis.zmscore(keys.seen_key(user_id), list(item_ids))
+        return {item_id for item_id, last_event in zip(item_ids, times, strict=True) if last_event is not None}
 
     async def precomputed(self, user_id: str, release_version: int) -> PrecomputedList | None:
         async with self._call():
-            by_release = await self._redis.hgetall(precomputed_key(user_id))
+            by_release = await self._redis.hgetall(keys.precomputed_key(user_id))
         usable = [int(version) for version in by_release if int(version) <= release_version]
         if not usable:
             return None
@@ -139,19 +78,25 @@ class RedisFeatureStore:
         return PrecomputedList(release_version=version, item_ids=json.loads(by_release[str(version)]))
 
     async def record(self, events: Sequence[Event], known_items: Collection[str]) -> RecordedEvents:
+        if self._is_full():
+            raise StorageFull(f"{REDIS} is almost full; no new events are stored")
         async with self._call():
             try:
                 new = await self._record(events, known_items)
             except NoScriptError:  # a new server; events that were already recorded are detected as duplicates
-                await self._redis.script_load(_RECORD_EVENTS)
+                await self._redis.script_load(RECORD_EVENTS.text)
                 new = await self._record(events, known_items)
         return RecordedEvents(new=new)
 
     async def popular(self, top_k: int) -> list[PopularItem]:
+        """Items by popularity at the moment of reading or up to `popular_seconds` before; see `MergedPopularity`."""
         async with self._call():
-            best = await self._redis.zrange(POPULAR, 0, top_k - 1, desc=True, withscores=True)
-        pairs = cast("list[tuple[str, float]]", best)
-        return [PopularItem(item_id=item_id, popularity=popularity) for item_id, popularity in pairs]
+            return (await self._popularity.read())[:top_k]
+
+    async def ping(self) -> None:
+        """Raises UpstreamError if Redis does not answer."""
+        async with self._call():
+            await self._redis.ping()
 
     async def _record(self, events: Sequence[Event], known_items: Collection[str]) -> list[bool]:
         now = time.time()
@@ -160,11 +105,25 @@ class RedisFeatureStore:
         for user_id, places in groupby(by_user, lambda place: events[place].user_id):
             fields: list[str | float] = []
             for event in (events[place] for place in places):
-                fields += [event.event_id, event.item_id, event.timestamp, int(event.item_id in known_items)]
-            keys = [recent_key(user_id), seen_key(user_id), event_ids_key(user_id)]
-            keys += [POPULAR, POPULAR_LIVE, POPULAR_CLOCK, SEQUENCE]
-            limits = [now, MAX_HISTORY, MAX_SEEN, MAX_EVENT_IDS, DEFAULT_HALF_LIFE_SECONDS]
-            pipeline.evalsha(_RECORD_EVENTS_SHA, len(keys), *keys, *limits, *fields)
+                timestamp = min(event.timestamp, now)
+                fields += [keys.event_id_member(event.event_id), event.item_id]
+                fields += [keys.content_of(int(timestamp), event.event), timestamp, int(event.item_id in known_items)]
+            bucket = keys.bucket_of(user_id)
+            touched = [
+                keys.recent_key(user_id),
+                keys.seen_key(user_id),
+                keys.event_ids_key(user_id),
+                keys.attributes_key(user_id),
+                keys.active_key(bucket),
+                keys.popular_key(bucket),
+                keys.clock_key(bucket),
+                keys.next_popular_key(bucket),
+                keys.next_clock_key(bucket),
+                keys.counted_key(bucket),
+            ]
+            limits = [self._user_ttl_seconds, MAX_HISTORY, MAX_RECENT, MAX_SEEN, MAX_EVENT_IDS, MAX_ACTIVE, MAX_POPULAR]
+            numbers = [now, *limits, DEFAULT_HALF_LIFE_SECONDS]
+            pipeline.execute_command("EVALSHA", RECORD_EVENTS.sha, len(touched), *touched, user_id, *numbers, *fields)
         replies = chain.from_iterable(await pipeline.execute())
         new = [False] * len(events)
         for place, is_new in zip(by_user, replies, strict=True):
@@ -174,18 +133,5 @@ class RedisFeatureStore:
     @asynccontextmanager
     async def _call(self) -> AsyncIterator[None]:
         async with self._upstream.call():
-            with _translated_errors():
+            with translated_errors():
                 yield
-
-
-@contextmanager
-def _translated_errors() -> Iterator[None]:
-    """Translate the client's errors. Messages of connection errors are dropped: they contain addresses."""
-    try:
-        yield
-    except (RedisTimeoutError, TimeoutError) as error:
-        raise UpstreamTimeout(f"{REDIS} did not answer in time") from error
-    except (RedisConnectionError, OSError) as error:
-        raise UpstreamUnavailable(f"{REDIS} cannot be reached") from error
-    except RedisError as error:
-        raise UpstreamUnavailable(f"{REDIS} rejected the command: {error}") from error

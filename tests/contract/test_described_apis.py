@@ -56,7 +56,7 @@ def services(stack, tmp_path_factory) -> Iterator[LocalSettings]:
     ) as own:
         events = [{"user_id": "u", "item_id": item, "event": "view"} for item in toy.ITEM_IDS[:5]]
         httpx.post(
-            f"{own.feature_service_url}/v1/events", json={"events": events, "known_items": toy.ITEM_IDS[:5]}
+            f"{own.feature_service_url}/v1/events", json={"events": events, "known": [True] * len(events)}
         ).raise_for_status()
         yield own
 

@@ -32,6 +32,7 @@ from recsys.errors import (
     InvalidRequest,
     ReleaseError,
     ReleaseNotLoaded,
+    StorageFull,
     TandemError,
     UpstreamAnswerInvalid,
     UpstreamError,
@@ -178,7 +179,8 @@ async def test_every_client_error_of_aiohttp_is_translated(cls):
 
 @pytest.mark.parametrize("cls", with_subclasses(redis.exceptions.RedisError), ids=lambda cls: cls.__name__)
 def test_every_error_of_redis_is_translated(cls):
-    expected = UpstreamTimeout if issubclass(cls, redis.exceptions.TimeoutError) else UpstreamUnavailable
+    translations = {redis.exceptions.TimeoutError: UpstreamTimeout, redis.exceptions.OutOfMemoryError: StorageFull}
+    expected = next((each for base, each in translations.items() if issubclass(cls, base)), UpstreamUnavailable)
     with pytest.raises(expected), redis_client.translated_errors():
         raise made(cls)
 

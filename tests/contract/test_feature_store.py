@@ -11,10 +11,11 @@ from redis.asyncio import Redis
 from local.settings import LocalSettings
 from recsys.adapters.http_clients import HttpFeatureStore, open_session
 from recsys.adapters.in_memory_feature_store import InMemoryFeatureStore
-from recsys.adapters.redis_feature_store import RedisFeatureStore, open_redis
+from recsys.adapters.redis_client import open_redis
+from recsys.adapters.redis_feature_store import RedisFeatureStore
 from recsys.contracts.base import MAX_HISTORY, MAX_ID_LENGTH
 from recsys.contracts.events import MAX_EVENTS, Event
-from recsys.contracts.features import UserFeatures
+from recsys.contracts.features import SHIPPED_SEEN, UserFeatures
 from recsys.ports import FeatureStore
 from tests.contract.conftest import redis_url
 
@@ -144,29 +145,102 @@ async def test_only_the_newest_items_are_recent_and_all_are_seen(store):
 
 
 async def test_an_event_older_than_all_recent_ones_is_seen_but_not_recent(store):
-    await record(store, [view("i", 100 + number) for number in range(MAX_HISTORY)])
+    items = [f"i{number % 2}" for number in range(MAX_HISTORY)]
+    await record(store, [view(item_id, 100 + at) for at, item_id in enumerate(items)])
     await record(store, [view("ancient", 1)])
     features = await store.user_features("u")
-    assert features.recent_items == ["i"] * MAX_HISTORY
-    assert sorted(features.seen_items) == ["ancient", "i"]
+    assert features.recent_items == items
+    assert features.seen_items == ["ancient", "i0", "i1"]
 
 
 async def test_a_repeated_item_is_recent_each_time_and_seen_once(store):
     await record(store, [view("a", 1), view("b", 2), view("a", 3)])
-    await record(store, [view("a", 3)])
     features = await store.user_features("u")
-    assert features.recent_items == ["a", "b", "a", "a"]
-    assert sorted(features.seen_items) == ["a", "b"]
+    assert features.recent_items == ["a", "b", "a"]
+    assert features.seen_items == ["b", "a"]
+
+
+async def test_events_with_one_item_in_a_row_are_one_step(store):
+    """As in training, and before the history is cut: a user who views, clicks and buys has a whole history."""
+    steps = [f"i{number}" for number in range(MAX_HISTORY + 1)]
+    events = [
+        Event(user_id="u", item_id=item_id, event=kind, timestamp=100 * at + later)
+        for at, item_id in enumerate(steps)
+        for later, kind in enumerate(["view", "click", "purchase"])
+    ]
+    for start in range(0, len(events), 50):
+        await record(store, events[start : start + 50])
+    assert await recent(store) == steps[-MAX_HISTORY:]
+
+
+async def test_a_late_event_splits_a_step(store):
+    await record(store, [view("a", 1), view("a", 3), view("a", 5), view("b", 6)])
+    await record(store, [view("b", 2)])
+    await record(store, [view("b", 4)])
+    assert await recent(store) == ["a", "b", "a", "b", "a", "b"]
+
+
+async def test_an_event_with_the_content_of_another_counts_once(store):
+    """Item, kind and second are the content, as in the training log: it has whole seconds, and drops repeated rows."""
+    assert await record(store, [view("a", 100.25, event_id="e1"), view("a", 100.75, event_id="e2")]) == [True, False]
+    assert await record(store, [view("a", 100.0, event_id="e3"), view("a", 101.0, event_id="e4")]) == [False, True]
+    click = Event(user_id="u", item_id="a", event="click", timestamp=100.25)
+    assert await record(store, [click, click.model_copy(update={"user_id": "v"})]) == [True, True]
+
+
+async def test_an_event_without_an_id_is_recognized_by_its_timestamp(store):
+    sent = {"user_id": "u", "item_id": "a", "event": "view", "timestamp": 100.5}
+    assert await record(store, [Event.model_validate(sent)]) == [True]
+    assert await record(store, [Event.model_validate(sent)]) == [False]
+
+
+async def test_only_the_newest_seen_items_are_shipped_and_the_others_can_be_asked_for(store):
+    items = [f"i{number}" for number in range(SHIPPED_SEEN + 5)]
+    for start in range(0, len(items), MAX_EVENTS):
+        await record(store, [view(items[at], at) for at in range(len(items))[start : start + MAX_EVENTS]])
+    features = await store.user_features("u")
+    assert features.seen_items == items[-SHIPPED_SEEN:]
+    assert features.more_seen
+    assert await store.seen_among("u", ["i0", "unknown", items[-1]]) == {"i0", items[-1]}
+    assert await store.seen_among("u", []) == set()
+    assert await store.seen_among("unknown", ["i0"]) == set()
+
+
+async def test_with_few_seen_items_all_are_shipped(store):
+    await record(store, [view(f"i{at}", at) for at in range(SHIPPED_SEEN)])
+    assert not (await store.user_features("u")).more_seen
+
+
+async def test_an_item_that_the_catalogue_does_not_know_is_in_the_history_and_never_popular(store):
+    events = [view("invented", 1000 + number, f"u{number}") for number in range(300)] + [view("known", 1000)]
+    await store.record(events, {"known"})
+    assert [item.item_id for item in await store.popular(10)] == ["known"]
+    assert await recent(store, "u7") == ["invented"]
+
+
+async def test_one_user_makes_an_item_as_popular_as_one_event(store):
+    now = time.time()
+    await record(store, [view("liked by two", now, user_id) for user_id in ("u", "v")])
+    pushed = [view("pushed by one", now - 3600 * hours, "w") for hours in range(400)]
+    await record(
+        store, [*pushed, *reversed(pushed), *(view("pushed by one", now - 10_000_000 - at, "w") for at in range(90))]
+    )
+    popular = await store.popular(10)
+    assert [item.item_id for item in popular] == ["liked by two", "pushed by one"]
+    assert popular[0].popularity == pytest.approx(2 * popular[1].popularity)
+
+
+async def test_there_is_no_precomputed_list_before_one_is_stored(store):
+    assert await store.precomputed("u", 3) is None
 
 
 async def test_an_event_that_is_sent_again_counts_once(store):
     event = view("a", 1, event_id="e1")
     assert await record(store, [event]) == [True]
+    before = [item.popularity for item in await store.popular(10)]
     assert await record(store, [event]) == [False]
     assert await recent(store) == ["a"]
-    assert [item.popularity for item in await store.popular(10)] == pytest.approx(
-        [(await store.popular(1))[0].popularity]
-    )
+    assert [item.popularity for item in await store.popular(10)] == pytest.approx(before, rel=1e-3)
 
 
 async def test_an_event_that_is_twice_in_a_batch_counts_once(store):

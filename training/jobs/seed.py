@@ -1,66 +1,81 @@
 """Write histories, attributes and popular items to Redis: `python -m training.jobs.seed`.
 
-Seeding again has the same result, and live events that were recorded in the meantime are kept.
+Seeding again has the same result, live events are kept, and an event that is both live and in the log counts once.
 """
 
-import time
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
+from itertools import groupby, islice
+from typing import Any, NamedTuple
 
 import polars as pl
-from redis import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import OutOfMemoryError, RedisError
 from tqdm import tqdm
 
-from recsys.adapters.redis_feature_store import (
-    MAX_SEEN,
-    POPULAR,
-    POPULAR_CLOCK,
-    POPULAR_LIVE,
-    attributes_key,
-    recent_key,
-    seeded_member,
-    seen_key,
-)
+from recsys.adapters import redis_keys as keys
+from recsys.adapters.redis_client import BlockingClient, open_blocking_redis
+from recsys.adapters.redis_feature_store import MAX_ACTIVE, MAX_RECENT, MAX_SEEN
+from recsys.adapters.redis_popularity import NEXT_TTL_SECONDS, publish_counts, start_counting
+from recsys.adapters.redis_scripts import SEED_USER
 from recsys.contracts.base import MAX_HISTORY
-from recsys.errors import UpstreamUnavailable
+from recsys.errors import StorageFull, UpstreamUnavailable
 from training.datasets.manifest import CATALOGUE_FILE, INTERACTIONS_FILE, Manifest
 from training.job import run_job
 from training.settings import FeatureStoreSettings, JobSettings
 
 USERS_PER_WRITE = 200
 FAVOURITES = 3
-POPULAR_SEEDING = "popular:seeding"
 SHORTEST_HALF_LIFE_SECONDS = 30 * 86_400
 HALF_LIVES_IN_LOG = 10
 """The half-life of popularity grows with the log: years for a log of 20 years, weeks for a log of months."""
+NOT_IN_THE_LOG = 0
+"""In place of a time to live: the user's own stays."""
+
+
+class LogEvent(NamedTuple):
+    item_id: str
+    kind: str
+    second: int
+    order: int
+    """Place among the user's events in that second."""
 
 
 def seed(settings: JobSettings) -> str:
-    """The job. Raises UpstreamUnavailable if Redis cannot be reached."""
+    """The job. Raises UpstreamUnavailable if Redis cannot be reached, and StorageFull if it has no room."""
     manifest = Manifest.read(settings.processed_dir)
-    url = FeatureStoreSettings().redis_url
-    redis = Redis.from_url(url, decode_responses=True)
+    store = FeatureStoreSettings()
+    redis = open_blocking_redis(store.redis_url)
     interactions = pl.scan_parquet(settings.processed_dir / INTERACTIONS_FILE)
     items = pl.scan_parquet(settings.processed_dir / CATALOGUE_FILE)
     try:
-        users = _seed_users(redis, interactions, items, manifest.users)
-        popular = _seed_popular(redis, interactions, manifest)
+        redis.script_load(SEED_USER.text)
+        start_counting(redis, _half_life(manifest), manifest.last_timestamp)
+        users = _seed_users(redis, interactions, items, manifest.users, store.user_ttl_seconds)
+        _count_other_users(redis)
+        popular = publish_counts(redis, set(items.select("item_id").collect()["item_id"]))
+    except OutOfMemoryError as error:
+        raise StorageFull(f"Redis at {store.redis_url} is full; raise its maxmemory (REDIS_MAXMEMORY)") from error
     except RedisError as error:
-        raise UpstreamUnavailable(f"Redis at {url}: {error}") from error
+        raise UpstreamUnavailable(f"Redis at {store.redis_url}: {error}") from error
     finally:
         redis.close()
     return f"{users:,} users with their last {MAX_HISTORY} items, and {popular:,} items by popularity, are in Redis"
 
 
-def _seed_users(redis: "Redis", interactions: pl.LazyFrame, items: pl.LazyFrame, expected: int) -> int:
+def _half_life(manifest: Manifest) -> float:
+    span = manifest.last_timestamp - manifest.first_timestamp
+    return max(SHORTEST_HALF_LIFE_SECONDS, span / HALF_LIVES_IN_LOG)
+
+
+def _seed_users(
+    redis: BlockingClient, interactions: pl.LazyFrame, items: pl.LazyFrame, expected: int, ttl_seconds: int
+) -> int:
     """Write every user's history and attributes; returns how many users there were."""
     written = 0
     with tqdm(total=expected, unit="user", desc="seed") as progress:
         for batch in _users(interactions, items):
             pipeline = redis.pipeline(transaction=False)
             for user in batch:
-                _write_user(pipeline, user)
+                _write_user(pipeline, user, ttl_seconds)
             pipeline.execute()
             written += len(batch)
             progress.update(len(batch))
@@ -68,7 +83,7 @@ def _seed_users(redis: "Redis", interactions: pl.LazyFrame, items: pl.LazyFrame,
 
 
 def _users(interactions: pl.LazyFrame, items: pl.LazyFrame) -> Iterator[list[dict[str, Any]]]:
-    """Batches of users, each with item ids and times in the order of the log, and favourite categories."""
+    """Batches of users, each with item ids, times and kinds in the order of the log, and favourite categories."""
     favourites = (
         interactions.join(items.select("item_id", "categories"), on="item_id")
         .explode("categories")
@@ -81,7 +96,7 @@ def _users(interactions: pl.LazyFrame, items: pl.LazyFrame) -> Iterator[list[dic
     )
     users = (
         interactions.group_by("user_id", maintain_order=True)
-        .agg("item_id", "timestamp")
+        .agg("item_id", "timestamp", "event")
         .join(favourites, on="user_id", how="left")
         .collect(engine="streaming")
     )
@@ -89,44 +104,49 @@ def _users(interactions: pl.LazyFrame, items: pl.LazyFrame) -> Iterator[list[dic
         yield part.to_dicts()
 
 
-def _write_user(pipeline: Any, user: dict[str, Any]) -> None:
+def _write_user(pipeline: Any, user: dict[str, Any], ttl_seconds: int) -> None:
     user_id, item_ids, times = user["user_id"], user["item_id"], user["timestamp"]
-    log = list(enumerate(zip(item_ids, times, strict=True)))
-    recent = {seeded_member(position, item_id): when for position, (item_id, when) in log[-MAX_HISTORY:]}
-    pipeline.zadd(recent_key(user_id), recent)
-    pipeline.zremrangebyrank(recent_key(user_id), 0, -1 - MAX_HISTORY)
-    last_touched = {item_id: when for _, (item_id, when) in log}
-    pipeline.zadd(seen_key(user_id), last_touched, gt=True)
-    pipeline.zremrangebyrank(seen_key(user_id), 0, -1 - MAX_SEEN)
+    last_events = list(dict(zip(item_ids, times, strict=True)).items())
+    last_events.sort(key=lambda pair: pair[1])
+    pipeline.zadd(keys.seen_key(user_id), dict(last_events[-MAX_SEEN:]), gt=True)
     attributes = {"interactions": len(item_ids), "first_seen": times[0], "last_seen": times[-1]}
-    pipeline.hset(attributes_key(user_id), mapping={**attributes, "favourite_categories": user["favourites"] or ""})
+    favourites = {"favourite_categories": user["favourites"] or ""}
+    pipeline.hset(keys.attributes_key(user_id), mapping={**attributes, **favourites})
+    _run_seed_user(pipeline, user_id, ttl_seconds, latest_runs(_log_events(item_ids, times, user["event"])))
 
 
-def _seed_popular(redis: "Redis", interactions: pl.LazyFrame, manifest: Manifest) -> int:
-    """Write decayed popularity, with the end of the log as the present; returns the number of items."""
-    half_life = max(
-        SHORTEST_HALF_LIFE_SECONDS, (manifest.last_timestamp - manifest.first_timestamp) / HALF_LIVES_IN_LOG
-    )
-    age = manifest.last_timestamp - pl.col("timestamp")
-    weights = (
-        interactions.with_columns((-age / half_life * pl.lit(2.0).log()).exp().alias("weight"))
-        .group_by("item_id")
-        .agg(pl.col("weight").sum())
-        .collect(engine="streaming")
-    )
-    redis.delete(POPULAR_SEEDING)
-    for part in weights.iter_slices(10_000):
-        redis.zadd(POPULAR_SEEDING, dict(part.iter_rows()))
-    now = time.time()
-    landmark = float(redis.hget(POPULAR_CLOCK, "landmark") or now)
-    aged = 2 ** ((landmark - now) / half_life)
-    switch = redis.pipeline(transaction=True)
-    switch.zunionstore(POPULAR_LIVE, {POPULAR_LIVE: aged})
-    switch.zunionstore(POPULAR, [POPULAR_SEEDING, POPULAR_LIVE])
-    switch.hset(POPULAR_CLOCK, mapping={"landmark": now, "half_life": half_life})
-    switch.delete(POPULAR_SEEDING)
-    switch.execute()
-    return len(weights)
+def _log_events(item_ids: Sequence[str], times: Sequence[int], kinds: Sequence[str]) -> list[LogEvent]:
+    events: list[LogEvent] = []
+    for second, of_second in groupby(zip(item_ids, times, kinds, strict=True), key=lambda row: row[1]):
+        events += [LogEvent(item_id, kind, second, order) for order, (item_id, _, kind) in enumerate(of_second)]
+    return events
+
+
+def latest_runs(events: Sequence[LogEvent]) -> list[LogEvent]:
+    """The first and the last event of each of the latest MAX_HISTORY runs of one item, which is what Redis keeps."""
+    runs = [list(run) for _, run in groupby(events, key=lambda event: event.item_id)]
+    return [event for run in runs[-MAX_HISTORY:] for event in (run[:1] if len(run) == 1 else [run[0], run[-1]])]
+
+
+def _run_seed_user(pipeline: Any, user_id: str, ttl_seconds: int, events: Sequence[LogEvent]) -> None:
+    bucket = keys.bucket_of(user_id)
+    touched = [keys.recent_key(user_id), keys.seen_key(user_id), keys.attributes_key(user_id), keys.active_key(bucket)]
+    touched += [keys.next_popular_key(bucket), keys.next_clock_key(bucket), keys.counted_key(bucket)]
+    limits = [ttl_seconds, MAX_HISTORY, MAX_RECENT, MAX_SEEN, MAX_ACTIVE, NEXT_TTL_SECONDS]
+    fields: list[str | int] = []
+    for event in events:
+        fields += [keys.log_order(event.order), keys.content_of(event.second, event.kind), event.item_id, event.second]
+    pipeline.execute_command("EVALSHA", SEED_USER.sha, len(touched), *touched, user_id, *limits, *fields)
+
+
+def _count_other_users(redis: BlockingClient) -> None:
+    """Count the popularity of users who are not in the log."""
+    found = redis.scan_iter(keys.SEEN_KEYS, count=USERS_PER_WRITE)
+    while batch := list(islice(found, USERS_PER_WRITE)):
+        pipeline = redis.pipeline(transaction=False)
+        for key in batch:
+            _run_seed_user(pipeline, keys.user_of_seen_key(key), NOT_IN_THE_LOG, [])
+        pipeline.execute()
 
 
 if __name__ == "__main__":

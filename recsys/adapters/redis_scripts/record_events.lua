@@ -1,0 +1,51 @@
+-- Records the events of one user, each once, and counts them as popularity if the catalogue knows the item.
+-- KEYS: recent, seen, event_ids, attributes, active, popular, clock, next, next_clock, counted
+-- ARGV: user_id, now, ttl, max_runs, max_recent, max_seen, max_event_ids, max_active, max_popular, default_half_life,
+--       then event_id, item_id, content, timestamp, known per event
+-- Returns 1 for each new event and 0 for each duplicate.
+local recent, seen, event_ids, active = KEYS[1], KEYS[2], KEYS[3], KEYS[5]
+local user_id, now, max_seen = ARGV[1], ARGV[2], tonumber(ARGV[6])
+
+local counters = { { KEYS[6], read_clock(KEYS[7]) or { half_life = tonumber(ARGV[10]), log_end = 0, log_age = 0 } } }
+local next_clock = read_clock(KEYS[9])
+if next_clock and redis.call('SISMEMBER', KEYS[10], user_id) == 1 then
+  counters[2] = { KEYS[8], next_clock } -- a seed job counts all users again, and has counted this one
+end
+
+-- An event before the oldest item of a full `seen` is not kept there, so it would count each time it is sent.
+local counts_since = 0
+if redis.call('ZCARD', seen) >= max_seen then
+  counts_since = tonumber(redis.call('ZRANGE', seen, 0, 0, 'WITHSCORES')[2])
+end
+
+local new, latest = {}, 0
+for i = 11, #ARGV, 5 do
+  local item_id, timestamp = ARGV[i + 1], ARGV[i + 3]
+  local is_new = redis.call('ZADD', event_ids, 'NX', now, ARGV[i])
+  if is_new == 1 and not add_live(recent, item_id, ARGV[i + 2], timestamp) then
+    is_new = 0
+  end
+  if is_new == 1 then
+    local at = tonumber(timestamp)
+    latest = math.max(latest, at)
+    if ARGV[i + 4] == '1' and at >= counts_since then
+      local previous = tonumber(redis.call('ZSCORE', seen, item_id) or nil)
+      for _, counter in ipairs(counters) do
+        count(counter[1], counter[2], item_id, previous, at)
+      end
+    end
+    redis.call('ZADD', seen, 'GT', timestamp, item_id)
+  end
+  new[#new + 1] = is_new
+end
+
+compact(recent, tonumber(ARGV[4]), tonumber(ARGV[5]))
+redis.call('ZREMRANGEBYRANK', seen, 0, -1 - max_seen)
+redis.call('ZREMRANGEBYRANK', event_ids, 0, -1 - tonumber(ARGV[7]))
+redis.call('ZADD', active, 'GT', latest, user_id)
+redis.call('ZREMRANGEBYRANK', active, 0, -1 - tonumber(ARGV[8]))
+redis.call('ZREMRANGEBYRANK', KEYS[6], 0, -1 - tonumber(ARGV[9]))
+for i = 1, 4 do
+  redis.call('EXPIRE', KEYS[i], ARGV[3])
+end
+return new
