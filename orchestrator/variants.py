@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+from collections import OrderedDict
 
 import structlog
 from prometheus_client import Counter, Gauge
@@ -11,16 +12,20 @@ from recsys.contracts.events import Event
 from recsys.contracts.recommendation import RecommendationRequest, RecommendationResponse
 from recsys.deadline import LONGEST_MS, Deadline
 from recsys.errors import InvalidRequest
-from recsys.experiment import CHALLENGER, CHAMPION, VARIANTS, Experiment, sample_ratio_p_value
+from recsys.experiment import CHALLENGER, CHAMPION, VARIANTS, Experiment, recommended_by, sample_ratio_p_value
 from recsys.pipeline import RecommendationPipeline
 
 MAX_SHADOWS = 4
 """Maximum number of concurrent shadow requests. Further ones are skipped, not queued."""
 MAX_COUNTED_USERS = 200_000
 """Users counted per process for the sample-ratio check. This many are enough for the test."""
+MAX_COUNTED_EVENTS = 50_000
+"""Counted events remembered per process, about 10 MB. A repeat of an older one counts again."""
+DIGEST_BYTES = 8
 
 EXPOSURES = Counter("tandem_exposures_total", "Responses by variant and tier.", ["variant", "tier"])
 EVENTS = Counter("tandem_attributed_events_total", "Events attributed to a recommendation, by variant.", ["variant"])
+COUNTED = Gauge("tandem_counted_events", "Attributed events that are remembered, so that a repeat does not count.")
 USERS = Gauge("tandem_experiment_users", "Distinct users by variant since this process started.", ["variant"])
 SAMPLE_RATIO = Gauge("tandem_sample_ratio_p_value", "Below 0.0005 the traffic split differs from the configured one.")
 SHADOWS = Counter("tandem_shadows_total", "Shadow requests by outcome.", ["outcome"])
@@ -37,6 +42,7 @@ class Variants:
         self._experiment = experiment
         self._shadow = shadow
         self._shadows: set[asyncio.Task[None]] = set()
+        self._counted: OrderedDict[bytes, None] = OrderedDict()
         self._users: dict[str, set[bytes]] = {variant: set() for variant in VARIANTS}
 
     async def recommend(self, request: RecommendationRequest, override: str | None) -> RecommendationResponse:
@@ -57,10 +63,14 @@ class Variants:
         return response
 
     def count_events(self, events: list[Event]) -> None:
-        """Attribute events to the variant in their recommendation ids."""
+        """Attribute newly recorded events to the variant in their recommendation ids.
+
+        An id counts only if it has the form that is issued and names the variant that the experiment gives the user.
+        Each kind of event counts once per recommended item.
+        """
         for event in events:
-            _, _, variant = (event.recommendation_id or "").partition(".")
-            if variant in VARIANTS:
+            variant = recommended_by(event.recommendation_id)
+            if variant == self._experiment.variant_of(event.user_id) and self._is_first(event):
                 EVENTS.labels(variant).inc()
 
     async def close(self) -> None:
@@ -68,11 +78,23 @@ class Variants:
             task.cancel()
         await asyncio.gather(*self._shadows, return_exceptions=True)
 
+    def _is_first(self, event: Event) -> bool:
+        """Whether no event of this kind was counted for the item of the recommendation. Remembers the event."""
+        parts = "\0".join((event.recommendation_id or "", event.event, event.item_id))
+        digest = hashlib.blake2b(parts.encode(), digest_size=DIGEST_BYTES).digest()
+        if digest in self._counted:
+            return False
+        self._counted[digest] = None
+        if len(self._counted) > MAX_COUNTED_EVENTS:
+            self._counted.popitem(last=False)
+        COUNTED.set(len(self._counted))
+        return True
+
     def _count_user(self, user_id: str, variant: str) -> None:
         users = self._users[variant]
         if sum(map(len, self._users.values())) >= MAX_COUNTED_USERS:
             return
-        users.add(hashlib.blake2b(user_id.encode(), digest_size=8).digest())
+        users.add(hashlib.blake2b(user_id.encode(), digest_size=DIGEST_BYTES).digest())
         USERS.labels(variant).set(len(users))
         share = self._experiment.challenger_percent / 100
         observed = [len(self._users[CHAMPION]), len(self._users[CHALLENGER])]

@@ -1,6 +1,8 @@
 """The A/B experiment: splits users between the champion and a challenger. A user always gets the same variant."""
 
 import hashlib
+import re
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import erfc, sqrt
@@ -10,6 +12,18 @@ CHAMPION = "champion"
 CHALLENGER = "challenger"
 VARIANTS = (CHAMPION, CHALLENGER)
 BUCKETS = 10_000
+RECOMMENDATION_ID = re.compile(rf"[0-9a-f]{{32}}\.({'|'.join(VARIANTS)})")
+
+
+def new_recommendation_id(variant: str) -> str:
+    """An id that names the variant, so that an event with it can be attributed without stored state."""
+    return f"{uuid.uuid4().hex}.{variant}"
+
+
+def recommended_by(recommendation_id: str | None) -> str | None:
+    """The variant in an id of the form that `new_recommendation_id` returns; None for anything else."""
+    found = RECOMMENDATION_ID.fullmatch(recommendation_id or "")
+    return found[1] if found else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,6 @@
 and `recsys.page` leaves out what must not be shown.
 """
 
-import uuid
 from collections.abc import Callable, Sequence
 
 from recsys import same_release
@@ -16,7 +15,7 @@ from recsys.contracts.retrieval import Candidate, QueryEmbedding, ServingRelease
 from recsys.deadline import current_deadline
 from recsys.describe import Describer
 from recsys.exclusions import Exclusions
-from recsys.experiment import CHAMPION
+from recsys.experiment import CHAMPION, new_recommendation_id
 from recsys.fallback import Fallback
 from recsys.page import Page
 from recsys.ports import Catalogue, FeatureStore, QueryEncoder, Ranker, VectorIndex
@@ -92,7 +91,7 @@ class RecommendationPipeline:
             await self._fallback.fill(run, page)
 
         return RecommendationResponse(
-            recommendation_id=f"{uuid.uuid4().hex}.{variant}",
+            recommendation_id=new_recommendation_id(variant),
             user_id=request.user_id,
             recommendations=page.recommendations,
             total_candidates=len(shortlist.ranked),
