@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from recsys.model.neighbours import Neighbours
 from recsys.model.ranking_tables import PER_ITEM, RankingTables
 from training.datasets.sequences import Sequences
-from training.models.cooccurrence import MAX_PAIRS, WINDOW, cooccurrence, directed_cooccurrence
-from training.models.ease import MAX_USERS, REGULARISATION_PER_USER, ease_weights
+from training.models.cooccurrence import MAX_ENTRIES as MAX_COOCCURRENCE_ENTRIES
+from training.models.cooccurrence import MAX_PAIRS, MAX_PARTS, WINDOW, cooccurrence, directed_cooccurrence
+from training.models.ease import MAX_PRODUCTS, REGULARISATION_PER_USER, ease_weights
 
 ITEM_COLUMNS = ("year", "price")
 """The columns of the catalogue that the tables are made from."""
@@ -35,8 +36,10 @@ def table_settings() -> dict[str, float]:
         "max_ease_table_items": MAX_EASE_TABLE_ITEMS,
         "smoothing": SMOOTHING,
         "max_cooccurrence_pairs": MAX_PAIRS,
+        "max_cooccurrence_parts": MAX_PARTS,
+        "max_cooccurrence_entries": MAX_COOCCURRENCE_ENTRIES,
         "follower_window": WINDOW,
-        "max_ease_users": MAX_USERS,
+        "max_ease_products": MAX_PRODUCTS,
         "ease_regularisation_per_user": REGULARISATION_PER_USER,
     }
 
