@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+from pydantic import SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 HOST = "127.0.0.1"
@@ -21,10 +22,14 @@ class LocalSettings(BaseSettings):
     redis_port: int = 6390
     redis_url: str | None = None
     """An external Redis, used instead of the embedded one."""
+    redis_maxmemory: str | None = None
+    """The memory limit of the embedded Redis, as 4gb. The default is three quarters of the machine's memory."""
     mlflow_tracking_uri: str | None = None
     """An external MLflow server, used instead of the embedded one."""
     qdrant_url: str | None = None
     """A Qdrant server, used instead of Qdrant Edge in the orchestrator's process."""
+    internal_token: SecretStr | None = None
+    """Asked for by the feature service and the ranker, if it is set."""
     log_level: str = "warning"
 
     @property

@@ -9,6 +9,7 @@ import httpx
 import polars as pl
 
 from local.settings import LocalSettings
+from recsys.internal_token import internal_headers
 from training.datasets.manifest import INTERACTIONS_FILE
 from training.settings import JobSettings
 
@@ -22,7 +23,7 @@ HISTORIES = (10, 100)
 
 def main() -> int:
     settings = LocalSettings()
-    with httpx.Client(timeout=10) as client:
+    with httpx.Client(timeout=10, headers=internal_headers(settings.internal_token)) as client:
         problem = wait_until_ready(client, settings)
         if problem is not None:
             print(f"demo: failed: {problem}", file=sys.stderr)

@@ -35,7 +35,11 @@ Responses = dict[str, httpx.Response]
 TIMED_TESTS = ("tests/faults/", "tests/contract/test_deadlines.py")
 STACK_TESTS = ("tests/integration/", "tests/contract/test_described_apis.py", "tests/contract/test_ranker.py")
 """They share one stack, so they run on one worker."""
-WITHOUT_STACK = ("tests/integration/test_skewed_catalogue.py",)
+WITHOUT_STACK = (
+    "tests/integration/test_internal_token.py",
+    "tests/integration/test_promotion.py",
+    "tests/integration/test_skewed_catalogue.py",
+)
 
 # Hypothesis fails an example that takes 200 ms of wall-clock time. With tests side by side, that would measure the
 # other tests. The time limit of a test is pytest-timeout's.
