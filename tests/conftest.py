@@ -32,7 +32,7 @@ from training.settings import JobSettings
 
 Responses = dict[str, httpx.Response]
 
-TIMED_TESTS = ("tests/faults/", "tests/contract/test_deadlines.py")
+TIMED_TESTS = ("tests/faults/", "tests/contract/test_deadlines.py", "tests/integration/test_three_rankers.py")
 STACK_TESTS = ("tests/integration/", "tests/contract/test_described_apis.py", "tests/contract/test_ranker.py")
 """They share one stack, so they run on one worker."""
 WITHOUT_STACK = (

@@ -5,10 +5,12 @@ import time
 
 from recsys.model.registry import SEARCH_TAG, SIZE_TAG, ModelRegistry, RegisteredVersion
 from training.job import run_job
+from training.promotion.rolled_back import rolled_back
 from training.settings import JobSettings, RegistrySettings
 
 ROW = "{:>7}  {:<21}  {:<15}  {:>8}  {:>8}  {:>10}  {:>8}  {:>8}"
 UNKNOWN = "-"
+ROLLED_BACK = "rolled back"
 
 
 def releases(_: JobSettings) -> str:
@@ -16,16 +18,17 @@ def releases(_: JobSettings) -> str:
     versions, aliases = registry.versions(), registry.aliases()
     print(ROW.format("version", "aliases", "dataset", "NDCG@10", "HR@200", "recall", "age", "size"))
     for each in versions:
-        print(_row(each, [alias for alias, version in aliases.items() if version == each.version]))
+        names = sorted(alias for alias, version in aliases.items() if version == each.version)
+        print(_row(each, [*names, ROLLED_BACK] if rolled_back(each.tags) else names))
     return f"{len(versions)} versions"
 
 
-def _row(each: RegisteredVersion, aliases: list[str]) -> str:
+def _row(each: RegisteredVersion, states: list[str]) -> str:
     tags = [each.tags.get(name, UNKNOWN) for name in ("dataset", "ndcg_at_10", "hr_at_200")]
     search = json.loads(each.tags.get(SEARCH_TAG, "{}"))
     recall = f"{search['recall']:.4f}" if "recall" in search else UNKNOWN
     size = f"{int(each.tags[SIZE_TAG]) / 1e6:.1f} MB" if SIZE_TAG in each.tags else UNKNOWN
-    return ROW.format(each.version, ", ".join(sorted(aliases)), *tags, recall, _age(time.time() - each.created), size)
+    return ROW.format(each.version, ", ".join(states), *tags, recall, _age(time.time() - each.created), size)
 
 
 def _age(seconds: float) -> str:

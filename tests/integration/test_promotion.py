@@ -1,0 +1,259 @@
+"""Promotions on real stores: what they refuse, what they leave behind, and that there is one at a time."""
+
+import json
+import shutil
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import pytest
+import redis as redis_client
+
+from local.settings import HOST, LocalSettings
+from recsys.adapters.redis_keys import precomputed_key
+from recsys.contracts.base import MAX_TOP_K
+from recsys.errors import JobError
+from recsys.model.registry import CHAMPION, NEXT, PREVIOUS, ModelRegistry
+from tests import toy
+from tests.engines import environment, eventually, free_ports, local_settings, running
+from training.jobs.precompute import precompute
+from training.jobs.promote import promote
+from training.jobs.register import register
+from training.jobs.releases import releases
+from training.jobs.rollback import rollback
+from training.jobs.seed import seed
+from training.precomputed_lists import LIST_LENGTH, RELEASES_KEPT
+from training.promotion import lease, warm_up
+from training.release_manifest import registered_version
+from training.settings import JobSettings
+
+
+@dataclass(frozen=True)
+class Shop:
+    """Redis with histories, an empty MLflow, and a prepared toy shop. No service is running."""
+
+    settings: LocalSettings
+    jobs: JobSettings
+    registry: ModelRegistry
+    redis: "redis_client.Redis"
+
+    def train(self, fingerprint: str, seed: int) -> int:
+        """Train and register a model; returns its version."""
+        shutil.rmtree(self.jobs.models_dir / fingerprint, ignore_errors=True)
+        directory = toy.write_model(self.jobs, fingerprint, seed=seed)
+        register(self.jobs)
+        version = registered_version(self.registry, directory)
+        assert version is not None
+        return version
+
+    def lists_of(self, user_id: str) -> dict[int, list[str]]:
+        """The user's precomputed lists by release."""
+        stored = self.redis.hgetall(precomputed_key(user_id))
+        return {int(version): json.loads(text) for version, text in stored.items()}
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+    folder = tmp_path_factory.mktemp("promotion")
+    settings = local_settings(folder / "run")
+    with pytest.MonkeyPatch.context() as patch, running(settings, "redis", "mlflow"):
+        for name in ("REDIS_URL", "MLFLOW_TRACKING_URI", "QDRANT_URL", "QDRANT_EDGE_DIR"):
+            patch.setenv(name, environment(settings)[name])
+        patch.delenv("RANKER_URL", raising=False)
+        jobs = toy.job_settings(folder / "data")
+        toy.write_prepared(jobs)
+        seed(jobs)
+        client = redis_client.Redis(HOST, settings.redis_port, decode_responses=True)
+        yield Shop(settings, jobs, ModelRegistry(settings.mlflow_url), client)
+        client.close()
+
+
+@pytest.fixture(autouse=True)
+def no_ranker(monkeypatch):
+    monkeypatch.setenv("NO_RANKER", "1")
+
+
+@pytest.fixture
+def dead_ranker(monkeypatch):
+    """The operator names a ranker, and nothing listens on its port."""
+    monkeypatch.delenv("NO_RANKER")
+    monkeypatch.setenv("RANKER_URL", f"http://{HOST}:{free_ports(1)[0]}")
+    monkeypatch.setattr(warm_up, "WARM_SECONDS", 0.5)
+
+
+@pytest.fixture
+def champion(shop) -> int:
+    """A champion without a history: no other version has an alias."""
+    version = shop.train("champion", seed=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NO_RANKER", "1")
+        patch.setenv("FORCE", "1")
+        promote(shop.jobs)
+    for alias in set(shop.registry.aliases()) - {CHAMPION}:
+        shop.registry.delete_alias(alias)
+    return version
+
+
+# --- register ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_same_settings_trained_again_are_another_version(shop, tmp_path):
+    first = shop.train("settings", seed=11)
+    assert f"already version {first}" in register(shop.jobs)
+    second = shop.train("settings", seed=12)
+    assert second > first
+    assert f"already version {second}" in register(shop.jobs)
+    assert shop.train("settings", seed=11) == first, "the first weights are still registered"
+    shop.registry.fetch(first, tmp_path)
+    runs = shop.registry._client.search_runs([shop.registry._experiment("toy")], "tags.fingerprint = 'settings'")
+    assert len(runs) == 2, "the run of the first version was deleted"
+
+
+# --- rankers ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("dead_ranker")
+def test_a_ranker_that_is_named_and_refuses_connections_keeps_the_champion(shop, champion):
+    version = shop.train("next", seed=2)
+    lists = {user_id: shop.lists_of(user_id) for user_id in toy.USERS}
+    with pytest.raises(JobError, match=rf"version {version} is not loaded by every ranker, the champion stays"):
+        promote(shop.jobs)
+    assert shop.registry.aliases() == {CHAMPION: champion}
+    assert {user_id: shop.lists_of(user_id) for user_id in toy.USERS} == lists
+
+
+def test_the_operator_has_to_say_that_there_is_no_ranker(shop, champion, monkeypatch):
+    shop.train("next", seed=2)
+    monkeypatch.delenv("NO_RANKER")
+    with pytest.raises(JobError, match=r"RANKER_URL is not set.*NO_RANKER=1"):
+        promote(shop.jobs)
+    assert shop.registry.aliases() == {CHAMPION: champion}
+    monkeypatch.setenv("NO_RANKER", "1")
+    assert "no ranker was asked" in promote(shop.jobs)
+
+
+# --- one at a time ----------------------------------------------------------------------------------------------------
+
+
+def test_a_second_promotion_or_rollback_at_the_same_time_is_refused(shop, champion, monkeypatch):
+    version = shop.train("next", seed=2)
+    may_finish = threading.Event()
+
+    def store_lists_slowly(*_: object) -> str:
+        assert may_finish.wait(60)
+        return "no lists"
+
+    monkeypatch.setattr("training.jobs.promote.store_lists", store_lists_slowly)
+    with ThreadPoolExecutor(1) as thread:
+        first = thread.submit(promote, shop.jobs)
+        try:
+            eventually(lambda: shop.registry.aliases().get(NEXT) == version, "the first promotion did not start")
+            for job in (promote, rollback):
+                with pytest.raises(JobError, match=rf"'promote version {version}' \(process \d+ on .*\) is running"):
+                    job(shop.jobs)
+            assert shop.registry.aliases() == {CHAMPION: champion, NEXT: version}
+        finally:
+            may_finish.set()
+    assert f"version {version} is the champion" in first.result()
+    assert shop.registry.aliases() == {CHAMPION: version, PREVIOUS: champion}
+
+
+def test_a_forced_rollback_takes_over_and_the_promotion_leaves_the_champion(shop, champion, monkeypatch):
+    second = shop.train("taken back", seed=6)
+    promote(shop.jobs)
+    third = shop.train("third", seed=3)
+    monkeypatch.setattr("training.jobs.promote.store_lists", lambda *_: forced_rollback())
+
+    def forced_rollback() -> str:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("FORCE", "1")
+            return rollback(shop.jobs)
+
+    with pytest.raises(JobError, match=f"the lease of promote version {third} is lost"):
+        promote(shop.jobs)
+    assert shop.registry.aliases() == {CHAMPION: champion, PREVIOUS: second}
+    assert shop.registry.shared_tag(lease.LEASE_TAG) is None
+
+
+# --- what was rolled back ---------------------------------------------------------------------------------------------
+
+
+def test_a_release_that_was_rolled_back_needs_force_and_says_why(shop, champion, monkeypatch, capsys):
+    version = shop.train("regretted", seed=4)
+    promote(shop.jobs)
+    monkeypatch.setenv("REASON", "shows books to bakers")
+    assert f"VERSION={version}` now requires FORCE=1" in rollback(shop.jobs)
+    for chosen in ("", str(version)):  # the latest model is chosen by default
+        monkeypatch.setenv("VERSION", chosen)
+        with pytest.raises(
+            JobError, match=rf"version {version} was rolled back on .* UTC: shows books to bakers; FORCE"
+        ):
+            promote(shop.jobs)
+    assert shop.registry.aliases()[CHAMPION] == champion
+    releases(shop.jobs)
+    assert "rolled back" in next(line for line in capsys.readouterr().out.splitlines() if f"{version}  " in line)
+    monkeypatch.setenv("FORCE", "1")
+    promote(shop.jobs)
+    assert shop.registry.aliases()[CHAMPION] == version
+    assert "rolled_back" not in shop.registry.tags_of(version)
+
+
+def test_a_second_rollback_undoes_the_first(shop, champion):
+    version = shop.train("undone", seed=5)
+    promote(shop.jobs)
+    rollback(shop.jobs)
+    assert "its rollback is undone" in rollback(shop.jobs)
+    assert shop.registry.aliases() == {CHAMPION: version, PREVIOUS: champion}
+    assert "rolled_back" not in {**shop.registry.tags_of(version), **shop.registry.tags_of(champion)}
+
+
+# --- precomputed lists ------------------------------------------------------------------------------------------------
+
+
+def test_a_promotion_stores_its_lists_beside_those_of_the_champion(shop, champion):
+    before = {user_id: shop.lists_of(user_id) for user_id in toy.USERS}
+    version = shop.train("next", seed=2)
+    promote(shop.jobs)
+    for user_id, history in toy.USERS.items():
+        lists = shop.lists_of(user_id)
+        assert lists[champion] == before[user_id][champion]
+        assert len(lists[version]) == len(set(lists[version])) == len(toy.ITEM_IDS) - len(set(history))
+        assert not set(lists[version]) & set(history)
+
+
+def test_lists_are_long_enough_for_the_largest_page():
+    assert LIST_LENGTH > MAX_TOP_K
+
+
+def test_lists_of_a_few_releases_are_kept_and_the_champion_s_among_them(shop, champion):
+    for seed_of_model in range(20, 20 + RELEASES_KEPT + 1):
+        last = shop.train(f"model-{seed_of_model}", seed=seed_of_model)
+        promote(shop.jobs)
+    for user_id in toy.USERS:
+        assert len(shop.lists_of(user_id)) == RELEASES_KEPT
+        assert last in shop.lists_of(user_id)
+
+
+def test_precompute_renews_only_lists_that_are_not_fresh(shop, champion):
+    assert precompute(shop.jobs).startswith(f"0 lists by version {champion}")
+    user_id = next(iter(toy.USERS))
+    shop.redis.expire(precomputed_key(user_id), 3600)
+    assert precompute(shop.jobs).startswith(f"1 lists by version {champion}")
+
+
+def test_a_user_whose_items_the_release_does_not_know_has_no_list(shop, champion, monkeypatch):
+    unknown = [user_id for user_id in toy.USERS if shop.redis.delete(precomputed_key(user_id))]
+    monkeypatch.setattr(
+        "training.precomputed_lists.histories", lambda _, users: ((user, ["?"], ["?"]) for user in users)
+    )
+    assert f"{len(unknown)} users have no item that the version knows" in precompute(shop.jobs)
+    assert not any(shop.lists_of(user_id) for user_id in unknown)
+
+
+def test_only_the_users_who_were_active_last_get_lists(shop, champion, monkeypatch):
+    shop.redis.delete(*map(precomputed_key, toy.USERS))
+    monkeypatch.setenv("PRECOMPUTE_USERS", "2")
+    assert precompute(shop.jobs).startswith("2 lists")
+    latest = sorted(toy.USERS, key=lambda user_id: len(toy.USERS[user_id]))[-2:]
+    assert all(shop.lists_of(user_id) for user_id in latest)
