@@ -1,5 +1,6 @@
 """The command line of every process of the local runtime."""
 
+import os
 import shutil
 import sys
 
@@ -29,7 +30,14 @@ def redis(settings: LocalSettings) -> Command:
     return [
         *(binary, "--port", str(settings.redis_port), "--bind", HOST, "--dir", str(folder)),
         *("--appendonly", "yes", "--appendfsync", "always", "--save", "", "--loglevel", "warning"),
+        *("--maxmemory", settings.redis_maxmemory or str(_machine_memory() * 3 // 4)),
+        *("--maxmemory-policy", "noeviction"),  # nothing that was acknowledged is ever evicted
     ]
+
+
+def _machine_memory() -> int:
+    """In bytes."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def mlflow(settings: LocalSettings) -> Command:

@@ -56,7 +56,7 @@ class EventBatch(RequestModel):
 
     events: Events
     known: Annotated[list[bool], Field(max_length=MAX_EVENTS)] = Field(
-        description="For each event, in order: whether the serving catalogue has its item, so that it counts as popular."
+        description="For each event, in order: whether the serving catalogue has its item. Others are never popular."
     )
 
     @model_validator(mode="after")

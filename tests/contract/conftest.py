@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from local.settings import HOST, LocalSettings
+from tests.contract.redis_cluster import redis_cluster
 from tests.engines import local_settings, running
 
 
@@ -14,6 +15,13 @@ def feature_engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalS
     settings = local_settings(tmp_path_factory.mktemp("features"))
     with running(settings, "redis", "feature_service", FEATURE_SERVICE_POPULAR_SECONDS="0"):
         yield settings
+
+
+@pytest.fixture(scope="session")
+def cluster_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A Redis Cluster of three servers, which each test empties itself."""
+    with redis_cluster(tmp_path_factory.mktemp("cluster")) as url:
+        yield url
 
 
 def redis_url(settings: LocalSettings) -> str:

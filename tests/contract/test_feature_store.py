@@ -1,4 +1,4 @@
-"""The contract of every feature store: in memory, in Redis, and over HTTP in front of Redis."""
+"""The contract of every feature store: in memory, in Redis, in a Redis Cluster, and over HTTP in front of Redis."""
 
 import time
 import uuid
@@ -65,6 +65,14 @@ async def in_redis(settings: LocalSettings) -> AsyncIterator[FeatureStore]:
 
 
 @asynccontextmanager
+async def in_cluster(url: str) -> AsyncIterator[FeatureStore]:
+    redis = open_redis(url)
+    await redis.flushall()
+    yield RedisFeatureStore(redis)
+    await redis.aclose()
+
+
+@asynccontextmanager
 async def over_http(settings: LocalSettings) -> AsyncIterator[FeatureStore]:
     async with Redis.from_url(redis_url(settings)) as redis:
         await redis.flushall()
@@ -72,10 +80,14 @@ async def over_http(settings: LocalSettings) -> AsyncIterator[FeatureStore]:
         yield HttpFeatureStore(session)
 
 
-@pytest.fixture(params=[in_memory, in_redis, over_http], ids=lambda adapter: adapter.__name__)
+ADAPTERS = {in_memory: None, in_redis: "feature_engines", in_cluster: "cluster_url", over_http: "feature_engines"}
+"""By adapter: the fixture that it needs."""
+
+
+@pytest.fixture(params=ADAPTERS, ids=lambda adapter: adapter.__name__)
 async def store(request: pytest.FixtureRequest) -> AsyncIterator[FeatureStore]:
-    settings = None if request.param is in_memory else request.getfixturevalue("feature_engines")
-    async with request.param(settings) as opened:
+    fixture = ADAPTERS[request.param]
+    async with request.param(fixture and request.getfixturevalue(fixture)) as opened:
         yield opened
 
 
