@@ -106,7 +106,7 @@ SIDE_BY_SIDE := --dist loadscope --no-loadscope-reorder --numprocesses
 # The tests often wait, for a process to start or for training to end, so there is one worker more than cores.
 TEST_WORKERS ?= $(shell expr $$(nproc) + 1)
 # These measure time, so nothing runs beside them.
-TIMED_TESTS := tests/faults/ tests/contract/test_deadlines.py
+TIMED_TESTS := tests/faults/ tests/contract/test_deadlines.py tests/integration/test_three_rankers.py
 
 .PHONY: test
 test: $(VENV)/dev ## All tests, unit tests first, against real servers on free ports; PYTEST_ARGS adds options

@@ -10,6 +10,7 @@ import pytest
 from recsys.adapters.http_clients import HttpRanker, open_session
 from recsys.adapters.in_memory import InMemoryRanker
 from recsys.adapters.local_ranker import LocalRanker
+from recsys.adapters.ranker_pool import RankerPool
 from recsys.contracts.base import MAX_CANDIDATES, MAX_HISTORY
 from recsys.contracts.recall import MAX_TOTAL_EXCLUDED, Retrieval
 from recsys.deadline import Deadline
@@ -43,7 +44,17 @@ async def over_http(stack: Stack) -> AsyncIterator[HttpRanker]:
         yield HttpRanker(session)
 
 
-@pytest.fixture(params=[in_memory, by_torch, over_http], ids=lambda adapter: adapter.__name__)
+@asynccontextmanager
+async def through_a_pool(stack: Stack) -> AsyncIterator[RankerPool]:
+    pool = RankerPool(stack.settings.ranker_url, lambda url: HttpRanker(open_session(url)))
+    try:
+        await pool.releases()
+        yield pool
+    finally:
+        await pool.close()
+
+
+@pytest.fixture(params=[in_memory, by_torch, over_http, through_a_pool], ids=lambda adapter: adapter.__name__)
 async def ranker(request: pytest.FixtureRequest, stack: Stack) -> AsyncIterator[LocalRanker]:
     async with request.param(stack) as opened:
         yield opened
@@ -182,7 +193,7 @@ async def test_the_service_reports_the_search_settings_of_a_verified_release(sta
 # --- recall -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(params=[by_torch, over_http], ids=lambda adapter: adapter.__name__)
+@pytest.fixture(params=[by_torch, over_http, through_a_pool], ids=lambda adapter: adapter.__name__)
 async def reference(request: pytest.FixtureRequest, stack: Stack) -> AsyncIterator[LocalRanker]:
     async with request.param(stack) as opened:
         yield opened
