@@ -1,10 +1,10 @@
 """`bentoml serve ranker_service.service:RankerService`
 
 The endpoints are an ASGI app inside the Bento, because BentoML's own JSON APIs take three times the CPU per request.
-BentoML provides /livez, /healthz, /readyz and /metrics, and starts and supervises the worker.
+BentoML provides /livez, /healthz and /readyz, and starts and supervises the worker. Its own metrics are off, because
+they keep every path that was ever called.
 """
 
-import asyncio
 import os
 from typing import Any, cast
 
@@ -16,7 +16,7 @@ import bentoml
 from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
-from ranker_service.bootstrap import ReleaseWatch, tune_process
+from ranker_service.bootstrap import open_release_watch, tune_process
 from ranker_service.endpoints import is_off_the_request_path, router
 from ranker_service.settings import RankerSettings
 from recsys.adapters.local_ranker import LocalRanker
@@ -24,7 +24,7 @@ from recsys.observability import configure_logging
 from recsys.web.admission import Admission
 from recsys.web.internal_token import InternalTokenMiddleware
 from recsys.web.security_headers import SecurityHeadersMiddleware
-from recsys.web.service import create_api, middleware_stack
+from recsys.web.service import add_metrics, create_api, middleware_stack
 
 TIMEOUT_SECONDS = 2
 """Short, because BentoML keeps a timer per request for this long."""
@@ -45,6 +45,7 @@ api = create_api(
     middleware_stack(admission, security_headers=False),  # added below, around BentoML's own endpoints too
 )
 api.include_router(router)
+add_metrics(api)
 
 
 async def serve_api(scope: Scope, receive: Receive, send: Send) -> None:
@@ -58,6 +59,7 @@ async def serve_api(scope: Scope, receive: Receive, send: Send) -> None:
     traffic={"timeout": TIMEOUT_SECONDS},
     tracing={"excluded_urls": "/v1/.*"},
     logging={"access": {"enabled": False}},
+    metrics={"enabled": False},
 )
 @bentoml.asgi_app(serve_api, path="/")
 class RankerService:
@@ -65,17 +67,14 @@ class RankerService:
         configure_logging("ranker_service", settings.log_level)
         tune_process()
         api.state.ranker = LocalRanker()
-        self._watch = ReleaseWatch(settings, api.state.ranker)
-        self._watching: asyncio.Task[None] | None = None
+        self._watch = open_release_watch(settings, api.state.ranker)
 
     @bentoml.on_startup
     async def start_watching(self) -> None:
-        self._watching = asyncio.create_task(self._watch.run())
+        self._watch.start()
 
     @bentoml.on_shutdown
     async def stop_watching(self) -> None:
-        if self._watching is not None:
-            self._watching.cancel()
         self._watch.close()
 
     async def __is_ready__(self) -> bool:

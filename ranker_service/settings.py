@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import ByteSize, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from recsys.internal_token import InternalToken
@@ -16,6 +16,9 @@ class RankerSettings(BaseSettings):
     """Directory for local copies of releases."""
     poll_seconds: float = Field(default=2.0, gt=0)
     """Interval between checks of the registry's aliases."""
+    memory_limit: ByteSize | None = None
+    """Memory that this process may allocate, as `4GB`. By default the limit of its container or, without one, what the
+    machine has available."""
     internal_token: InternalToken | None = Field(default=None, validation_alias="INTERNAL_TOKEN")
     """The secret that calls have to carry. Without it, every call is answered."""
     log_level: str = Field(default="info", validation_alias="LOG_LEVEL")

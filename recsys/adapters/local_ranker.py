@@ -35,6 +35,16 @@ class LocalRanker:
     def loaded(self) -> list[int]:
         return list(self._releases)
 
+    @property
+    def cached_bytes(self) -> int:
+        """Of the cached query embeddings of all loaded releases."""
+        return sum(release.cached_bytes for release in self._releases.values())
+
+    def weights_of(self, version: int) -> str | None:
+        """The hash of a loaded release's weights; None if it is not loaded."""
+        release = self._releases.get(version)
+        return None if release is None else release.manifest.weights_hash
+
     def add(self, release: Release) -> None:
         """Warm a release up, then serve requests for its version."""
         release.score(release.encode_empty_history(), release.vocabulary.item_ids[:1])
@@ -57,6 +67,23 @@ class LocalRanker:
         retired = [version for version in self._releases if version not in needed and version not in roles]
         for version in retired[:-KEPT_RETIRED]:
             del self._releases[version]
+
+    def make_room(self, missing_bytes: int, expendable: Sequence[int]) -> list[int]:
+        """Unload expendable releases without a role, in their order, until that frees enough. Returns the unloaded.
+
+        Unloads none if all of them are not enough.
+        """
+        roles = (self._champion, self._challenger)
+        chosen: list[int] = []
+        for version in expendable:
+            if missing_bytes > 0 and version in self._releases and version not in roles:
+                missing_bytes -= self._releases[version].resident_bytes
+                chosen.append(version)
+        if missing_bytes > 0:
+            return []
+        for version in chosen:
+            del self._releases[version]
+        return chosen
 
     async def encode(self, recent_items: Sequence[str], release_version: int | None = None) -> QueryEmbedding:
         chosen = self._release(release_version)

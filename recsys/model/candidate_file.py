@@ -5,7 +5,6 @@ would take 4 bytes x embedding_dim per item and release.
 """
 
 import os
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +21,8 @@ CHECKED_ROWS = 1000
 def mapped_candidates(model: TwoTower, directory: Path) -> NDArray[np.float32]:
     """[num_items, embedding_dim], as `TwoTower.candidate_tower` returns it; mapped from a file in `directory`.
 
-    Writes the file if it is missing, incomplete, or from other weights or another version of this code.
+    Writes the file if it is missing, incomplete, or from other weights or another version of this code. Only one
+    process at a time may do that.
     """
     path = directory / CANDIDATES_FILE
     if not _is_of(model, path):
@@ -33,7 +33,7 @@ def mapped_candidates(model: TwoTower, directory: Path) -> NDArray[np.float32]:
 def _is_of(model: TwoTower, path: Path) -> bool:
     try:
         stored = np.load(path, mmap_mode="r")
-    except (OSError, ValueError):  # missing; no array, or shorter than its header says
+    except (OSError, EOFError, ValueError):  # missing; empty; no array, or shorter than its header says
         return False
     num_items = model.config.num_items
     if stored.shape != (num_items, model.config.embedding_dim) or stored.dtype != np.float32:
@@ -45,17 +45,16 @@ def _is_of(model: TwoTower, path: Path) -> bool:
 
 
 def _write(model: TwoTower, path: Path) -> None:
-    """Under a temporary name, then renamed: other processes map the old file or the complete new one."""
-    shape = (model.config.num_items, model.config.embedding_dim)
-    header = {"descr": "<f4", "fortran_order": False, "shape": shape}
-    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".partial", delete=False) as file:
-        try:
+    """Under a temporary name, then renamed. Other processes map the old file or the complete new one."""
+    header = {"descr": "<f4", "fortran_order": False, "shape": (model.config.num_items, model.config.embedding_dim)}
+    partial = path.with_name(path.name + ".partial")
+    try:
+        with partial.open("wb") as file, torch.inference_mode():
             np.lib.format.write_array_header_1_0(file, header)
-            with torch.inference_mode():
-                for chunk in model.candidate_chunks():
-                    file.write(chunk.numpy().tobytes())
+            for chunk in model.candidate_chunks():
+                file.write(chunk.numpy().tobytes())
             file.flush()
             os.fsync(file.fileno())
-            Path(file.name).replace(path)
-        finally:
-            Path(file.name).unlink(missing_ok=True)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)

@@ -1,33 +1,62 @@
-"""The ranker's local copies of releases, which let it start and serve while the registry is unavailable."""
+"""The ranker's local copies of releases, which let it start and serve while the registry is unavailable.
 
-import json
+Replicas may share the folder. A copy is written under a temporary name and then renamed. While a process fetches, loads
+or deletes a copy, it holds the lock of its version. A loaded release has its files mapped into memory, so its copy may
+be deleted. That holds for local file systems, where a deleted file stays readable while it is mapped.
+"""
+
 import shutil
-from collections.abc import Collection, Mapping
+import uuid
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
+from filelock import FileLock, Timeout
 from pydantic import TypeAdapter, ValidationError
 
 from recsys.contracts.retrieval import SearchSettings
-from recsys.errors import ReleaseDamaged, UpstreamError
+from recsys.errors import ReleaseDamaged, ReleaseNotLoaded, ReleaseTooLarge, UpstreamError
+from recsys.model.memory_limit import MemoryLeft, describe_bytes, memory_left
 from recsys.model.registry import SEARCH_TAG, WEIGHTS_TAG, ModelRegistry
-from recsys.model.release import Release, ReleaseManifest
+from recsys.model.release import Release, ReleaseManifest, verify_release
+from recsys.model.release_memory import loading_bytes
 
 ALIASES_FILE = "aliases.json"
 SEARCH_FILE = "search.json"
+LOCKS_FOLDER = "locks"
+VERSION_BY_ALIAS = TypeAdapter(dict[str, int])
 SEARCH_BY_VERSION = TypeAdapter(dict[int, SearchSettings])
 KEPT_COPIES = 2
 """Newest versions without an alias that stay on disk."""
+LOCKS = 64
+"""Files that versions are locked with. Versions that share one wait for each other without need."""
+PARTIAL = ".partial"
+"""End of the names of copies and files that are being written."""
 
 log = structlog.get_logger()
 
 
+class CopyInUse(Exception):
+    """Another process is fetching, loading or deleting the copy. Try again later."""
+
+
+@dataclass(frozen=True, slots=True)
+class RegisteredRelease:
+    weights_hash: str | None
+    search: SearchSettings | None
+    """None if the version's collection was never verified."""
+
+
 class LocalReleases:
-    def __init__(self, directory: Path, registry: ModelRegistry) -> None:
+    def __init__(
+        self, directory: Path, registry: ModelRegistry, left: Callable[[], MemoryLeft | None] = memory_left
+    ) -> None:
+        """`left` says how much memory a release may take."""
         self._directory = directory
         self._registry = registry
-        self._aliases_file = directory / ALIASES_FILE
-        self._search_file = directory / SEARCH_FILE
+        self._left = left
 
     def aliases(self) -> dict[str, int]:
         """The registry's current aliases. Raises `UpstreamUnavailable`."""
@@ -35,85 +64,143 @@ class LocalReleases:
 
     def last_aliases(self) -> dict[str, int]:
         """The aliases last saved by `remember`, for a start without the registry."""
-        if not self._aliases_file.is_file():
-            return {}
-        return {str(alias): int(version) for alias, version in json.loads(self._aliases_file.read_text()).items()}
-
-    def remember(self, aliases: dict[str, int]) -> None:
-        """Save the aliases, and delete old copies that no alias names."""
-        _write_atomically(self._aliases_file, json.dumps(aliases).encode())
-        self._prune(aliases.values())
-
-    def search_settings(self, version: int) -> SearchSettings | None:
-        """The search settings in the registry now; None if the version's collection was never verified.
-
-        Raises `UpstreamUnavailable`, and `ReleaseDamaged` for an invalid tag.
-        """
-        tag = self._registry.tags_of(version).get(SEARCH_TAG)
-        if tag is None:
-            return None
         try:
-            return SearchSettings.model_validate_json(tag)
+            return VERSION_BY_ALIAS.validate_json((self._directory / ALIASES_FILE).read_bytes())
+        except (FileNotFoundError, ValidationError):
+            return {}
+
+    def remember(self, aliases: Mapping[str, int], needed: Collection[int] = ()) -> None:
+        """Save the aliases, and delete old copies that are neither named nor needed."""
+        _write_atomically(self._directory / ALIASES_FILE, VERSION_BY_ALIAS.dump_json(dict(aliases)))
+        self._prune({*aliases.values(), *needed})
+
+    def registered(self, version: int) -> RegisteredRelease:
+        """What the registry has about a version now.
+
+        Raises `UpstreamUnavailable`, `ReleaseNotLoaded` if there is no such version, and `ReleaseDamaged` for an
+        invalid tag.
+        """
+        tags = self._registry.tags_of(version)
+        try:
+            search = SearchSettings.model_validate_json(tags[SEARCH_TAG]) if SEARCH_TAG in tags else None
         except ValidationError as error:
             raise ReleaseDamaged(f"the tag {SEARCH_TAG!r} of version {version} is not valid search settings") from error
+        return RegisteredRelease(tags.get(WEIGHTS_TAG), search)
 
     def remember_search(self, search: Mapping[int, SearchSettings]) -> None:
         """Save the search settings, for a start without the registry."""
-        _write_atomically(self._search_file, SEARCH_BY_VERSION.dump_json(dict(search)))
+        _write_atomically(self._directory / SEARCH_FILE, SEARCH_BY_VERSION.dump_json(dict(search)))
 
     def last_search(self) -> dict[int, SearchSettings]:
         """The search settings last saved by `remember_search`; empty if there are none."""
         try:
-            return SEARCH_BY_VERSION.validate_json(self._search_file.read_bytes())
+            return SEARCH_BY_VERSION.validate_json((self._directory / SEARCH_FILE).read_bytes())
         except (FileNotFoundError, ValidationError):  # read again from the registry
             return {}
 
     def load(self, version: int) -> Release:
         """Load a release from disk or, if that copy is missing, damaged or outdated, from the registry.
 
-        Raises `ReleaseDamaged` if the registry's copy is damaged too, and `UpstreamUnavailable`.
+        Raises `ReleaseDamaged` if the registry's copy is damaged too, `ReleaseTooLarge` before the memory is used up,
+        `CopyInUse` and `UpstreamUnavailable`.
         """
         directory = self._directory / str(version)
-        if directory.is_dir():
+        with self._locked(version):
             try:
-                self._require_same_weights(version, directory)
-                return Release.load(version, directory)
+                if directory.is_dir():
+                    return self._load_copy(version, directory)
             except ReleaseDamaged as error:
                 log.warning("local_release_damaged", version=version, problem=str(error))
                 shutil.rmtree(directory)
-        self._fetch(version, directory)
-        return Release.load(version, directory)
+            manifest = self._fetch(version, directory)
+            self._require_memory(manifest, directory)
+            return Release(version, manifest, directory, keep_candidates=True)
 
-    def _require_same_weights(self, version: int, directory: Path) -> None:
+    def _load_copy(self, version: int, directory: Path) -> Release:
+        manifest = ReleaseManifest.read(directory)
+        self._require_same_weights(version, manifest, directory)
+        self._require_memory(manifest, directory)
+        return Release(version, verify_release(directory), directory, keep_candidates=True)
+
+    def _require_memory(self, manifest: ReleaseManifest, directory: Path) -> None:
+        left, needed = self._left(), loading_bytes(manifest.num_items, directory)
+        if left is not None and needed > left.num_bytes:
+            raise ReleaseTooLarge(
+                f"loading takes about {describe_bytes(needed)} of memory, and {describe_bytes(max(0, left.num_bytes))} "
+                f"are left {left.limit}",
+                missing_bytes=needed - left.num_bytes,
+            )
+
+    def _require_same_weights(self, version: int, manifest: ReleaseManifest, directory: Path) -> None:
         """A registry that was set up again starts counting versions at 1, so a version can be another training."""
-        local = ReleaseManifest.read(directory).weights_hash
+        local = manifest.weights_hash
         try:
             registered = self._registry.tags_of(version).get(WEIGHTS_TAG)
-        except UpstreamError:
-            return  # the registry is unavailable: use the copy
+        except (UpstreamError, ReleaseNotLoaded):
+            return  # the registry is unavailable or was emptied: use the copy
         if local != registered:
             raise ReleaseDamaged(
                 f"{directory} has the weights {local}; version {version} in the registry has {registered}"
             )
 
-    def _fetch(self, version: int, directory: Path) -> None:
-        partial = directory.with_suffix(".partial")
-        shutil.rmtree(partial, ignore_errors=True)
+    def _fetch(self, version: int, directory: Path) -> ReleaseManifest:
+        """The copy appears when all of it was fetched and verified. Needs the lock of the version."""
+        self._remove_partial_copies(version)
+        partial = _partial(directory)
         partial.mkdir(parents=True)
         try:
             self._registry.fetch(version, partial)
+            manifest = verify_release(partial)
             partial.rename(directory)
+        except ReleaseDamaged as error:
+            raise ReleaseDamaged(str(error).replace(str(partial), str(directory))) from error
         finally:
             shutil.rmtree(partial, ignore_errors=True)
+        return manifest
 
     def _prune(self, needed: Collection[int]) -> None:
-        copies = sorted(int(path.name) for path in self._directory.iterdir() if path.name.isdigit())
-        for version in [version for version in copies if version not in needed][:-KEPT_COPIES]:
-            shutil.rmtree(self._directory / str(version))
+        names = [path.name for path in self._directory.iterdir()]
+        unneeded = sorted({int(name) for name in names if name.isdigit()}.difference(needed))
+        old = set(unneeded[:-KEPT_COPIES])
+        partial = {name.split(".")[0] for name in names if name.endswith(PARTIAL)}
+        for version in old | {int(name) for name in partial if name.isdigit()}:
+            try:
+                with self._locked(version):
+                    self._remove_partial_copies(version)
+                    if version in old:
+                        shutil.rmtree(self._directory / str(version), ignore_errors=True)
+            except CopyInUse:
+                continue  # a later call deletes it
+
+    def _remove_partial_copies(self, version: int) -> None:
+        """What a process left that was killed while it held the lock."""
+        for path in self._directory.glob(f"{version}.*{PARTIAL}"):
+            shutil.rmtree(path, ignore_errors=True)
+
+    @contextmanager
+    def _locked(self, version: int) -> Iterator[None]:
+        """The process is the only one that works on the copy of a version. A dead process releases its lock."""
+        path = self._directory / LOCKS_FOLDER / f"{version % LOCKS}.lock"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            lock = FileLock(path).acquire(timeout=0)
+        except Timeout as error:
+            raise CopyInUse(f"another process is working on the copy of release {version}") from error
+        with lock:
+            yield
+
+
+def _partial(path: Path) -> Path:
+    """A name that no other process uses."""
+    return path.with_name(f"{path.name}.{uuid.uuid4().hex}{PARTIAL}")
 
 
 def _write_atomically(path: Path, content: bytes) -> None:
-    """Leaves the old file in place if the disk is full."""
-    partial = path.with_suffix(".partial")
-    partial.write_bytes(content)
-    partial.replace(path)
+    """Leaves the old file in place if the disk is full. If several processes write, the last one wins."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = _partial(path)
+    try:
+        partial.write_bytes(content)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)

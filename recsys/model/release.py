@@ -34,6 +34,7 @@ from recsys.model.neighbours import Indices
 from recsys.model.query_cache import QueryCache
 from recsys.model.ranking_features import RankingFeatures
 from recsys.model.ranking_tables import RankingTables
+from recsys.model.release_memory import resident_bytes
 from recsys.model.second_stage import SecondStage
 from recsys.model.two_tower import TwoTower, load_model
 from recsys.model.vocabulary import Vocabulary
@@ -187,6 +188,8 @@ class Release:
             )
         self._second_stage = self._load_second_stage(directory) if manifest.has_second_stage else None
         self._queries = QueryCache()
+        self.resident_bytes = resident_bytes(manifest.num_items, directory)
+        """Memory that unloading it frees, estimated."""
 
     @classmethod
     def load(cls, version: int, directory: Path, *, keep_candidates: bool = False) -> "Release":

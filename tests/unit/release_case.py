@@ -1,0 +1,60 @@
+"""Releases of the toy shop in a registry in memory, for tests of the ranker's copies and of its watch."""
+
+import shutil
+from pathlib import Path
+
+from recsys.errors import ReleaseNotLoaded, UpstreamUnavailable
+from recsys.model.registry import SEARCH_TAG, WEIGHTS_TAG
+from recsys.model.release import ReleaseManifest
+from tests import toy
+from training.release_manifest import describe_release
+
+
+class InMemoryRegistry:
+    """What the ranker asks of `ModelRegistry`."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.directories: dict[int, Path] = {}
+        self.named: dict[str, int] = {}
+        self.reachable = True
+        self.bug: Exception | None = None
+        self.fetched: list[int] = []
+
+    def add(self, version: int, seed: int | None = None) -> Path:
+        """Register a toy release."""
+        seed = version if seed is None else seed
+        directory = toy.write_model(toy.job_settings(self._folder), f"{version}-{seed}", seed=seed)
+        describe_release(directory)
+        self.directories[version] = directory
+        return directory
+
+    def aliases(self) -> dict[str, int]:
+        self._require_reachable()
+        return dict(self.named)
+
+    def tags_of(self, version: int) -> dict[str, str]:
+        directory = self._directory_of(version)
+        return {WEIGHTS_TAG: ReleaseManifest.read(directory).weights_hash, SEARCH_TAG: '{"hnsw_ef": null}'}
+
+    def fetch(self, version: int, destination: Path) -> None:
+        self.fetched.append(version)
+        shutil.copytree(self._directory_of(version), destination, dirs_exist_ok=True)
+
+    def _directory_of(self, version: int) -> Path:
+        self._require_reachable()
+        if version not in self.directories:
+            raise ReleaseNotLoaded(f"MLflow: version {version} not found")
+        return self.directories[version]
+
+    def _require_reachable(self) -> None:
+        if self.bug is not None:
+            raise self.bug
+        if not self.reachable:
+            raise UpstreamUnavailable("MLflow at http://127.0.0.1:1: refused")
+
+
+def damage(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
