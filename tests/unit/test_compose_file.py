@@ -97,3 +97,14 @@ def test_qdrants_server_and_client_are_within_one_minor_version():
 def test_no_image_has_a_tag_that_could_not_be_confirmed():
     unconfirmed = {"qdrant/qdrant:v1.20.0-unprivileged"}
     assert {service["image"] for service in SERVICES.values()} & unconfirmed == set()
+
+
+@pytest.mark.parametrize("service", ["ranker_service", "feature_service"])
+def test_a_service_with_replicas_has_nothing_that_only_one_container_can_have(service):
+    assert not {"container_name", "hostname", "ports"} & set(SERVICES[service])
+
+
+@pytest.mark.parametrize("service", ["orchestrator", "feature_service", "ranker_service"])
+def test_a_container_is_healthy_while_it_lives_whatever_else_is_down(service):
+    """`make up` waits for this before there is a release, and an engine may restart what is not healthy."""
+    assert "/healthz" in SERVICES[service]["healthcheck"]["test"][-1]
