@@ -2,6 +2,8 @@
 
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -9,6 +11,7 @@ import pytest
 
 from recsys.errors import JobError
 from recsys.model.files import ITEMS_FILE, WEIGHTS_FILE
+from recsys.model.ranking_tables import RankingTables
 from recsys.model.release import SECOND_STAGE_FILES
 from tests.unit.sequence_fixtures import cyclic_sequences, job_settings, train_model, write_processed
 from training.datasets.manifest import CATALOGUE_FILE, MANIFEST_FILE
@@ -17,6 +20,7 @@ from training.jobs.train import train
 from training.jobs.train_second_stage import SECOND_STAGE_RECORD, train_second_stage
 from training.model_directory import latest_model
 from training.models import second_stage
+from training.models.ranking_tables import ranking_tables
 from training.models.recipe import Recipe
 from training.models.second_stage import Labelled, cross_validate
 from training.release_manifest import describe_release
@@ -69,6 +73,22 @@ def test_without_an_honest_lift_there_is_no_second_stage(
     assert reason in train_model(settings, SMALL)
     directory = settings.models_dir / (settings.models_dir / "latest").read_text().strip()
     assert not {path.name for path in directory.iterdir()} & set(SECOND_STAGE_FILES)
+
+
+def test_tables_that_take_long_leave_time_for_the_features(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = job_settings(tmp_path, train_minutes=1.0)
+    write_processed(settings, cyclic_sequences(num_users=250, num_items=50, length=12))
+    train(settings, SMALL)
+    spent = 0.0
+
+    def slow_tables(*arguments: Any) -> RankingTables:
+        nonlocal spent
+        spent = second_stage.FEATURES_SHARE * settings.second_stage_seconds
+        return ranking_tables(*arguments)
+
+    monkeypatch.setattr(second_stage, "ranking_tables", slow_tables)
+    monkeypatch.setattr(second_stage, "time", SimpleNamespace(monotonic=lambda: time.monotonic() + spent))
+    assert "too few" not in train_second_stage(settings)
 
 
 def test_test_items_have_no_influence(tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ MAX_TREES = 300
 ROUNDS_PER_LOOK = 5
 PATIENCE_ROUNDS = 25
 FEATURES_SHARE = 0.35
-"""The share of the time budget for computing features. The rest is for the trees."""
+"""The share of the time after the tables for computing features. The rest is for the trees."""
 FINAL_FIT_SHARE = 0.8
 """The share of the time budget after which cross-validation ends. The rest is for the final fit."""
 USERS_PER_CHUNK = 128
@@ -132,9 +132,12 @@ def fit_second_stage(
     tables = ranking_tables(sequences, catalogue)
     retrieval = ExactRetrieval(model, exclude_seen=exclude_seen)
     features = RankingFeatures(tables, retrieval.candidate_embeddings, model.content.numpy())
+    # The tables of a large log take a minute or more.
+    ready = time.monotonic()
+    features_until = ready + FEATURES_SHARE * (started + budget_seconds - ready)
     users = np.random.default_rng(seed).permutation(sequences.validated_users)[:MAX_USERS]
     examples = [sequences.validation(int(user)) for user in users]
-    labelled = label(examples, retrieval, features, model.config.max_history, started + FEATURES_SHARE * budget_seconds)
+    labelled = label(examples, retrieval, features, model.config.max_history, features_until)
     if len(labelled.ranks) < MIN_USERS:
         return {"shipped": False, "outcome": f"no second stage: {len(labelled.ranks)} users to learn from are too few"}
     validated = cross_validate(labelled, features.names, seed, started + FINAL_FIT_SHARE * budget_seconds)
