@@ -1,5 +1,6 @@
 """The states of the orchestrator's dependencies, for `/readyz` and for alerts."""
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -42,20 +43,24 @@ class Dependencies:
     async def check(self, name: str, refresh: Callable[[], Awaitable[str | None]]) -> bool:
         """Run `refresh`, and report the problem that it returns or raises. Returns whether there was none.
 
-        An unexpected exception is a bug. It is reported too, because the next check may succeed.
+        An unexpected exception is a bug. It is reported too, because the next check may succeed. So is a cancellation
+        that nobody asked for, which would end the caller's loop.
         """
         try:
             self.report(name, await refresh() or OK)
         except (UpstreamError, ReleaseError) as error:
             self.report(name, str(error), error)
-        except Exception as error:
+        except (Exception, asyncio.CancelledError) as error:
+            task = asyncio.current_task()
+            if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+                raise
             state = f"the check failed: {type(error).__name__}"
             if state != self._states[name]:
                 log.exception("check_failed", name=name)
             self.report(name, state, error)
         return self._states[name] == OK
 
-    def report(self, name: str, state: str, error: Exception | None = None) -> None:
+    def report(self, name: str, state: str, error: BaseException | None = None) -> None:
         if state not in (OK, self._states[name]):
             cause = repr(error.__cause__) if error else None
             log.warning("dependency_missing", name=name, problem=state, cause=cause)

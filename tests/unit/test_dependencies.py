@@ -1,5 +1,7 @@
 """The states of dependencies, as an operator and Prometheus see them."""
 
+import asyncio
+
 import pytest
 from prometheus_client import REGISTRY
 
@@ -30,6 +32,10 @@ async def fine() -> None:
     """A check without a problem."""
 
 
+async def forever() -> None:
+    await asyncio.Event().wait()
+
+
 async def away() -> None:
     raise UpstreamUnavailable("it cannot be reached")
 
@@ -42,6 +48,22 @@ async def test_a_check_reports_what_it_returns_or_raises(dependencies):
     assert await dependencies.check("ranker", fine)
     assert not await dependencies.check("index", away)
     assert dependencies.states == {"ranker": OK, "index": "it cannot be reached"}
+
+
+async def test_a_cancellation_that_nobody_asked_for_is_reported(dependencies):
+    async def cancelled() -> None:
+        raise asyncio.CancelledError
+
+    assert not await dependencies.check("ranker", cancelled)
+    assert dependencies.states["ranker"] == "the check failed: CancelledError"
+
+
+async def test_a_check_can_be_cancelled(dependencies):
+    task = asyncio.create_task(dependencies.check("ranker", forever))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
 
 
 async def test_every_dependency_has_a_metric(dependencies):
