@@ -92,7 +92,7 @@ prune: $(JOB_NEEDS) ## Remove all collections except the newest KEEP (3) and tho
 	@$(WITH_STORES) $(JOB) training.jobs.prune
 
 .PHONY: precompute
-precompute: $(JOB_NEEDS) ## Renew the champion's lists for the PRECOMPUTE_USERS (5,000) users who were active last
+precompute: $(JOB_NEEDS) ## Renew the champion's lists for the PRECOMPUTE_USERS (2,000) users who were active last
 	@$(WITH_STORES) $(JOB) training.jobs.precompute
 
 .PHONY: evaluate-served

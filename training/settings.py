@@ -142,7 +142,7 @@ class FeatureStoreSettings(BaseSettings):
     redis_url: str
     user_ttl_days: int = Field(default=180, ge=1, validation_alias="FEATURE_SERVICE_USER_TTL_DAYS")
     """A user without events for this long after seeding is forgotten."""
-    precompute_users: int = Field(default=5_000, ge=0)
+    precompute_users: int = Field(default=2_000, ge=0)
     """For how many of the most recently active users `promote` and `precompute` store a list; 0 for none."""
 
     @property
