@@ -39,7 +39,7 @@ def open_redis(url: str) -> Client:
             driver_info=None,
             socket_timeout=SOCKET_SECONDS,
             socket_connect_timeout=CONNECT_SECONDS,
-            cluster_error_retry_attempts=1,
+            retry=Retry(NoBackoff(), 1),
             decode_responses=True,
         )
     pool = BlockingConnectionPool.from_url(

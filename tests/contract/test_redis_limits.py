@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Iterator
 import httpx
 import pytest
 from prometheus_client import REGISTRY
+from redis.asyncio import Redis
 
 from local.settings import LocalSettings
 from recsys.adapters import redis_feature_store
@@ -99,22 +100,26 @@ async def test_old_events_do_not_count_again_when_a_full_seen_has_lost_them(redi
 
 @pytest.fixture(scope="module")
 def small_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalSettings]:
-    """A Redis with little memory, and the feature service in front of it."""
-    settings = local_settings(tmp_path_factory.mktemp("small"), redis_maxmemory="6mb")
+    """A Redis, whose memory the tests limit, and the feature service in front of it."""
+    settings = local_settings(tmp_path_factory.mktemp("small"), redis_maxmemory="100mb")
     with running(settings, "redis", "feature_service"):
         yield settings
 
 
 @pytest.fixture
-async def small(small_redis: LocalSettings) -> AsyncIterator[Client]:
+async def small(small_redis: LocalSettings) -> AsyncIterator[Redis]:
+    """With the events of one user."""
     client = open_redis(redis_url(small_redis))
+    assert isinstance(client, Redis)
+    await client.config_set("maxmemory", "100mb")
     await client.flushall()
+    await RedisFeatureStore(client).record([view(f"i{at}", at) for at in range(100)], set())
     yield client
     await client.aclose()
 
 
 async def fill(store: RedisFeatureStore) -> int:
-    """Record events of one user after the other until the store refuses one; returns how many it took."""
+    """Record the events of one user after the other until the store refuses them; returns how many users it took."""
     for number in range(10_000):
         try:
             await store.record([view(f"i{at}", at, f"u{number}") for at in range(100)], set())
@@ -123,46 +128,57 @@ async def fill(store: RedisFeatureStore) -> int:
     raise AssertionError("the server was never full")
 
 
-async def test_new_events_are_refused_before_redis_is_full_and_reads_go_on(small):
+async def use(redis: Redis, share: float) -> None:
+    """Set the memory limit so that this share of it is in use."""
+    used = (await redis.info("memory"))["used_memory"]
+    await redis.config_set("maxmemory", int(used / share))
+
+
+@pytest.mark.parametrize(("share", "is_full"), [(0.9, False), (0.96, True), (1.1, True)])
+async def test_new_events_are_refused_before_redis_is_full_and_reads_go_on(small, share, is_full):
     memory = RedisMemory(small)
     store = RedisFeatureStore(small, is_full=lambda: memory.is_full)
+    await use(small, share)
+    await memory.measure()
+    assert memory.is_full == is_full
+    if is_full:
+        with pytest.raises(StorageFull) as refused:
+            await store.record([view("new", 1000)], {"new"})
+        assert refused.value.retry_after_seconds == 60
+    else:
+        assert (await store.record([view("new", 1000)], {"new"})).new == [True]
+    assert ("new" in (await store.user_features("u")).recent_items) != is_full
 
-    class Measuring(RedisFeatureStore):
-        async def record(self, events, known_items):
-            await memory.measure()
-            return await super().record(events, known_items)
 
-    taken = await fill(Measuring(small, is_full=lambda: memory.is_full))
-    used = (await small.info("memory"))["used_memory"]
-    assert 0.95 * 6 * 2**20 <= used <= 6 * 2**20
-    assert (await store.user_features(f"u{taken - 1}")).recent_items[-1] == "i99"
-    with pytest.raises(StorageFull) as refused:
-        await store.record([view("a", 1)], {"a"})
-    assert refused.value.retry_after_seconds == 60
+async def test_without_a_limit_redis_is_never_full(small):
+    await small.config_set("maxmemory", 0)
+    memory = RedisMemory(small)
+    await memory.measure()
+    assert not memory.is_full
 
 
 async def test_what_redis_refuses_is_refused_alike_and_what_it_took_is_there(small):
     store = RedisFeatureStore(small)
+    used = (await small.info("memory"))["used_memory"]
+    await small.config_set("maxmemory", used + 500_000)
     taken = await fill(store)
-    for number in range(taken):
-        assert len((await store.user_features(f"u{number}")).recent_items) == 100
+    assert taken > 3
+    assert [len((await store.user_features(f"u{user}")).recent_items) for user in range(taken)] == [100] * taken
 
 
 async def test_over_http_a_full_store_is_a_503_that_says_when_to_retry(small, small_redis):
-    await fill(RedisFeatureStore(small))
+    await use(small, 1.5)
     event = view("a", 1).model_dump(mode="json", exclude_none=True)
     async with httpx.AsyncClient(base_url=small_redis.feature_service_url) as client:
-        for _ in range(30):  # a breaker would open
+        for _ in range(30):  # failures that would open a breaker
             refused = await client.post("/v1/events", json={"events": [event], "known": [False]})
             assert (refused.status_code, refused.json()["error"]) == (503, "storage_full")
         assert refused.headers["retry-after"] == "60"
-        assert (await client.get("/v1/users/u0/features")).json()["known"]
+        assert (await client.get("/v1/users/u/features")).json()["known"]
 
 
 async def test_memory_is_published(small):
-    store = RedisFeatureStore(small)
-    await store.record([view(f"i{at}", at, user_id) for user_id in ("u", "v") for at in range(100)], set())
     await RedisMemory(small).measure()
-    assert REGISTRY.get_sample_value("tandem_redis_maxmemory_bytes") == 6 * 2**20
+    assert REGISTRY.get_sample_value("tandem_redis_maxmemory_bytes") == 100 * 2**20
     assert REGISTRY.get_sample_value("tandem_redis_used_bytes") > 500_000
     assert 1_000 < REGISTRY.get_sample_value("tandem_redis_user_bytes") < 100_000

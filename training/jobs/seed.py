@@ -123,9 +123,11 @@ def _log_events(item_ids: Sequence[str], times: Sequence[int], kinds: Sequence[s
 
 
 def latest_runs(events: Sequence[LogEvent]) -> list[LogEvent]:
-    """The first and the last event of each of the latest MAX_HISTORY runs of one item, which is what Redis keeps."""
-    runs = [list(run) for _, run in groupby(events, key=lambda event: event.item_id)]
-    return [event for run in runs[-MAX_HISTORY:] for event in (run[:1] if len(run) == 1 else [run[0], run[-1]])]
+    """The events of the latest MAX_HISTORY runs of one item; if they are too many, only the ends of each run."""
+    runs = [list(run) for _, run in groupby(events, key=lambda event: event.item_id)][-MAX_HISTORY:]
+    if sum(len(run) for run in runs) > MAX_RECENT:
+        runs = [run[:1] if len(run) == 1 else [run[0], run[-1]] for run in runs]
+    return [event for run in runs for event in run]
 
 
 def _run_seed_user(pipeline: Any, user_id: str, ttl_seconds: int, events: Sequence[LogEvent]) -> None:
