@@ -64,8 +64,6 @@ class Fallback:
             num_items = page.missing + len(page.exclusions.item_ids) + self._num_candidates
             popular = await self._popular(run, Stage.BACKFILL, num_items)
             await page.add([ScoredItem(item.item_id, None) for item in popular])
-        if page.is_empty:
-            run.degrade_to(Tier.STATIC, "no_popular_items")
         if page.missing:
             await self._add_any(run, page)
 
@@ -87,6 +85,8 @@ class Fallback:
 
     async def _add_any(self, run: RequestRun, page: Page) -> None:
         item_ids = self._catalogue.newest_item_ids
+        if item_ids and page.is_empty:
+            run.degrade_to(Tier.STATIC, "no_popular_items")
         for start in range(0, len(item_ids), MAX_CANDIDATES):
             await page.add([ScoredItem(item_id, None) for item_id in item_ids[start : start + MAX_CANDIDATES]])
             if not page.missing:

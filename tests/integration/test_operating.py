@@ -54,7 +54,8 @@ def test_before_there_is_anything_the_answer_is_clear_and_no_error(stack, name):
 def test_before_there_is_a_model_the_reason_is_told(stack, name):
     body = stack.before_events[name].json()
     assert body["tier"] == Tier.POPULAR
-    assert body["tier_reason"] == {"recommend": "encode:release_not_loaded", "rank": "unknown_user"}[name]
+    expected = {"recommend": "encode:release_not_loaded,no_catalogue", "rank": "unknown_user"}
+    assert body["tier_reason"] == expected[name]
 
 
 def test_before_there_is_a_model_what_is_popular_is_served(stack):
