@@ -156,10 +156,10 @@ class ReleaseWatch:
         return named
 
     async def _load(self, named: Mapping[str, int], problems: Problems) -> None:
-        self._retries.keep_only([version for version in named.values() if version not in self._ranker.loaded])
-        for version in dict.fromkeys(named.values()):
-            if version in self._ranker.loaded and version not in self._replaced:
-                continue
+        loaded = set(self._ranker.loaded) - self._replaced
+        missing = [version for version in dict.fromkeys(named.values()) if version not in loaded]
+        self._retries.keep_only(missing)
+        for version in missing:
             failure = self._retries.waiting(version)
             if failure is None:
                 try:
