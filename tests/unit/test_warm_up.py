@@ -114,6 +114,12 @@ async def test_a_ranker_that_cannot_load_it_ends_the_wait():
         await wait(urls)
 
 
+async def test_a_ranker_that_waits_for_the_registry_is_asked_again():
+    waiting = (200, {"loaded": [1], "champion": 1, "problems": ["release 7: MLflow: upstream_timeout"]})
+    with rankers([waiting, LOADED]) as urls:
+        await wait(urls)
+
+
 async def test_a_wrong_token_ends_the_wait():
     with rankers([LOADED]) as urls, pytest.raises(JobError, match=r"answers with 401.*X-Internal-Token"):
         await wait_until_loaded(urls, 7, {})

@@ -18,6 +18,8 @@ WARM_SECONDS = 120.0
 POLL_SECONDS = 0.25
 CALL_SECONDS = 5.0
 TOO_MANY_REQUESTS = 429
+REGISTRY = "MLflow: "
+"""How a ranker's problem continues if the registry did not answer it. The ranker tries again by itself."""
 
 
 async def wait_until_loaded(ranker_urls: str, version: int, headers: dict[str, str]) -> str:
@@ -65,10 +67,11 @@ async def _missing(client: httpx.AsyncClient, url: str, version: int) -> str | N
         raise _not_loaded(version, f"{url} does not answer like a ranker: {response.text[:200]}") from None
     if version in serving.loaded:
         return None
-    failed = [problem for problem in serving.problems if problem.startswith(f"release {version}:")]
-    if failed:
-        raise _not_loaded(version, f"{url}: {'; '.join(failed)}")
-    return f"has loaded {serving.loaded or 'nothing'}"
+    problems = [problem for problem in serving.problems if problem.startswith(f"release {version}:")]
+    lasting = [problem for problem in problems if not problem.startswith(f"release {version}: {REGISTRY}")]
+    if lasting:
+        raise _not_loaded(version, f"{url}: {'; '.join(lasting)}")
+    return f"has loaded {serving.loaded or 'nothing'}" + "".join(f"; {problem}" for problem in problems)
 
 
 def _not_loaded(version: int, reason: str) -> JobError:
