@@ -112,6 +112,52 @@ async def test_a_client_that_leaves_before_its_body_is_complete_is_told_apart():
     assert seen == [{"type": "http.disconnect"}]
 
 
+async def test_all_bodies_together_are_limited_until_their_requests_end(monkeypatch):
+    monkeypatch.setattr(body_limit, "MAX_HELD_BYTES", 10)
+    release = asyncio.Event()
+    outcomes: dict[str, str] = {}
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        if scope["name"] == "fails":
+            raise ValueError("a bug")
+        await release.wait()
+
+    limited = BodyLimitMiddleware(app)
+
+    async def post(name: str, *parts: bytes, stalls: bool = False) -> None:
+        sender = Sender(*parts, stalls=stalls)
+        sender.scope["name"] = name
+        try:
+            await limited(sender.scope, sender.receive, sender.send)
+        except ValueError:
+            outcomes[name] = "raised"
+        else:
+            outcomes[name] = str(sender.received[0]["status"]) if sender.received else "served"
+
+    slow = asyncio.create_task(post("slow", b"1234", stalls=True))
+    served = asyncio.create_task(post("served", b"12", b"34"))
+    await asyncio.sleep(0)
+    await post("too many", b"123")
+    await post("too many in parts", b"1", b"23")
+    await post("fails", b"12")
+    await post("fails", b"12")
+    release.set()
+    await served
+    await post("after", b"123", b"456")
+    slow.cancel()
+    await asyncio.gather(slow, return_exceptions=True)
+    await post("after the slow one", b"12345", b"67890")
+    assert outcomes == {
+        "served": "served",
+        "too many": "429",
+        "too many in parts": "429",
+        "fails": "raised",
+        "after": "served",
+        "after the slow one": "served",
+    }
+
+
 async def first_line_of(reader: asyncio.StreamReader) -> bytes:
     """Returns when the server has closed the connection."""
     line = await reader.readline()
