@@ -1,6 +1,7 @@
 """The result of a soak: a table as Markdown, for the terminal and the page, and all numbers as JSON."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,15 +20,16 @@ TOLERATED_UNEXPECTED = 1e-4
 TOLERATED_REFUSED = 0.01
 """Share of requests that may be refused because a service is busy."""
 COLUMNS = {
-    "process or folder": "---",
-    "quantity": "---",
+    "MiB of": "---",
     "first third": "---:",
     "last third": "---:",
     "growth (95% interval)": "---:",
-    "tolerated": "---:",
     "peak": "---:",
+    "open files": "---:",
+    "threads": "---:",
     "result": "---",
 }
+MEASURED_IN_MIB = (Quantity.MEMORY, Quantity.DISK)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,16 +43,15 @@ class Measured:
         """None if the quantity is reported only."""
         return None if self.subject in REPORTED_ONLY else self.trend.verdict(self.quantity.value.tolerated)
 
-    def cells(self) -> list[str]:
-        kind, found = self.quantity.value, self.trend
+    @property
+    def growth(self) -> str:
+        unit, found = self.quantity.value.unit, self.trend
+        return f"{found.growth / unit:+.1f} ({found.low / unit:+.1f} to {found.high / unit:+.1f})"
 
-        def shown(value: float, sign: str = "") -> str:
-            return f"{value / kind.unit:{sign}.{1 if kind.unit == MIB else 0}f}"
-
-        growth = f"{shown(found.growth, '+')} ({shown(found.low, '+')} to {shown(found.high, '+')})"
-        sizes = [shown(found.first), shown(found.last), growth]
-        tolerated = "" if self.verdict is None else shown(kind.tolerated)
-        return [self.subject, kind.name, *sizes, tolerated, shown(found.peak), self.verdict or "reported only"]
+    @property
+    def change(self) -> str:
+        unit = self.quantity.value.unit
+        return f"{self.trend.first / unit:.0f} to {self.trend.last / unit:.0f}"
 
 
 @dataclass
@@ -94,14 +95,29 @@ class Outcome:
         return found
 
     def table(self) -> str:
-        rows = [list(COLUMNS), list(COLUMNS.values()), *(each.cells() for each in self.measured())]
+        """A row for each process and folder."""
+        measured = {(each.quantity, each.subject): each for each in self.measured()}
+        rows = [list(COLUMNS), list(COLUMNS.values())]
+        for (quantity, subject), size in measured.items():
+            if quantity in MEASURED_IN_MIB:
+                found = size.trend
+                counted = [measured.get((each, subject)) for each in (Quantity.FILES, Quantity.THREADS)]
+                verdicts = [each.verdict for each in (size, *counted) if each is not None]
+                sizes = [f"{each / MIB:.1f}" for each in (found.first, found.last)]
+                counts = ["" if each is None else each.change for each in counted]
+                peak, result = f"{found.peak / MIB:.1f}", _worst(verdicts) or "reported only"
+                name = subject if quantity == Quantity.MEMORY else f"{subject}, on disk"
+                rows.append([name, *sizes, size.growth, peak, *counts, result])
         return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
     def summary(self) -> str:
         counts, settings = self.counts, self.settings
         percentiles = np.percentile(counts.milliseconds, [50, 95, 99]) if counts.milliseconds else [float("nan")] * 3
         p50, p95, p99 = (f"{each:.0f}" for each in percentiles)
-        lowered = f"{counts.lowered.total():,} of {counts.tiers.total():,} recommendations had a lower tier"
+        reasons = {
+            f"{reason} ({counts.lowered_in_promotions[reason]:,} during promotions)": count
+            for reason, count in counts.lowered.items()
+        }
         promoted = len(self.promotion_seconds)
         median = f"{np.median(self.promotion_seconds):.0f} s" if promoted else "no time"
         sentences = [
@@ -109,9 +125,7 @@ class Outcome:
             f"{counts.recorded:,} events of {settings.soak_active_users:,} active and {counts.arrived:,} idle users, "
             f"{counts.requests:,} requests.",
             f"Statuses: {_listed(counts.statuses)}.",
-            f"Tiers: {_listed(counts.tiers)}; {lowered} than the stack can serve ({_listed(counts.lowered)}), "
-            f"{counts.lowered_in_promotions.total():,} of them while the jobs of a promotion ran "
-            f"({_listed(counts.lowered_in_promotions)}).",
+            f"Tiers: {_listed(counts.tiers)}. Lower than the stack can serve: {_listed(reasons)}.",
             f"Recommendations took {p50} ms (p50), {p95} ms (p95) and {p99} ms (p99).",
             f"Keys in Redis at the end: {sum(self.keys_by_kind.values()):,} ({_listed(self.keys_by_kind)}).",
         ]
@@ -161,6 +175,11 @@ def write_between_markers(page: Path, text: str) -> None:
     if not (begin and end):
         raise ValueError(f"{page} has no lines {BEGIN} and {END}, between which the table belongs")
     page.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8")
+
+
+def _worst(verdicts: Sequence[Verdict | None]) -> Verdict | None:
+    """None if nothing was decided."""
+    return next((each for each in (Verdict.GROWS, Verdict.UNCLEAR, Verdict.FLAT) if each in verdicts), None)
 
 
 def _listed(counts: dict[Any, int]) -> str:

@@ -20,6 +20,8 @@ MOST_SAMPLES = 400
 SHORTEST_INTERVAL = 0.5
 """Seconds."""
 KEYS_PER_SCAN = 5_000
+BLOCK_BYTES = 512
+"""The unit of `st_blocks`. Qdrant reserves files that are larger than what they use."""
 REPORTED_ONLY = ("MLflow", "Redis append-only file")
 """MLflow keeps every version, as it should. Redis rewrites its file when it has doubled."""
 
@@ -33,10 +35,10 @@ class Kind(NamedTuple):
 
 
 class Quantity(Enum):
-    MEMORY = Kind("memory, MiB", MIB, 8 * MIB)
+    MEMORY = Kind("MiB of memory", MIB, 8 * MIB)
     FILES = Kind("open files", 1, 8)
     THREADS = Kind("threads", 1, 4)
-    DISK = Kind("disk, MiB", MIB, 8 * MIB)
+    DISK = Kind("MiB on disk", MIB, 8 * MIB)
 
 
 @dataclass
@@ -107,12 +109,12 @@ def keys_by_kind(redis: "Redis") -> Counter[str]:
 
 
 def _bytes_in(folder: Path) -> int:
-    """The size of all files. Those that are deleted meanwhile count as empty."""
+    """The space on disk of all files. Those that are deleted meanwhile count as empty."""
     total = 0
     for path in folder.rglob("*"):
         try:
             if path.is_file():
-                total += path.stat().st_size
+                total += path.stat().st_blocks * BLOCK_BYTES
         except FileNotFoundError:
             continue
     return total

@@ -16,7 +16,9 @@ from bench.soak.flatness import Verdict, trend
 from bench.soak.promotions import write_variant
 from bench.soak.report import BEGIN, END, Outcome, write_between_markers
 from bench.soak.samples import Quantity, Samples
-from bench.soak.traffic import Counts, Traffic
+from bench.soak.traffic import FILLED_EVENTS, TRIMMED_EVENTS, Counts, Traffic
+from recsys.adapters.redis_feature_store import MAX_EVENT_IDS, MAX_RECENT
+from recsys.contracts.base import MAX_HISTORY
 from recsys.model.release import weights_of
 from tests import toy
 from training.model_directory import latest_model, read_training
@@ -78,14 +80,21 @@ def outcome(memory: list[float]) -> Outcome:
 def test_a_flat_process_has_no_problem() -> None:
     result = outcome([100 * MIB] * 30)
     assert result.problems() == []
-    assert "| ranker_service, worker 1 | memory, MiB | 100.0 | 100.0 | +0.0 (+0.0 to +0.0) | 8.0 | 100.0 | flat |" in (
-        result.table()
+    assert result.table().endswith(
+        "| ranker_service, worker 1 | 100.0 | 100.0 | +0.0 (+0.0 to +0.0) | 100.0 |  |  | flat |"
     )
 
 
 def test_a_growing_process_is_named_with_its_growth() -> None:
     [problem] = outcome([100 * MIB + number * MIB for number in range(30)]).problems()
-    assert re.match(r"ranker_service, worker 1: memory, MiB kept growing after the warm-up, by \+2\d\.\d", problem)
+    assert re.match(r"ranker_service, worker 1: MiB of memory kept growing after the warm-up, by \+2\d\.\d", problem)
+
+
+def test_a_process_that_leaks_files_is_not_flat() -> None:
+    result = outcome([100 * MIB] * 30)
+    result.samples.values[Quantity.FILES, "ranker_service, worker 1"] = [10.0 + number for number in range(30)]
+    assert result.table().endswith("| 14 to 34 |  | grows |")
+    assert [problem.partition(" kept")[0] for problem in result.problems()] == ["ranker_service, worker 1: open files"]
 
 
 def test_growth_in_the_warm_up_is_tolerated() -> None:
@@ -142,6 +151,13 @@ async def test_every_user_sends_events_and_each_event_is_recorded_once() -> None
     assert sum(user.startswith("idle-") for user in users) == traffic.counts.arrived == 980
     assert traffic.counts.duplicates == 0
     assert traffic.counts.unexpected == {"batch of events: 503": 1}
+
+
+def test_histories_are_filled_up_to_the_limits_of_the_store() -> None:
+    """Otherwise Redis would grow as intended after the warm-up."""
+    assert FILLED_EVENTS >= MAX_EVENT_IDS
+    assert FILLED_EVENTS >= MAX_RECENT
+    assert TRIMMED_EVENTS == MAX_RECENT - MAX_HISTORY
 
 
 def test_idle_users_that_do_not_fit_into_the_warm_up_are_refused() -> None:
