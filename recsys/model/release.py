@@ -7,7 +7,6 @@ load releases that this module has verified.
 import hashlib
 import mmap
 from collections.abc import Callable, Sequence
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +37,7 @@ from recsys.model.release_memory import resident_bytes
 from recsys.model.second_stage import SecondStage
 from recsys.model.two_tower import TwoTower, load_model
 from recsys.model.vocabulary import Vocabulary
+from recsys.steps import latest_steps
 
 RELEASE_FILE = "release.json"
 RELEASE_FILES = (WEIGHTS_FILE, CONFIG_FILE, VOCABULARY_FILE, ITEMS_FILE, HISTORIES_FILE)
@@ -258,8 +258,7 @@ class Release:
         return self._latest_steps(self.vocabulary.indices(recent_items))
 
     def _latest_steps(self, indices: Sequence[int]) -> tuple[int, ...]:
-        steps = [index for index, _ in groupby(indices)]
-        return tuple(steps[-self.manifest.policy.max_history :])
+        return tuple(latest_steps(indices, self.manifest.policy.max_history))
 
     def _load_second_stage(self, directory: Path) -> SecondStage:
         tables = RankingTables.load(directory)

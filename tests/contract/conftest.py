@@ -13,7 +13,7 @@ from tests.engines import local_settings, running
 def feature_engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalSettings]:
     """A Redis, which each test empties itself, and the feature service in front of it."""
     settings = local_settings(tmp_path_factory.mktemp("features"))
-    with running(settings, "redis", "feature_service", FEATURE_SERVICE_POPULAR_SECONDS="0"):
+    with running(settings, "redis", "feature_service"):
         yield settings
 
 
