@@ -94,7 +94,8 @@ class Upstream:
     def _report(self, state: State) -> None:
         BREAKER.labels(self.name, self._reported).dec()
         BREAKER.labels(self.name, state).inc()
-        self._reported = state
+        before, self._reported = self._reported, state
         if state == State.OPEN:
             OPENED.labels(self.name).inc()
-            log.warning("breaker_opened", upstream=self.name)
+            if before == State.CLOSED:  # not after every trial call, which a dead upstream gets once per second
+                log.warning("breaker_opened", upstream=self.name)
