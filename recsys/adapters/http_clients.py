@@ -17,7 +17,7 @@ from yarl import URL
 
 from recsys.adapters.upstream import FEATURE_SERVICE, MAX_SECONDS, RANKER, Upstream
 from recsys.breaker import State
-from recsys.contracts.base import ErrorResponse
+from recsys.contracts.base import MAX_ID_LENGTH, ErrorResponse
 from recsys.contracts.events import Event, EventBatch, RecordedEvents
 from recsys.contracts.features import (
     PopularItem,
@@ -101,6 +101,15 @@ def translated_errors(upstream: str) -> Iterator[None]:
         raise UpstreamUnavailable(f"{upstream} cannot be reached") from error
 
 
+@contextmanager
+def _only_valid_ids(upstream: str) -> Iterator[None]:
+    """Stores that were filled before ids had a limit may hold longer ones. They fail a stage and not the request."""
+    try:
+        yield
+    except ValidationError as error:
+        raise UpstreamAnswerInvalid(f"{upstream} cannot be asked: a store holds an id that is not valid") from error
+
+
 class HttpFeatureStore:
     def __init__(self, session: aiohttp.ClientSession) -> None:
         self._upstream = _HttpUpstream(FEATURE_SERVICE, session)
@@ -109,7 +118,8 @@ class HttpFeatureStore:
         return await self._upstream.call("GET", f"/v1/users/{_quote(user_id)}/features", UserFeatures)
 
     async def seen_among(self, user_id: str, item_ids: Sequence[str]) -> set[str]:
-        body = SeenQuestion(item_ids=list(item_ids)).model_dump_json().encode()
+        with _only_valid_ids(FEATURE_SERVICE):
+            body = SeenQuestion(item_ids=list(item_ids)).model_dump_json().encode()
         answer = await self._upstream.call("POST", f"/v1/users/{_quote(user_id)}/seen", SeenAnswer, body)
         return set(answer.item_ids)
 
@@ -144,7 +154,8 @@ class HttpRanker:
         await self._upstream.close()
 
     async def encode(self, recent_items: Sequence[str], release_version: int | None = None) -> QueryEmbedding:
-        request = EncodeRequest(recent_items=list(recent_items), release_version=release_version)
+        with _only_valid_ids(RANKER):
+            request = EncodeRequest(recent_items=_valid(recent_items), release_version=release_version)
         return await self._upstream.call("POST", "/v1/encode", QueryEmbedding, request.model_dump_json().encode())
 
     async def releases(self) -> ServingReleases:
@@ -156,16 +167,20 @@ class HttpRanker:
     async def rank(
         self, recent_items: Sequence[str], candidate_items: Sequence[str], release_version: int | None = None
     ) -> RankedScores:
-        request = RankRequest(
-            recent_items=list(recent_items), candidate_items=list(candidate_items), release_version=release_version
-        )
+        with _only_valid_ids(RANKER):
+            request = RankRequest(
+                recent_items=_valid(recent_items),
+                candidate_items=list(candidate_items),
+                release_version=release_version,
+            )
         ranked = await self._upstream.call("POST", "/v1/rank", RankedScores, request.model_dump_json().encode())
         if len(ranked.scores) != len(candidate_items):
             raise UpstreamAnswerInvalid(f"{RANKER}: {len(ranked.scores)} scores for {len(candidate_items)} candidates")
         return ranked
 
     async def recall(self, retrieval: Retrieval) -> RecallMeasurement:
-        body = RecallRequest.of(retrieval).model_dump_json().encode()
+        with _only_valid_ids(RANKER):
+            body = RecallRequest.of(retrieval).model_dump_json().encode()
         return await self._upstream.call_in_background("POST", "/v1/recall", RecallMeasurement, body)
 
 
@@ -231,6 +246,11 @@ class _HttpUpstream:
         if status >= SERVER_ERROR and not issubclass(error, UpstreamError | ReleaseError):
             error = UpstreamUnavailable  # a bug in the upstream is not a bug in this service
         return error(f"{self._upstream.name}: {response.detail}")
+
+
+def _valid(recent_items: Sequence[str]) -> list[str]:
+    """A history without ids that are too long. No release knows them."""
+    return [item_id for item_id in recent_items if len(item_id) <= MAX_ID_LENGTH]
 
 
 def _quote(path_segment: str) -> str:
