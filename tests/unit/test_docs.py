@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from training.evaluation.report import TITLES
+
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 FOLDERS = {path.name for path in ROOT.iterdir() if path.is_dir()} - {".git", ".run", ".venv"}
@@ -48,6 +50,12 @@ def test_every_make_target_exists(page: Path) -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
     named = re.findall(r"(?:`|^)make ((?:[a-z-]+ ?)+)", page.read_text(encoding="utf-8"), re.MULTILINE)
     assert {target for words in named for target in words.split()} - targets == set()
+
+
+def test_the_results_name_the_models_as_reports_do() -> None:
+    page = (ROOT / "docs" / "model.md").read_text(encoding="utf-8")
+    named = {cell.strip(" *") for cell in re.findall(r"^\|([^|]*)\|", page, re.MULTILINE)}
+    assert set(TITLES.values()) - named == set()
 
 
 def test_the_map_names_every_folder() -> None:

@@ -24,7 +24,7 @@ class PopularityScorer:
 
 
 class EaseScorer:
-    """EASE with decayed input: sum over age a of 0.9^a * weight[item, candidate]; weights from `ease_weights`."""
+    """EASE, fading input: sum over age a of 0.9^a * weight[item, candidate]; weights from `ease_weights`."""
 
     def __init__(self, weights: NDArray[np.float32]) -> None:
         self._weights = torch.from_numpy(weights)

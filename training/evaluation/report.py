@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 TITLES = {
     "two_stage": "two towers and second stage",
     "two_tower": "two towers",
-    "covisitation": "co-visitation",
-    "ease": "EASE, decayed input",
+    "covisitation": "directed co-visitation",
+    "ease": "EASE, fading input",
     "popularity": "popularity",
 }
 MORE_COLUMNS = {"coverage_at_10": "coverage@10", "popularity_bias_at_10": "popularity bias@10"}
