@@ -1,5 +1,7 @@
 """The features of the second stage: computed from hand-made tables, and equal in training and serving."""
 
+import gc
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -194,6 +196,21 @@ def test_a_release_with_a_second_stage_ranks_with_it(directory: Path) -> None:
     by_towers = release.score(release.encode(recent), candidates)
     assert scores[:-2] != by_towers[:-2]
     assert release.rank(["?"], candidates) is None
+
+
+def test_a_second_stage_is_freed_with_its_release(directory: Path) -> None:
+    describe_release(directory)
+    gc.disable()
+    try:
+        release = Release.load(1, directory)
+        release.rank(toy.ITEM_IDS[:5], toy.ITEM_IDS[5:40])
+        stage = release._second_stage
+        assert stage is not None
+        parts = [weakref.ref(part) for part in (release, stage, stage._trees, stage._features._tables.popularity)]
+        del release, stage
+        assert [part() for part in parts] == [None, None, None, None]
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("name", [SECOND_STAGE_FILE, RANKING_TABLES_FILE])
