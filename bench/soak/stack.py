@@ -35,7 +35,7 @@ PORTS = ("orchestrator_port", "feature_service_port", "ranker_port", "mlflow_por
 NICENESS = ("nice", "-n", "10")
 """In production, jobs do not take the CPU of the services."""
 SHOWN_LINES = 3
-START_SECONDS = 90
+START_SECONDS = 300
 
 
 @dataclass(frozen=True, slots=True)
