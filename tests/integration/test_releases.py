@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from recsys.model.files import WEIGHTS_FILE
 from recsys.model.registry import CHALLENGER, CHAMPION, NEXT, PREVIOUS, ModelRegistry
 from tests import toy
 from tests.conftest import Stack
-from tests.engines import environment, eventually, is_whole, local_settings, running
+from tests.engines import ServiceProcess, answers_with_200, environment, eventually, is_whole, local_settings, running
 from training.jobs.index import index
 from training.jobs.precompute import precompute
 from training.jobs.promote import promote
@@ -331,6 +331,48 @@ def test_a_copy_of_another_registry_s_version_is_not_served(stack, tmp_path):
         body = {"recent_items": [toy.ITEM_IDS[0]], "candidate_items": toy.ITEM_IDS}
         expected = httpx.post(f"{stack.settings.ranker_url}/v1/rank", json=body, timeout=30).json()["weights"]
         assert ranker.post("/v1/rank", json=body).json()["weights"] == expected
+
+
+def test_an_emptied_registry_changes_nothing(stack, registry, second):
+    registry.set_alias(CHALLENGER, second)
+    serving = {"champion": 1, "challenger": second}
+    eventually(lambda: serving.items() <= ranker_serves(stack.settings.ranker_url).items())
+    for alias in registry.aliases():
+        registry.delete_alias(alias)
+    eventually(lambda: "MLflow names no release any more" in ranker_says(stack), "the ranker did not report it")
+    assert serving.items() <= ranker_serves(stack.settings.ranker_url).items()
+    registry.set_alias(CHAMPION, 1)
+    eventually(lambda: ranker_serves(stack.settings.ranker_url)["challenger"] is None, "it did not follow again")
+
+
+def test_rankers_with_one_folder_load_the_same_release_at_once(stack, tmp_path):
+    folder = tmp_path / "releases"
+    rankers = [local_settings(tmp_path / name, mlflow_tracking_uri=stack.settings.mlflow_url) for name in ("a", "b")]
+    with ExitStack() as processes:
+        started = [ServiceProcess("ranker_service", each, RANKER_RELEASES_DIR=str(folder)) for each in rankers]
+        for process in started:
+            process.start()
+            processes.callback(process.stop)
+        for each in rankers:
+            eventually(lambda url=each.ranker_url: answers_with_200(f"{url}/readyz"))
+            assert ranker_serves(each.ranker_url)["champion"] == 1
+    assert sorted(path.name for path in folder.iterdir()) == ["1", "aliases.json", "locks", "search.json"]
+
+
+def test_a_release_that_does_not_fit_in_memory_is_reported(stack, tmp_path):
+    settings = local_settings(tmp_path, mlflow_tracking_uri=stack.settings.mlflow_url)
+    with running(settings, "ranker_service", RANKER_MEMORY_LIMIT="1MB"):
+        reason = "release 1: loading takes about 48 MB of memory, and 0 MB are left of the 1 MB of RANKER_MEMORY_LIMIT"
+        eventually(lambda: ranker_serves(settings.ranker_url)["problems"] == [reason])
+        says = ranker_serves(settings.ranker_url)
+        assert (says["champion"], says["loaded"]) == (None, [])
+        readiness = httpx.get(f"{settings.ranker_url}/readyz", timeout=30)
+        assert readiness.status_code == 503
+        assert reason in readiness.text
+
+
+def ranker_serves(ranker_url: str) -> dict:
+    return httpx.get(f"{ranker_url}/v1/releases", timeout=30).json()
 
 
 # --- split traffic ----------------------------------------------------------------------------------------------------

@@ -11,8 +11,10 @@ from recsys.model.candidate_file import CANDIDATES_FILE
 from recsys.model.files import WEIGHTS_FILE
 from recsys.model.local_releases import LOCKS, CopyInUse, LocalReleases
 from recsys.model.memory_limit import MemoryLeft
+from recsys.model.two_tower import TwoTower, TwoTowerConfig
 from tests import toy
 from tests.unit.release_case import InMemoryRegistry, damage
+from training.release_manifest import describe_release
 
 
 @pytest.fixture
@@ -165,3 +167,23 @@ def test_a_release_that_does_not_fit_is_refused_before_it_is_read(registry, fold
     assert registry.fetched == [1], "the copy stays for the next attempt"
     left[0] = MemoryLeft(80_000_000, "")
     assert releases.load(1).version == 1
+
+
+def test_a_loaded_release_takes_little_memory_that_the_kernel_cannot_reclaim(registry, releases, tmp_path):
+    num_items, embedding_dim = 20_000, 512
+    directory = tmp_path / "large"
+    directory.mkdir()
+    config = TwoTowerConfig(num_items=num_items, num_content_features=0, embedding_dim=embedding_dim, num_layers=1)
+    described = [{"item_id": f"item-{number}", "title": f"Item {number}"} for number in range(num_items)]
+    toy.write_files(directory, TwoTower(config), described, [[1, 2, 3]])
+    describe_release(directory)
+    registry.directories[2] = directory
+    releases.load(1)  # the first load also takes memory for libraries
+    before = unreclaimable_bytes()
+    release = releases.load(2)
+    assert unreclaimable_bytes() - before < 0.5 * release.candidate_embeddings.nbytes
+
+
+def unreclaimable_bytes() -> int:
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(status["RssAnon"].split()[0]) * 1024
