@@ -108,19 +108,7 @@ class RedisFeatureStore:
                 timestamp = min(event.timestamp, now)
                 fields += [keys.event_id_member(event.event_id), event.item_id]
                 fields += [keys.content_of(int(timestamp), event.event), timestamp, int(event.item_id in known_items)]
-            bucket = keys.bucket_of(user_id)
-            touched = [
-                keys.recent_key(user_id),
-                keys.seen_key(user_id),
-                keys.event_ids_key(user_id),
-                keys.attributes_key(user_id),
-                keys.active_key(bucket),
-                keys.popular_key(bucket),
-                keys.clock_key(bucket),
-                keys.next_popular_key(bucket),
-                keys.next_clock_key(bucket),
-                keys.counted_key(bucket),
-            ]
+            touched = keys.touched_by_events(user_id)
             limits = [self._user_ttl_seconds, MAX_HISTORY, MAX_RECENT, MAX_SEEN, MAX_EVENT_IDS, MAX_ACTIVE, MAX_POPULAR]
             numbers = [now, *limits, DEFAULT_HALF_LIFE_SECONDS]
             pipeline.execute_command("EVALSHA", RECORD_EVENTS.sha, len(touched), *touched, user_id, *numbers, *fields)

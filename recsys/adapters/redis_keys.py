@@ -76,6 +76,13 @@ def active_key(bucket: int) -> str:
     return f"{_tag(bucket)}:active"
 
 
+def touched_by_events(user_id: str) -> list[str]:
+    """The keys of `record_events.lua`, in its order."""
+    bucket = bucket_of(user_id)
+    of_user = f"{_tag(bucket)}:user:{user_id}:"
+    return [f"{of_user}{name}" for name in ("recent", "seen", "event_ids", "attributes")] + _BUCKET_KEYS[bucket]
+
+
 SEEN_KEYS = "{b*}:user:*:seen"
 """A glob pattern of every user's `seen`."""
 
@@ -111,3 +118,7 @@ def _user_key(user_id: str, name: str) -> str:
 
 def _tag(bucket: int) -> str:
     return f"{{b{bucket:02d}}}"
+
+
+_OF_EVENTS = (active_key, popular_key, clock_key, next_popular_key, next_clock_key, counted_key)
+_BUCKET_KEYS = [[key_of(bucket) for key_of in _OF_EVENTS] for bucket in range(BUCKETS)]

@@ -3,6 +3,7 @@
 -- ARGV: user_id, now, ttl, max_runs, max_recent, max_seen, max_event_ids, max_active, max_popular, default_half_life,
 --       then event_id, item_id, content, timestamp, known per event
 -- Returns 1 for each new event and 0 for each duplicate.
+local SECONDS_BETWEEN_EXPIRES = 3600
 local recent, seen, event_ids, active = KEYS[1], KEYS[2], KEYS[3], KEYS[5]
 local user_id, now, max_seen = ARGV[1], ARGV[2], tonumber(ARGV[6])
 
@@ -13,8 +14,8 @@ if next_clock and redis.call('SISMEMBER', KEYS[10], user_id) == 1 then
 end
 
 -- An event before the oldest item of a full `seen` is not kept there, so it would count each time it is sent.
-local counts_since = 0
-if redis.call('ZCARD', seen) >= max_seen then
+local num_seen, counts_since = redis.call('ZCARD', seen), 0
+if num_seen >= max_seen then
   counts_since = tonumber(redis.call('ZRANGE', seen, 0, 0, 'WITHSCORES')[2])
 end
 
@@ -34,18 +35,23 @@ for i = 11, #ARGV, 5 do
         count(counter[1], counter[2], item_id, previous, at)
       end
     end
-    redis.call('ZADD', seen, 'GT', timestamp, item_id)
+    num_seen = num_seen + redis.call('ZADD', seen, 'GT', timestamp, item_id)
   end
   new[#new + 1] = is_new
 end
 
 compact(recent, tonumber(ARGV[4]), tonumber(ARGV[5]))
-redis.call('ZREMRANGEBYRANK', seen, 0, -1 - max_seen)
+if num_seen > max_seen then
+  redis.call('ZREMRANGEBYRANK', seen, 0, -1 - max_seen)
+end
 redis.call('ZREMRANGEBYRANK', event_ids, 0, -1 - tonumber(ARGV[7]))
-redis.call('ZADD', active, 'GT', latest, user_id)
-redis.call('ZREMRANGEBYRANK', active, 0, -1 - tonumber(ARGV[8]))
 redis.call('ZREMRANGEBYRANK', KEYS[6], 0, -1 - tonumber(ARGV[9]))
-for i = 1, 4 do
-  redis.call('EXPIRE', KEYS[i], ARGV[3])
+if redis.call('ZADD', active, 'GT', latest, user_id) == 1 then
+  redis.call('ZREMRANGEBYRANK', active, 0, -1 - tonumber(ARGV[8]))
+end
+if redis.call('TTL', event_ids) < tonumber(ARGV[3]) - SECONDS_BETWEEN_EXPIRES then
+  for i = 1, 4 do
+    redis.call('EXPIRE', KEYS[i], ARGV[3])
+  end
 end
 return new
