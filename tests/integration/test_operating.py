@@ -198,7 +198,7 @@ def test_while_redis_is_away_the_popular_items_of_before_are_served(api, stack):
         events = [{"user_id": "u", "item_id": "i", "event": "view"}]
         bodies = {
             stack.settings.orchestrator_url: events,
-            stack.settings.feature_service_url: {"events": events, "known_items": []},
+            stack.settings.feature_service_url: {"events": events, "known": [True]},
         }
         for service, body in bodies.items():
             assert api.get(f"{service}/healthz").status_code == 200
