@@ -17,7 +17,7 @@ class SoakSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_ignore_empty=True)
 
-    soak_minutes: float = Field(default=25.0, gt=0)
+    soak_minutes: float = Field(default=30.0, gt=0)
     """How long the traffic lasts; longer if the promotions or the events take more time."""
     soak_promotions: int = Field(default=30, ge=1)
     """How many releases are registered and promoted, at even intervals."""

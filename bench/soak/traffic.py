@@ -16,7 +16,7 @@ from bench.settings import SoakSettings
 from recsys.contracts.events import MAX_EVENTS
 from recsys.errors import JobError
 
-PAGES_PER_SECOND = 25.0
+PAGES_PER_SECOND = 20.0
 EVENTS_PER_BATCH = 100
 BATCHES_IN_FLIGHT = 4
 FILLED_EVENTS = MAX_EVENTS
