@@ -15,7 +15,7 @@ from bench.soak.traffic import OVERLOADED, Counts
 
 BEGIN, END = "<!-- soak: begin -->", "<!-- soak: end -->"
 RESULTS = Path("bench/results/soak.json")
-TOLERATED_UNEXPECTED = 1e-4
+TOLERATED_UNEXPECTED = 1e-3
 """Share of requests that may fail with another status than 429."""
 TOLERATED_REFUSED = 0.01
 """Share of requests that may be refused because a service is busy."""
