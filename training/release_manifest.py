@@ -6,7 +6,7 @@ from pathlib import Path
 from recsys.errors import JobError
 from recsys.model.files import CONFIG_FILE, METRICS_FILE, SECOND_STAGE_FILE
 from recsys.model.registry import ModelRegistry
-from recsys.model.release import (
+from recsys.model.release_manifest import (
     FEATURE_SCHEMA_VERSION,
     RELEASE_FILE,
     RELEASE_FILES,

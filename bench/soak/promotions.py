@@ -11,7 +11,7 @@ import torch
 
 from bench.soak.stack import Jobs
 from recsys.model.files import TRAINING_FILE
-from recsys.model.release import RELEASE_FILE
+from recsys.model.release_manifest import RELEASE_FILE
 from recsys.model.two_tower import load_model, save_model
 from training.model_directory import latest_model, read_training, set_latest_model
 

@@ -20,7 +20,8 @@ from recsys.contracts.retrieval import SearchSettings
 from recsys.errors import ReleaseDamaged, ReleaseNotLoaded, ReleaseTooLarge, UpstreamError
 from recsys.model.memory_limit import MemoryLeft, describe_bytes, memory_left
 from recsys.model.registry import SEARCH_TAG, WEIGHTS_TAG, ModelRegistry
-from recsys.model.release import Release, ReleaseManifest, verify_release
+from recsys.model.release import Release
+from recsys.model.release_manifest import ReleaseManifest, verify_release
 from recsys.model.release_memory import loading_bytes
 
 ALIASES_FILE = "aliases.json"

@@ -17,7 +17,7 @@ from mlflow.entities import Metric, Param
 from mlflow.exceptions import MlflowException
 
 from recsys.errors import ReleaseDamaged, ReleaseNotLoaded, UpstreamUnavailable
-from recsys.model.release import RELEASE_FILE, ReleaseManifest
+from recsys.model.release_manifest import RELEASE_FILE, ReleaseManifest
 
 MODEL_NAME = "two_tower"
 CHAMPION = "champion"

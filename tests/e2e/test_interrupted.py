@@ -12,7 +12,7 @@ from redis import Redis
 
 from recsys.adapters.qdrant_edge_index import QdrantEdgeIndex
 from recsys.model.registry import CHAMPION, ModelRegistry
-from recsys.model.release import ReleaseManifest
+from recsys.model.release_manifest import ReleaseManifest
 from tests.e2e.main_job import AT_LOW_PRIORITY, Running, running, settings_in
 
 PIPELINE = [*AT_LOW_PRIORITY, "make", "pipeline"]

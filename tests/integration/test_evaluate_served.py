@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from recsys.errors import JobError
-from recsys.model.release import weights_of
+from recsys.model.release_manifest import weights_of
 from tests import toy
 from tests.conftest import Stack
 from training.jobs.evaluate_served import SERVED_FILE, SERVED_PAGE, evaluate_served

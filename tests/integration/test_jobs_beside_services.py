@@ -10,7 +10,7 @@ from recsys.errors import ReleaseDamaged, ReleaseNotLoaded, UpstreamUnavailable
 from recsys.model.files import WEIGHTS_FILE
 from recsys.model.local_releases import LocalReleases
 from recsys.model.registry import CHAMPION, SEARCH_TAG, ModelRegistry
-from recsys.model.release import RELEASE_FILE, RELEASE_FILES
+from recsys.model.release_manifest import RELEASE_FILE, RELEASE_FILES
 from tests import toy
 from tests.engines import eventually, free_ports, is_whole, running
 from training.jobs.index import index

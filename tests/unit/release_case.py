@@ -5,7 +5,7 @@ from pathlib import Path
 
 from recsys.errors import ReleaseNotLoaded, UpstreamUnavailable
 from recsys.model.registry import SEARCH_TAG, WEIGHTS_TAG
-from recsys.model.release import ReleaseManifest
+from recsys.model.release_manifest import ReleaseManifest
 from tests import toy
 from training.release_manifest import describe_release
 

@@ -8,7 +8,7 @@ import pytest
 
 from recsys.errors import JobError, ReleaseNotLoaded
 from recsys.model.files import TRAINING_FILE, VOCABULARY_FILE
-from recsys.model.release import ReleaseManifest
+from recsys.model.release_manifest import ReleaseManifest
 from recsys.model.two_tower import load_model
 from recsys.model.vocabulary import Vocabulary
 from tests import toy

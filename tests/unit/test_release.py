@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from recsys.errors import ReleaseDamaged
-from recsys.model.release import Release, ReleaseManifest
+from recsys.model.release import Release
+from recsys.model.release_manifest import ReleaseManifest
 from recsys.model.two_tower import TwoTower, TwoTowerConfig, load_model
 from tests import toy
 from training.release_manifest import describe_release

@@ -12,7 +12,7 @@ import pytest
 from recsys.errors import JobError
 from recsys.model.files import ITEMS_FILE, WEIGHTS_FILE
 from recsys.model.ranking_tables import RankingTables
-from recsys.model.release import SECOND_STAGE_FILES
+from recsys.model.release_manifest import SECOND_STAGE_FILES
 from tests.unit.sequence_fixtures import cyclic_sequences, job_settings, train_model, write_processed
 from training.datasets.manifest import CATALOGUE_FILE, MANIFEST_FILE
 from training.jobs.evaluate import evaluate

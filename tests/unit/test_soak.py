@@ -19,7 +19,7 @@ from bench.soak.samples import Quantity, Samples
 from bench.soak.traffic import FILLED_EVENTS, TRIMMED_EVENTS, Counts, Traffic
 from recsys.adapters.redis_feature_store import MAX_EVENT_IDS, MAX_RECENT
 from recsys.contracts.base import MAX_HISTORY
-from recsys.model.release import weights_of
+from recsys.model.release_manifest import weights_of
 from tests import toy
 from training.model_directory import latest_model, read_training
 

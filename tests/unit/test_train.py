@@ -12,7 +12,7 @@ import torch
 
 from recsys.errors import DataError, JobError
 from recsys.model.files import CONFIG_FILE, HISTORIES_FILE, ITEMS_FILE, TRAINING_FILE, VOCABULARY_FILE, WEIGHTS_FILE
-from recsys.model.release import SECOND_STAGE_FILES
+from recsys.model.release_manifest import SECOND_STAGE_FILES
 from recsys.model.two_tower import TwoTower, TwoTowerConfig, load_model
 from recsys.model.vocabulary import Vocabulary
 from tests.unit.sequence_fixtures import cyclic_sequences, job_settings, train_model, write_processed

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from recsys.errors import JobError
 from recsys.model.files import SECOND_STAGE_FILE, VOCABULARY_FILE
-from recsys.model.release import verify_release
+from recsys.model.release_manifest import verify_release
 from recsys.model.two_tower import load_model
 from recsys.model.vocabulary import Vocabulary
 from training.datasets.manifest import CATALOGUE_FILE

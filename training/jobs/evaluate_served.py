@@ -22,7 +22,7 @@ from recsys.contracts.base import MAX_EXCLUDED, MAX_HISTORY, MAX_TOP_K
 from recsys.contracts.recommendation import RecommendationResponse
 from recsys.errors import JobError, ReleaseError, UpstreamError, UpstreamUnavailable
 from recsys.model.registry import WEIGHTS_TAG, ModelRegistry
-from recsys.model.release import weights_of
+from recsys.model.release_manifest import weights_of
 from recsys.model.vocabulary import Vocabulary
 from recsys.stages import COMPLETE
 from training.atomic import atomic_file

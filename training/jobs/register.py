@@ -7,7 +7,7 @@ settings but have other weights are different models.
 from typing import Any
 
 from recsys.model.registry import MODEL_NAME, ModelRegistry
-from recsys.model.release import RELEASE_FILE
+from recsys.model.release_manifest import RELEASE_FILE
 from training.atomic import exclusive_lock
 from training.job import run_job
 from training.model_directory import latest_to_serve, read_training

@@ -12,7 +12,7 @@ from typing import Any
 import polars as pl
 
 from recsys.model.files import ITEMS_FILE, TRAINING_FILE
-from recsys.model.release import RELEASE_FILES, SECOND_STAGE_FILES
+from recsys.model.release_manifest import RELEASE_FILES, SECOND_STAGE_FILES
 from training.atomic import atomic_directory, exclusive_lock
 from training.datasets.catalogue import read_catalogue
 from training.datasets.manifest import CATALOGUE_FILE

@@ -8,9 +8,8 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import lightgbm as lgb
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
@@ -34,6 +33,10 @@ from training.datasets.sequences import Example, Sequences
 from training.evaluation.metrics import ndcg_gains
 from training.models.exact_retrieval import ExactRetrieval, Retrieved
 from training.models.ranking_tables import ranking_tables
+
+if TYPE_CHECKING:
+    # Importing it takes a second, so the functions that need it do. Every job that asks for a fingerprint gets here.
+    import lightgbm as lgb
 
 FOLDS = 5
 MIN_USERS = 200
@@ -193,6 +196,8 @@ def cross_validate(labelled: Labelled, names: list[str], seed: int, until: float
     The number of trees is the one with the best mean over all folds. Growing ends after PATIENCE_ROUNDS trees without
     an improvement, or at `until` on the monotonic clock.
     """
+    import lightgbm as lgb
+
     fold_of = np.random.default_rng(seed).permutation(len(labelled.ranks)) % FOLDS
     folds = [np.flatnonzero(fold_of == fold) for fold in range(FOLDS)]
     boosters = [
@@ -245,12 +250,16 @@ def _ranks(scores: NDArray[np.float64], labelled: Labelled, users: NDArray[np.in
         yield 1.0 + (own > target).sum() + ((own == target).sum() - 1) / 2.0
 
 
-def _fit(labelled: Labelled, names: list[str], seed: int, num_trees: int) -> lgb.Booster:
+def _fit(labelled: Labelled, names: list[str], seed: int, num_trees: int) -> "lgb.Booster":
+    import lightgbm as lgb
+
     dataset = _dataset(labelled, np.arange(len(labelled.ranks)), names)
     return lgb.train({**PARAMETERS, "seed": seed}, dataset, num_trees)
 
 
-def _dataset(labelled: Labelled, users: NDArray[np.int64], names: list[str]) -> lgb.Dataset:
+def _dataset(labelled: Labelled, users: NDArray[np.int64], names: list[str]) -> "lgb.Dataset":
+    import lightgbm as lgb
+
     return lgb.Dataset(
         np.concatenate([labelled.features[user] for user in users]),
         np.concatenate([labelled.labels[user] for user in users]),
@@ -272,7 +281,7 @@ def _helps(lift: float, standard_error: float) -> bool:
     return lift > 1.96 * standard_error
 
 
-def _save(directory: Path, tables: RankingTables, trees: lgb.Booster) -> None:
+def _save(directory: Path, tables: RankingTables, trees: "lgb.Booster") -> None:
     tables.save(directory)
     with atomic_file(directory / SECOND_STAGE_FILE) as path:
         path.write_text(trees.model_to_string(), encoding="utf-8")

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from recsys.errors import JobError, ReleaseDamaged, ReleaseNotLoaded
 from recsys.model.registry import ModelRegistry
-from recsys.model.release import ReleaseManifest
+from recsys.model.release_manifest import ReleaseManifest
 from training.evaluation.held_out import HeldOut, gains_on, load_held_out
 from training.evaluation.metrics import bootstrap_interval
 from training.promotion.rolled_back import rolled_back
