@@ -14,7 +14,6 @@ from tests import toy
 from tests.engines import Process, ServiceProcess, eventually, local_settings, qdrant_stand_in_or_skip
 from tests.fault_proxy import FaultProxy
 from training.jobs.index import index
-from training.jobs.precompute import precompute
 from training.jobs.promote import promote
 from training.jobs.register import register
 from training.jobs.seed import seed
@@ -110,5 +109,5 @@ def release(rig: Rig, folder: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         for name, address in rig.addresses.items():
             patch.setenv(name, address)
-        for job in (register, index, seed, promote, precompute):
+        for job in (register, index, seed, promote):
             job(jobs)
