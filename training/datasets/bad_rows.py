@@ -15,6 +15,7 @@ from recsys.errors import DataError
 REJECTS_FILE = "rejects.csv"
 MAX_RECORD_LENGTH = 1_000
 """Characters of a rejected row that are written to the file."""
+_TO_JSON = json.JSONEncoder(ensure_ascii=False, default=str).encode
 
 
 class BadRowsPolicy(StrEnum):
@@ -123,9 +124,9 @@ class BadRows:
             output = self._rejects.open("w", encoding="utf-8", errors="backslashreplace", newline="")
             self._writer = csv.writer(self._open_files.enter_context(output), lineterminator="\n")
             self._writer.writerow(("file", "line", "column", "reason", "record"))
-        record = json.dumps(row.record, ensure_ascii=False, default=str)
+        record = _TO_JSON(row.record)
         if len(record) > MAX_RECORD_LENGTH:
-            record = json.dumps(record[:MAX_RECORD_LENGTH], ensure_ascii=False)
+            record = _TO_JSON(record[:MAX_RECORD_LENGTH])
         self._writer.writerow((file.name, row.place, fault.column, fault.reason, record))
 
     @staticmethod
