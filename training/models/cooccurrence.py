@@ -16,8 +16,8 @@ from training.datasets.sequences import Sequences
 WINDOW = 10
 MAX_PAIRS = 50_000_000
 """Pairs that are counted at once."""
-MAX_PARTS = 10
-"""Parts that are counted. A log with more parts is sampled, which bounds the time."""
+MAX_PARTS = 5
+"""Parts that are counted. A log with more parts is sampled, which bounds the time: a part takes some 10 s of CPU."""
 MAX_ENTRIES = 50_000_000
 """Different pairs that are kept between the parts and in the result."""
 _PARTS_SEED = 0
