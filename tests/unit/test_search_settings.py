@@ -7,9 +7,8 @@ from typing import Any
 import httpx
 import pytest
 
-from ranker_service.bootstrap import ReleaseWatch
 from ranker_service.endpoints import is_off_the_request_path, router
-from ranker_service.settings import RankerSettings
+from ranker_service.release_watch import Problems, ReleaseWatch
 from recsys.adapters.local_ranker import LocalRanker
 from recsys.contracts.recall import RecallRequest, Retrieval
 from recsys.contracts.retrieval import SearchSettings, ServingReleases
@@ -44,16 +43,16 @@ def local_releases(directory: Path, tags: dict[int, dict[str, str]]) -> tuple[Lo
 def test_the_tag_may_have_additional_fields(tmp_path):
     tag = '{"hnsw_ef": 256, "oversampling": 1.5, "m": 32, "recall": 0.987}'
     releases, _ = local_releases(tmp_path, {1: {SEARCH_TAG: tag}, 2: {SEARCH_TAG: '{"hnsw_ef": null}'}, 3: {}})
-    assert releases.search_settings(1) == GRAPH
-    assert releases.search_settings(2) == EXACT
-    assert releases.search_settings(3) is None
+    assert releases.registered(1).search == GRAPH
+    assert releases.registered(2).search == EXACT
+    assert releases.registered(3).search is None
 
 
 @pytest.mark.parametrize("tag", ["", "no JSON", "{}", "[]", '{"hnsw_ef": 0}', '{"hnsw_ef": "wide"}'])
 def test_a_tag_that_cannot_be_read_is_an_error(tmp_path, tag):
     releases, _ = local_releases(tmp_path, {1: {SEARCH_TAG: tag}})
     with pytest.raises(ReleaseDamaged, match="version 1"):
-        releases.search_settings(1)
+        releases.registered(1)
 
 
 def test_settings_are_saved_for_a_start_without_the_registry(tmp_path):
@@ -67,39 +66,36 @@ def test_settings_are_saved_for_a_start_without_the_registry(tmp_path):
 
 def watch(directory: Path, tags: dict[int, dict[str, str]]) -> tuple[ReleaseWatch, LocalRanker, Registry]:
     ranker = LocalRanker()
-    settings = RankerSettings.model_validate(
-        {"MLFLOW_TRACKING_URI": f"sqlite:///{directory}/m.db", "releases_dir": directory}
-    )
-    watching = ReleaseWatch(settings, ranker)
-    watching._releases, registry = local_releases(directory, tags)
+    releases, registry = local_releases(directory, tags)
+    watching = ReleaseWatch(releases, ranker, directory, poll_seconds=1.0)
     return watching, ranker, registry
 
 
 async def test_the_watch_follows_the_tag_and_keeps_the_last_while_the_registry_is_unavailable(tmp_path):
     watching, ranker, registry = watch(tmp_path, {1: {SEARCH_TAG: '{"hnsw_ef": null}'}, 2: {}})
-    problems: dict[str, Exception] = {}
-    await watching._refresh_search([1, 2, 1], problems)
+    problems: Problems = {}
+    await watching._refresh_registered([1, 2, 1], problems)
     assert (ranker.search, problems) == ({1: EXACT}, {})
     registry.tags[1] = {SEARCH_TAG: GRAPH.model_dump_json()}
-    await watching._refresh_search([1, 2], problems)
+    await watching._refresh_registered([1, 2], problems)
     assert ranker.search == {1: GRAPH}
     registry.unavailable = True
-    await watching._refresh_search([1, 2], problems)
+    await watching._refresh_registered([1, 2], problems)
     assert ranker.search == {1: GRAPH}
     assert list(problems) == ["MLflow: upstream_unavailable"]
     watching.close()
 
     started_without, ranker, registry = watch(tmp_path, {})
     registry.unavailable = True
-    await started_without._refresh_search([1, 2], {})
+    await started_without._refresh_registered([1, 2], {})
     assert ranker.search == {1: GRAPH}
     started_without.close()
 
 
 async def test_a_damaged_tag_is_reported_and_does_not_hide_others(tmp_path):
     watching, ranker, _ = watch(tmp_path, {1: {SEARCH_TAG: "?"}, 2: {SEARCH_TAG: '{"hnsw_ef": null}'}})
-    problems: dict[str, Exception] = {}
-    await watching._refresh_search([1, 2], problems)
+    problems: Problems = {}
+    await watching._refresh_registered([1, 2], problems)
     assert ranker.search == {2: EXACT}
     assert [problem[:10] for problem in problems] == ["release 1:"]
     watching.close()
