@@ -15,6 +15,8 @@ from tempfile import TemporaryDirectory
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
 from mlflow.exceptions import MlflowException
+from mlflow.store.artifact.artifact_repo import ArtifactRepository
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from recsys.errors import ReleaseDamaged, ReleaseNotLoaded, UpstreamUnavailable
 from recsys.model.release_manifest import RELEASE_FILE, ReleaseManifest
@@ -78,8 +80,7 @@ class ModelRegistry:
     def manifest_of(self, version: int) -> ReleaseManifest:
         """The `release.json` of a version. Raises `ReleaseNotLoaded` if there is no such version."""
         with TemporaryDirectory() as scratch, self._translated_errors():
-            run_id = self._client.get_model_version(MODEL_NAME, str(version)).run_id
-            self._fetch_file(run_id, RELEASE_FILE, Path(scratch))
+            _download(self._files_of(version), RELEASE_FILE, Path(scratch))
             return ReleaseManifest.read(Path(scratch))
 
     def register(
@@ -200,10 +201,10 @@ class ModelRegistry:
     def fetch(self, version: int, destination: Path) -> None:
         """Download a version's files into an existing folder."""
         with self._translated_errors():
-            run_id = self._client.get_model_version(MODEL_NAME, str(version)).run_id
-            self._fetch_file(run_id, RELEASE_FILE, destination)
+            files = self._files_of(version)
+            _download(files, RELEASE_FILE, destination)
             for name in ReleaseManifest.read(destination).file_hashes:
-                self._fetch_file(run_id, name, destination)
+                _download(files, name, destination)
 
     def _versions_of(self, fingerprint: str) -> list[int]:
         """The versions of a training, newest first."""
@@ -218,9 +219,9 @@ class ModelRegistry:
             if run.info.run_id not in finished:
                 self._client.delete_run(run.info.run_id)
 
-    def _fetch_file(self, run_id: str, name: str, destination: Path) -> None:
-        fetched = self._client.download_artifacts(run_id, f"{RELEASE_PATH}/{name}", str(destination))
-        Path(fetched).replace(destination / name)
+    def _files_of(self, version: int) -> ArtifactRepository:
+        source = self._client.get_model_version(MODEL_NAME, str(version)).source
+        return get_artifact_repository(source, tracking_uri=self._tracking_uri)
 
     def _experiment(self, name: str) -> str:
         found = self._client.get_experiment_by_name(name)
@@ -249,3 +250,15 @@ class ModelRegistry:
 def _of_training(fingerprint: str) -> str:
     """MLflow's filter for the versions of a training."""
     return f"name = '{MODEL_NAME}' and tags.`{FINGERPRINT_TAG}` = '{fingerprint}'"
+
+
+def _download(files: ArtifactRepository, name: str, destination: Path) -> None:
+    """Download a file in this thread. `MlflowClient.download_artifacts` starts a thread per file and leaves it to the
+    garbage collector, which rarely runs in a service."""
+    path = destination / name
+    try:
+        files._download_file(name, str(path))
+    except OSError as error:
+        if error.errno is not None:  # a full disk, for example; a failed write does not name the file
+            error.filename = str(path)
+        raise
