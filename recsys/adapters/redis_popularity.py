@@ -51,13 +51,17 @@ class MergedPopularity:
 
     async def _read(self) -> list[PopularItem]:
         # Side by side, and not in one pipeline: the replies are parsed one by one, and the event loop runs in between.
-        now, sums = time.time(), defaultdict[str, float](float)
-        for best, half_life in await asyncio.gather(*map(self._read_bucket, range(keys.BUCKETS))):
-            present = 2.0 ** ((LANDMARK - now) / float(half_life or DEFAULT_HALF_LIFE_SECONDS))
+        buckets = await asyncio.gather(*map(self._read_bucket, range(keys.BUCKETS)))
+        decays = [(LANDMARK - time.time()) / float(half_life or DEFAULT_HALF_LIFE_SECONDS) for _, half_life in buckets]
+        # Relative to the first bucket, so that as long as all have one half-life the sums are the same in every read.
+        sums = defaultdict[str, float](float)
+        for (best, _), decay in zip(buckets, decays, strict=True):
+            relative = 2.0 ** (decay - decays[0])
             for item_id, weight in best:
-                sums[item_id] += weight * present
-        best_first = sorted(sums.items(), key=lambda pair: -pair[1])[:MAX_CANDIDATES]
-        return [PopularItem(item_id=item_id, popularity=popularity) for item_id, popularity in best_first]
+                sums[item_id] += weight * relative
+        present = 2.0 ** decays[0]
+        best_first = sorted(sums.items(), key=lambda pair: (-pair[1], pair[0]))[:MAX_CANDIDATES]
+        return [PopularItem(item_id=item_id, popularity=weight * present) for item_id, weight in best_first]
 
     async def _read_bucket(self, bucket: int) -> Sequence[Any]:
         """The bucket's best items with their weights, and the half-life."""

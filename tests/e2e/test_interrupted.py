@@ -11,6 +11,7 @@ import pytest
 from redis import Redis
 
 from recsys.adapters.qdrant_edge_index import QdrantEdgeIndex
+from recsys.adapters.redis_keys import BUCKETS, SEEN_KEYS, popular_key
 from recsys.model.registry import CHAMPION, ModelRegistry
 from recsys.model.release_manifest import ReleaseManifest
 from tests.e2e.main_job import AT_LOW_PRIORITY, Running, running, settings_in
@@ -98,8 +99,10 @@ def stores_running(env: dict[str, str]) -> Iterator[None]:
 
 
 def _redis_counts(env: dict[str, str]) -> tuple[int, int]:
+    """The numbers of users and of popular items."""
     with Redis(port=int(env["REDIS_PORT"])) as redis:
-        return len(list(redis.scan_iter("user:*:recent", count=1000))), redis.zcard("popular")
+        users = len(list(redis.scan_iter(SEEN_KEYS, count=1000)))
+        return users, len({item for bucket in range(BUCKETS) for item in redis.zrange(popular_key(bucket), 0, -1)})
 
 
 BESIDE_RUNNING_STORES = {

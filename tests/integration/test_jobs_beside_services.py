@@ -7,8 +7,9 @@ import pytest
 
 from local.settings import HOST
 from recsys.errors import ReleaseDamaged, ReleaseNotLoaded, UpstreamUnavailable
+from recsys.model.candidate_file import CANDIDATES_FILE
 from recsys.model.files import WEIGHTS_FILE
-from recsys.model.local_releases import LocalReleases
+from recsys.model.local_releases import LOCKS_FOLDER, LocalReleases
 from recsys.model.registry import CHAMPION, SEARCH_TAG, ModelRegistry
 from recsys.model.release_manifest import RELEASE_FILE, RELEASE_FILES
 from tests import toy
@@ -45,7 +46,7 @@ def popular(stack):
 
 def test_a_release_is_fetched_once_and_then_loaded_from_disk(registry, no_registry, tmp_path):
     assert LocalReleases(tmp_path, registry).load(1).version == 1
-    assert {path.name for path in (tmp_path / "1").iterdir()} == {*RELEASE_FILES, RELEASE_FILE}
+    assert {path.name for path in (tmp_path / "1").iterdir()} == {*RELEASE_FILES, RELEASE_FILE, CANDIDATES_FILE}
     assert LocalReleases(tmp_path, no_registry).load(1).version == 1
 
 
@@ -64,7 +65,7 @@ def test_a_copy_that_was_damaged_is_fetched_again(registry, no_registry, tmp_pat
 def test_an_interrupted_fetch_leaves_nothing_that_could_be_taken_for_a_release(no_registry, tmp_path):
     with pytest.raises(UpstreamUnavailable):
         LocalReleases(tmp_path, no_registry).load(1)
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == [LOCKS_FOLDER]
 
 
 def test_a_version_that_nobody_registered_is_not_loaded(registry, tmp_path):
