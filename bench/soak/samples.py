@@ -35,7 +35,7 @@ class Kind(NamedTuple):
 
 
 class Quantity(Enum):
-    MEMORY = Kind("MiB of memory", MIB, 8 * MIB)
+    MEMORY = Kind("MiB of memory", MIB, 10 * MIB)
     FILES = Kind("open files", 1, 8)
     THREADS = Kind("threads", 1, 4)
     DISK = Kind("MiB on disk", MIB, 8 * MIB)

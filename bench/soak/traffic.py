@@ -27,12 +27,16 @@ the histories are not all trimmed at the same time."""
 FILLED_SECONDS = 30 * 86_400
 ITEMS_PER_USER = 150
 """An active user's events have these items only, so the items that a user has seen stop growing, too."""
+BATCH, SINGLE_EVENT = "batch of events", "event"
 BATCH_DEADLINE = {"X-Deadline-Ms": "2000"}
 GIVE_UP_SECONDS = 60.0
 REPEAT_SECONDS = 0.5
 EXPECTED_REASONS = ("complete", "unknown_user", "no_known_items")
 """A response with another reason has a lower tier than the stack could serve."""
-OK, INVALID, OVERLOADED, NO_RESPONSE = 200, 422, 429, 0
+OK, INVALID, NO_RESPONSE = 200, 422, 0
+REFUSED = (429,)
+EVENTS_REFUSED = (429, 503, 504)
+"""These say that events may not be stored. They are sent again until they are acknowledged, as docs/reliability.md says."""
 EVENT_KINDS = ("view", "view", "view", "add_to_cart", "purchase")
 
 Event = dict[str, Any]
@@ -43,8 +47,10 @@ class Counts:
     """What came back."""
 
     statuses: Counter[int] = field(default_factory=Counter)
+    refused: Counter[str] = field(default_factory=Counter)
+    """By kind of request and status: what a busy service may answer."""
     unexpected: Counter[str] = field(default_factory=Counter)
-    """By kind of request and status."""
+    """By kind of request and status: what no service should answer."""
     tiers: Counter[str] = field(default_factory=Counter)
     lowered: Counter[str] = field(default_factory=Counter)
     """Tiers and reasons of responses that are worse than expected."""
@@ -162,11 +168,11 @@ class Traffic:
         event = self._chance.choice(EVENT_KINDS)
         return {"event_id": event_id, "user_id": user_id, "item_id": item_id, "event": event}
 
-    async def _record(self, session: aiohttp.ClientSession, batch: list[Event]) -> None:
-        """Send a batch until it is acknowledged. Raises JobError if that takes too long."""
+    async def _record(self, session: aiohttp.ClientSession, events: list[Event], kind: str = BATCH) -> None:
+        """Send events until they are acknowledged. Raises JobError if that takes too long."""
         give_up = time.monotonic() + GIVE_UP_SECONDS
         while True:
-            status, content = await self._send(session, "batch of events", "POST", "/v1/events", batch)
+            status, content = await self._send(session, kind, "POST", "/v1/events", events)
             if status == OK:
                 self.counts.recorded += content["recorded"]
                 self.counts.duplicates += content["duplicates"]
@@ -186,7 +192,7 @@ class Traffic:
             await self._send(session, "ranking", "POST", recommendations, body)
         elif kind < 0.75:
             event = self._event(f"page-{self._chance.getrandbits(64):x}", self._active_user())
-            await self._send(session, "event", "POST", "/v1/events", [event])
+            await self._record(session, [event], SINGLE_EVENT)
         elif kind < 0.8:
             await self._send(session, "search", "GET", "/v1/items?query=the")
         elif kind < 0.85:
@@ -214,7 +220,7 @@ class Traffic:
     async def _send(
         self, session: aiohttp.ClientSession, kind: str, method: str, path: str, body: object = None
     ) -> tuple[int, Any]:
-        headers = BATCH_DEADLINE if kind == "batch of events" else {}
+        headers = BATCH_DEADLINE if kind == BATCH else {}
         started = time.perf_counter()
         content: Any
         try:
@@ -223,8 +229,9 @@ class Traffic:
         except (aiohttp.ClientError, TimeoutError) as error:
             status, content = NO_RESPONSE, repr(error)
         self.counts.statuses[status] += 1
-        expected = INVALID if kind == "invalid request" else OK
-        if status not in (expected, OVERLOADED):
+        if status in (EVENTS_REFUSED if kind in (BATCH, SINGLE_EVENT) else REFUSED):
+            self.counts.refused[f"{kind}: {status}"] += 1
+        elif status != (INVALID if kind == "invalid request" else OK):
             self.counts.unexpected[f"{kind}: {status or content}"] += 1
         if status == OK and kind in ("recommendation", "ranking"):
             self.counts.milliseconds.append((time.perf_counter() - started) * 1000)

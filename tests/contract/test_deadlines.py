@@ -39,7 +39,7 @@ class Listener:
         return [int(found) for head in self.heads for found in re.findall(r"x-deadline-ms: (\d+)\r", head)]
 
 
-async def test_an_upstream_gets_the_remaining_time_less_a_reserve():
+async def test_an_upstream_gets_the_remaining_time_less_a_reserve() -> None:
     listener = Listener()
     async with listener.opened() as url, open_session(url) as session:
         with Deadline(10.0).activate(), pytest.raises(UpstreamError):
@@ -49,7 +49,7 @@ async def test_an_upstream_gets_the_remaining_time_less_a_reserve():
     assert most >= listener.deadlines_ms[0] >= listener.deadlines_ms[1] > 5000
 
 
-async def test_without_a_deadline_no_header_is_sent():
+async def test_without_a_deadline_no_header_is_sent() -> None:
     listener = Listener()
     async with listener.opened() as url, open_session(url) as session:
         with pytest.raises(UpstreamError):
@@ -58,7 +58,7 @@ async def test_without_a_deadline_no_header_is_sent():
     assert listener.deadlines_ms == []
 
 
-async def test_a_call_ends_at_the_deadline_not_at_its_own_timeout():
+async def test_a_call_ends_at_the_deadline_not_at_its_own_timeout() -> None:
     async with server(silent) as url, open_session(url) as session:
         deadline = Deadline(SECONDS)
         with deadline.activate(), pytest.raises(UpstreamTimeout):
@@ -66,7 +66,7 @@ async def test_a_call_ends_at_the_deadline_not_at_its_own_timeout():
     assert deadline.elapsed() < SECONDS * 5
 
 
-async def test_calls_to_an_unresponsive_service_are_suspended():
+async def test_calls_to_an_unresponsive_service_are_suspended() -> None:
     async with server(silent) as url, open_session(url) as session:
         ranker = HttpRanker(session)
         for _ in range(FAILURES):
@@ -76,7 +76,7 @@ async def test_calls_to_an_unresponsive_service_are_suspended():
             await ranker.releases()
 
 
-async def test_background_calls_do_not_open_the_breaker():
+async def test_background_calls_do_not_open_the_breaker() -> None:
     async with server(saying(error_answer("503 Busy", "upstream_unavailable"))) as url, open_session(url) as session:
         ranker = HttpRanker(session)
         for _ in range(2 * FAILURES):
@@ -87,7 +87,7 @@ async def test_background_calls_do_not_open_the_breaker():
             await ranker.releases()
 
 
-async def test_an_overloaded_upstream_is_not_an_overload_of_this_service():
+async def test_an_overloaded_upstream_is_not_an_overload_of_this_service() -> None:
     async with server(saying(error_answer("429 Too Many Requests", "overloaded"))) as url, open_session(url) as session:
         for _ in range(2 * FAILURES):
             with pytest.raises(UpstreamOverloaded):

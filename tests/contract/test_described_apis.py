@@ -24,7 +24,7 @@ from schemathesis.specs.openapi.checks import (
 from local.settings import LocalSettings
 from recsys.deadline import DEADLINE_HEADER, LONGEST_MS, SHORTEST_MS
 from tests import toy
-from tests.conftest import beside
+from tests.conftest import Stack, beside
 
 KEY = "the-key-of-the-tests"
 CHECKS = [
@@ -49,7 +49,7 @@ REPRODUCIBLE = settings(
 
 
 @pytest.fixture(scope="module")
-def services(stack, tmp_path_factory) -> Iterator[LocalSettings]:
+def services(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalSettings]:
     """Services that require an API key and have recorded a few events."""
     with beside(
         stack, tmp_path_factory.mktemp("described"), ORCHESTRATOR_API_KEYS=f"tests:{KEY}:recommend+events+operate"
@@ -62,12 +62,12 @@ def services(stack, tmp_path_factory) -> Iterator[LocalSettings]:
 
 
 @pytest.fixture(scope="module")
-def orchestrator_description(services):
+def orchestrator_description(services: LocalSettings) -> BaseSchema:
     return schemathesis.openapi.from_url(f"{services.orchestrator_url}/openapi.json")
 
 
 @pytest.fixture(scope="module")
-def feature_service_description(services):
+def feature_service_description(services: LocalSettings) -> BaseSchema:
     return schemathesis.openapi.from_url(f"{services.feature_service_url}/openapi.json")
 
 
@@ -103,7 +103,7 @@ def kinds_of_cases(operation: APIOperation) -> Iterator[st.SearchStrategy[schema
         yield ids.flatmap(lambda item_id: operation.as_strategy(path_parameters={"item_id": quote(item_id, safe="")}))
 
 
-def test_the_orchestrator_answers_as_described(orchestrator_description):
+def test_the_orchestrator_answers_as_described(orchestrator_description: BaseSchema) -> None:
     answered = send_requests(orchestrator_description, examples=2 * EXAMPLES)
     assert answered.total() >= CASES, answered
     for operation in orchestrator_description.get_all_operations():
@@ -111,6 +111,6 @@ def test_the_orchestrator_answers_as_described(orchestrator_description):
         assert answered[f"{named} 200"], f"{named} never returned 200"
 
 
-def test_the_feature_service_answers_as_described(feature_service_description):
+def test_the_feature_service_answers_as_described(feature_service_description: BaseSchema) -> None:
     answered = send_requests(feature_service_description, examples=4 * EXAMPLES)
     assert answered.total() >= CASES, answered

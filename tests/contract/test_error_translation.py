@@ -3,7 +3,7 @@
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -109,26 +109,26 @@ WRONG: dict[str, tuple[Connection, type[TandemError]]] = {
 
 
 @pytest.mark.parametrize("wrong", WRONG)
-async def test_failures_of_an_http_upstream_are_translated(call, wrong):
+async def test_failures_of_an_http_upstream_are_translated(call: HttpCall, wrong: Any) -> None:
     connected, expected = WRONG[wrong]
     async with server(connected) as url, impatient_session(url) as session:
         with pytest.raises(expected):
             await call(session)
 
 
-async def test_the_details_of_an_upstreams_error_are_kept(call):
+async def test_the_details_of_an_upstreams_error_are_kept(call: HttpCall) -> None:
     async with server(saying(error_answer("503 Busy", "release_not_loaded"))) as url, impatient_session(url) as session:
         with pytest.raises(ReleaseNotLoaded, match="some detail"):
             await call(session)
 
 
-async def test_a_closed_port_is_an_unavailable_upstream(call):
+async def test_a_closed_port_is_an_unavailable_upstream(call: HttpCall) -> None:
     async with impatient_session(f"http://{HOST}:{free_ports(1)[0]}") as session:
         with pytest.raises(UpstreamUnavailable):
             await call(session)
 
 
-async def test_a_call_is_retried_once_after_a_closed_connection():
+async def test_a_call_is_retried_once_after_a_closed_connection() -> None:
     content = b'{"champion": 5, "loaded": [5], "vocabulary_hash": "abc"}'
     responses = iter([hanging_up, saying(response("200 OK", content))])
 
@@ -139,7 +139,7 @@ async def test_a_call_is_retried_once_after_a_closed_connection():
         assert (await HttpRanker(session).releases()).champion == 5
 
 
-async def test_a_response_without_one_score_per_candidate_is_invalid():
+async def test_a_response_without_one_score_per_candidate_is_invalid() -> None:
     short = saying(response("200 OK", b'{"release": 1, "weights": "", "personalized": true, "scores": [1.0]}'))
     async with server(short) as url, impatient_session(url) as session:
         with pytest.raises(UpstreamAnswerInvalid, match="1 scores for 2"):
@@ -172,13 +172,13 @@ class Raises:
 
 
 @pytest.mark.parametrize("cls", with_subclasses(aiohttp.ClientError), ids=lambda cls: cls.__name__)
-async def test_every_client_error_of_aiohttp_is_translated(cls):
+async def test_every_client_error_of_aiohttp_is_translated(cls: type[Exception]) -> None:
     with pytest.raises(UpstreamTimeout if issubclass(cls, TimeoutError) else UpstreamUnavailable):
         await HttpRanker(Raises(made(cls))).releases()
 
 
 @pytest.mark.parametrize("cls", with_subclasses(redis.exceptions.RedisError), ids=lambda cls: cls.__name__)
-def test_every_error_of_redis_is_translated(cls):
+def test_every_error_of_redis_is_translated(cls: type[Exception]) -> None:
     translations = {redis.exceptions.TimeoutError: UpstreamTimeout, redis.exceptions.OutOfMemoryError: StorageFull}
     expected = next((each for base, each in translations.items() if issubclass(cls, base)), UpstreamUnavailable)
     with pytest.raises(expected), redis_client.translated_errors():
@@ -186,7 +186,7 @@ def test_every_error_of_redis_is_translated(cls):
 
 
 @pytest.mark.parametrize("cls", [TimeoutError, asyncio.TimeoutError, ConnectionResetError, BrokenPipeError, OSError])
-def test_errors_of_the_socket_are_translated_for_redis(cls):
+def test_errors_of_the_socket_are_translated_for_redis(cls: type[Exception]) -> None:
     with pytest.raises(UpstreamError), redis_client.translated_errors():
         raise cls
 
@@ -206,19 +206,19 @@ def qdrant_errors() -> list[Exception]:
 
 
 @pytest.mark.parametrize("error", qdrant_errors(), ids=lambda error: f"{type(error).__name__} {error}"[:60])
-def test_every_error_of_the_qdrant_client_is_translated(error):
+def test_every_error_of_the_qdrant_client_is_translated(error: Any) -> None:
     with pytest.raises(UpstreamUnavailable), qdrant_server_collections.translated_errors(1):
         raise error
 
 
-def test_the_list_of_qdrant_client_errors_is_complete():
+def test_the_list_of_qdrant_client_errors_is_complete() -> None:
     known = {type(error) for error in qdrant_errors()}
     roots = (qdrant_client.http.exceptions.ApiException, qdrant_client.common.client_exceptions.QdrantException)
     assert {cls for root in roots for cls in with_subclasses(root)} == known
 
 
 @pytest.mark.parametrize("bug", [TypeError, KeyError, AttributeError])
-def test_bugs_are_not_translated(bug):
+def test_bugs_are_not_translated(bug: Any) -> None:
     with pytest.raises(bug), redis_client.translated_errors():
         raise bug
     with pytest.raises(bug), qdrant_server_collections.translated_errors(1):
@@ -235,7 +235,7 @@ STORE_CALLS = {
 
 
 @pytest.fixture(scope="module")
-def redis_that_stopped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalSettings]:
+def redis_that_stopped(tmp_path_factory: pytest.TempPathFactory) -> LocalSettings:
     settings = local_settings(tmp_path_factory.mktemp("stopped"))
     with running(settings, "redis"):
         pass
@@ -243,7 +243,7 @@ def redis_that_stopped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loc
 
 
 @pytest.mark.parametrize("ask", STORE_CALLS.values(), ids=list(STORE_CALLS))
-async def test_a_stopped_redis_is_unavailable(redis_that_stopped, ask):
+async def test_a_stopped_redis_is_unavailable(redis_that_stopped: LocalSettings, ask: Callable[..., Any]) -> None:
     redis = open_redis(redis_url(redis_that_stopped))
     with pytest.raises(UpstreamUnavailable):
         await ask(RedisFeatureStore(redis))
@@ -251,7 +251,7 @@ async def test_a_stopped_redis_is_unavailable(redis_that_stopped, ask):
 
 
 @pytest.mark.parametrize("ask", STORE_CALLS.values(), ids=list(STORE_CALLS))
-async def test_a_redis_that_stops_is_unavailable_until_it_restarts(tmp_path, ask):
+async def test_a_redis_that_stops_is_unavailable_until_it_restarts(tmp_path: Path, ask: Callable[..., Any]) -> None:
     settings = local_settings(tmp_path)
     redis = open_redis(redis_url(settings))
     store = RedisFeatureStore(redis)
@@ -266,7 +266,7 @@ async def test_a_redis_that_stops_is_unavailable_until_it_restarts(tmp_path, ask
 
 
 @pytest.mark.parametrize("ask", STORE_CALLS.values(), ids=list(STORE_CALLS))
-async def test_a_redis_that_never_responds_times_out(ask):
+async def test_a_redis_that_never_responds_times_out(ask: Callable[..., Any]) -> None:
     async with server(silent) as url:
         redis = open_redis(url.replace("http", "redis"))
         redis.connection_pool.connection_kwargs["socket_timeout"] = 0.1
@@ -276,7 +276,7 @@ async def test_a_redis_that_never_responds_times_out(ask):
 
 
 @pytest.mark.parametrize("ask", STORE_CALLS.values(), ids=list(STORE_CALLS))
-async def test_a_server_without_the_redis_protocol_is_unavailable(ask):
+async def test_a_server_without_the_redis_protocol_is_unavailable(ask: Callable[..., Any]) -> None:
     async def garbage(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(1)
         writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
@@ -289,7 +289,7 @@ async def test_a_server_without_the_redis_protocol_is_unavailable(ask):
         await redis.aclose()
 
 
-async def test_a_key_of_the_wrong_type_is_a_rejected_command(feature_engines):
+async def test_a_key_of_the_wrong_type_is_a_rejected_command(feature_engines: LocalSettings) -> None:
     redis = open_redis(redis_url(feature_engines))
     await redis.flushall()
     await redis.set(redis_keys.recent_key("u"), "not a sorted set")
@@ -332,7 +332,7 @@ async def qdrant_at(url: str) -> AsyncIterator[QdrantServerIndex]:
 
 
 @pytest.mark.parametrize("ask", {**INDEX_CALLS, **JOB_CALLS}.values(), ids=[*INDEX_CALLS, *JOB_CALLS])
-async def test_a_qdrant_server_with_a_closed_port_is_unavailable(ask):
+async def test_a_qdrant_server_with_a_closed_port_is_unavailable(ask: Callable[..., Any]) -> None:
     async with qdrant_at(f"http://{HOST}:{free_ports(1)[0]}") as index:
         with pytest.raises(UpstreamUnavailable):
             await ask(index)
@@ -359,7 +359,7 @@ QDRANT_WRONG: dict[str, tuple[Connection, type[TandemError]]] = {
 
 @pytest.mark.parametrize("wrong", QDRANT_WRONG)
 @pytest.mark.parametrize("ask", INDEX_CALLS.values(), ids=list(INDEX_CALLS))
-async def test_failures_of_a_qdrant_server_are_translated(ask, wrong):
+async def test_failures_of_a_qdrant_server_are_translated(ask: Callable[..., Any], wrong: Any) -> None:
     connected, expected = QDRANT_WRONG[wrong]
     async with server(connected) as url, qdrant_at(url) as index:
         with pytest.raises(expected):
@@ -368,7 +368,7 @@ async def test_failures_of_a_qdrant_server_are_translated(ask, wrong):
 
 @pytest.mark.parametrize("ask", JOB_CALLS.values(), ids=list(JOB_CALLS))
 @pytest.mark.parametrize("wrong", ["hangs up", "garbage", "500", "429", "429 odd", "401", "no JSON", "nothing"])
-async def test_failures_of_a_qdrant_server_are_translated_for_jobs(ask, wrong):
+async def test_failures_of_a_qdrant_server_are_translated_for_jobs(ask: Callable[..., Any], wrong: str) -> None:
     async with server(QDRANT_WRONG[wrong][0]) as url, qdrant_at(url) as index:
         with pytest.raises(UpstreamError):
             await ask(index)
@@ -392,32 +392,32 @@ def found(*points: dict[str, Any]) -> Connection:
         {"score": 0.5},
     ],
 )
-async def test_invalid_points_are_an_error(point):
+async def test_invalid_points_are_an_error(point: Any) -> None:
     async with server(found(point)) as url, qdrant_at(url) as index:
         with pytest.raises(UpstreamAnswerInvalid):
             await index.search(1, [0.0], 3)
 
 
-async def test_points_are_returned_as_items():
+async def test_points_are_returned_as_items() -> None:
     async with server(found({"id": point_id("a"), "version": 0, "score": 0.5})) as url, qdrant_at(url) as index:
         assert await index.search(1, [0.0], 3) == [("a", 0.5, "w")]
 
 
 @pytest.mark.parametrize("payload", [None, {}, {"weights": None}, {"weights": 7}, []])
-async def test_a_collection_without_weights_is_not_opened(payload):
+async def test_a_collection_without_weights_is_not_opened(payload: dict[str, None] | dict[str, int] | None) -> None:
     async with server(found({"id": 1, "payload": payload})) as url, qdrant_at(url) as index:
         with pytest.raises(UpstreamAnswerInvalid):
             await index.open(1, ["a"], EXACT)
 
 
-async def test_an_empty_collection_is_not_opened():
+async def test_an_empty_collection_is_not_opened() -> None:
     async with server(found()) as url, qdrant_at(url) as index:
         with pytest.raises(ReleaseNotLoaded):
             await index.open(1, ["a"], EXACT)
 
 
 @pytest.mark.parametrize("ask", INDEX_CALLS.values(), ids=list(INDEX_CALLS))
-async def test_a_qdrant_server_that_never_responds_times_out(ask):
+async def test_a_qdrant_server_that_never_responds_times_out(ask: Callable[..., Any]) -> None:
     async with server(silent) as url, qdrant_at(url) as index:
         with pytest.raises(UpstreamTimeout):
             await ask(index)
@@ -435,7 +435,10 @@ async def test_a_qdrant_server_that_never_responds_times_out(ask):
         ),
     ],
 )
-async def test_a_search_request_follows_its_settings_and_asks_for_ids_uncompressed(settings, params):
+async def test_a_search_request_follows_its_settings_and_asks_for_ids_uncompressed(
+    settings: SearchSettings,
+    params: dict[str, bool] | dict[str, dict[str, bool | float] | int] | dict[str, dict[str, bool] | int],
+) -> None:
     asked: list[bytes] = []
 
     async def recording(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -461,7 +464,7 @@ async def test_a_search_request_follows_its_settings_and_asks_for_ids_uncompress
     }
 
 
-async def test_requests_include_the_path_prefix_and_the_api_key():
+async def test_requests_include_the_path_prefix_and_the_api_key() -> None:
     asked: list[bytes] = []
 
     async def recording(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -488,7 +491,7 @@ async def test_requests_include_the_path_prefix_and_the_api_key():
         ("http://[::1]:7000/prefix/", "http://[::1]:7000/prefix/"),
     ],
 )
-def test_a_url_without_a_port_gets_qdrants_default_port(url, expected):
+def test_a_url_without_a_port_gets_qdrants_default_port(url: str, expected: str) -> None:
     assert qdrant_server_index._base_url(url) in (expected, expected.replace(":443", ""))
 
 
@@ -521,7 +524,7 @@ async def edge_in(directory: Path) -> AsyncIterator[QdrantEdgeIndex]:
 
 @pytest.mark.parametrize("error", [Exception("bare"), TypeError("no enum"), OverflowError("too big"), ValueError("x")])
 @pytest.mark.parametrize("ask", ["search", "similar", "find_by_title", "status"])
-async def test_every_error_of_qdrant_edge_is_translated(tmp_path, ask, error):
+async def test_every_error_of_qdrant_edge_is_translated(tmp_path: Path, ask: str, error: Any) -> None:
     async with edge_in(tmp_path) as index:
         index._shards.pop(1).close()
         index._shards[1] = BrokenShard(error)
@@ -530,7 +533,7 @@ async def test_every_error_of_qdrant_edge_is_translated(tmp_path, ask, error):
         assert raised.value.__cause__ is error
 
 
-async def test_an_invalid_query_of_qdrant_edge_is_translated(tmp_path):
+async def test_an_invalid_query_of_qdrant_edge_is_translated(tmp_path: Path) -> None:
     async with edge_in(tmp_path) as index:
         for query in ([0.0] * 7, ["no number"], []):
             with pytest.raises(UpstreamUnavailable):
@@ -539,7 +542,7 @@ async def test_an_invalid_query_of_qdrant_edge_is_translated(tmp_path):
             await index.search(1, [0.0], -1)
 
 
-async def test_a_vector_of_another_kind_is_an_error(tmp_path):
+async def test_a_vector_of_another_kind_is_an_error(tmp_path: Path) -> None:
     class SparseShard(BrokenShard):
         def retrieve(self, *_: object, **__: object) -> list[Any]:
             return [SimpleNamespace(vector={"sparse": [1.0]})]
@@ -551,7 +554,7 @@ async def test_a_vector_of_another_kind_is_an_error(tmp_path):
             await index.similar(1, "a", 3)
 
 
-async def test_an_unknown_point_of_qdrant_edge_is_an_error(tmp_path):
+async def test_an_unknown_point_of_qdrant_edge_is_an_error(tmp_path: Path) -> None:
     async with edge_in(tmp_path) as index:
         await index._opened.open(1, ["another"], "other weights", EXACT)
         for asked in (index.search(1, [0.0], 3), index.find_by_title(1, "a", 3)):
@@ -559,7 +562,7 @@ async def test_an_unknown_point_of_qdrant_edge_is_an_error(tmp_path):
                 await asked
 
 
-async def test_a_damaged_edge_collection_is_not_opened(tmp_path):
+async def test_a_damaged_edge_collection_is_not_opened(tmp_path: Path) -> None:
     damaged = tmp_path / "items_v1"
     damaged.mkdir()
     (damaged / "weights").write_text("w")
@@ -567,13 +570,13 @@ async def test_a_damaged_edge_collection_is_not_opened(tmp_path):
         await QdrantEdgeIndex(tmp_path).open(1, ["a"], EXACT)
 
 
-async def test_an_edge_collection_that_another_process_has_open_is_not_opened(tmp_path):
+async def test_an_edge_collection_that_another_process_has_open_is_not_opened(tmp_path: Path) -> None:
     async with edge_in(tmp_path):
         with pytest.raises(UpstreamUnavailable):
             await QdrantEdgeIndex(tmp_path).open(1, ["a"], EXACT)
 
 
-async def test_an_invalid_batch_fails_a_build_of_qdrant_edge(tmp_path):
+async def test_an_invalid_batch_fails_a_build_of_qdrant_edge(tmp_path: Path) -> None:
     index = QdrantEdgeIndex(tmp_path)
     wrong = INDEXED._replace(embedding=[1.0, 2.0])
     with pytest.raises(UpstreamUnavailable):
@@ -586,7 +589,7 @@ async def test_an_invalid_batch_fails_a_build_of_qdrant_edge(tmp_path):
 # --- MLflow -----------------------------------------------------------------------------------------------------------
 
 
-def test_an_mlflow_with_a_closed_port_is_unavailable(tmp_path, monkeypatch):
+def test_an_mlflow_with_a_closed_port_is_unavailable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     registry = ModelRegistry(f"http://{HOST}:{free_ports(1)[0]}")
     for ask in (

@@ -104,11 +104,11 @@ async def record(store: FeatureStore, events: Sequence[Event]) -> list[bool]:
     return (await store.record(events, {event.item_id for event in events})).new
 
 
-async def test_an_unknown_user_has_no_features(store):
+async def test_an_unknown_user_has_no_features(store: FeatureStore) -> None:
     assert await store.user_features("unknown") == UserFeatures.unknown("unknown")
 
 
-async def test_features_include_an_event_right_after_it_was_recorded(store):
+async def test_features_include_an_event_right_after_it_was_recorded(store: FeatureStore) -> None:
     assert await record(store, [view("a", 1)]) == [True]
     features = await store.user_features("u")
     assert (features.user_id, features.known) == ("u", True)
@@ -116,39 +116,39 @@ async def test_features_include_an_event_right_after_it_was_recorded(store):
     assert features.attributes == {}
 
 
-async def test_recent_items_are_ordered_newest_last(store):
+async def test_recent_items_are_ordered_newest_last(store: FeatureStore) -> None:
     await record(store, [view("a", 1), view("b", 2)])
     await record(store, [view("c", 3)])
     assert await recent(store) == ["a", "b", "c"]
 
 
-async def test_a_late_event_is_ordered_by_its_timestamp(store):
+async def test_a_late_event_is_ordered_by_its_timestamp(store: FeatureStore) -> None:
     await record(store, [view("b", 20), view("d", 40)])
     await record(store, [view("c", 30)])
     await record(store, [view("a", 10)])
     assert await recent(store) == ["a", "b", "c", "d"]
 
 
-async def test_events_with_equal_timestamps_keep_the_order_of_arrival(store):
+async def test_events_with_equal_timestamps_keep_the_order_of_arrival(store: FeatureStore) -> None:
     await record(store, [view("z", 5), view("m", 5)])
     await record(store, [view("a", 5)])
     assert await recent(store) == ["z", "m", "a"]
 
 
-async def test_fractions_of_a_second_count(store):
+async def test_fractions_of_a_second_count(store: FeatureStore) -> None:
     now = float(int(time.time())) - 10
     await record(store, [view("b", now + 0.0002), view("a", now + 0.0001)])
     assert await recent(store) == ["a", "b"]
 
 
-async def test_an_event_in_the_future_counts_as_one_of_now(store):
+async def test_an_event_in_the_future_counts_as_one_of_now(store: FeatureStore) -> None:
     await record(store, [view("future", time.time() + 10_000)])
     await record(store, [view("now", time.time())])
     await record(store, [view("past", time.time() - 10_000)])
     assert await recent(store) == ["past", "future", "now"]
 
 
-async def test_only_the_newest_items_are_recent_and_all_are_seen(store):
+async def test_only_the_newest_items_are_recent_and_all_are_seen(store: FeatureStore) -> None:
     items = [f"i{number:03d}" for number in range(MAX_HISTORY + 50)]
     await record(store, [view(item_id, at) for at, item_id in enumerate(items)])
     features = await store.user_features("u")
@@ -156,7 +156,7 @@ async def test_only_the_newest_items_are_recent_and_all_are_seen(store):
     assert sorted(features.seen_items) == items
 
 
-async def test_an_event_older_than_all_recent_ones_is_seen_but_not_recent(store):
+async def test_an_event_older_than_all_recent_ones_is_seen_but_not_recent(store: FeatureStore) -> None:
     items = [f"i{number % 2}" for number in range(MAX_HISTORY)]
     await record(store, [view(item_id, 100 + at) for at, item_id in enumerate(items)])
     await record(store, [view("ancient", 1)])
@@ -165,14 +165,14 @@ async def test_an_event_older_than_all_recent_ones_is_seen_but_not_recent(store)
     assert features.seen_items == ["ancient", "i0", "i1"]
 
 
-async def test_a_repeated_item_is_recent_each_time_and_seen_once(store):
+async def test_a_repeated_item_is_recent_each_time_and_seen_once(store: FeatureStore) -> None:
     await record(store, [view("a", 1), view("b", 2), view("a", 3)])
     features = await store.user_features("u")
     assert features.recent_items == ["a", "b", "a"]
     assert features.seen_items == ["b", "a"]
 
 
-async def test_events_with_one_item_in_a_row_are_one_step(store):
+async def test_events_with_one_item_in_a_row_are_one_step(store: FeatureStore) -> None:
     """As in training, and before the history is cut: a user who views, clicks and buys has a whole history."""
     steps = [f"i{number}" for number in range(MAX_HISTORY + 1)]
     events = [
@@ -185,14 +185,14 @@ async def test_events_with_one_item_in_a_row_are_one_step(store):
     assert await recent(store) == steps[-MAX_HISTORY:]
 
 
-async def test_a_late_event_splits_a_step(store):
+async def test_a_late_event_splits_a_step(store: FeatureStore) -> None:
     await record(store, [view("a", 1), view("a", 3), view("a", 5), view("b", 6)])
     await record(store, [view("b", 2)])
     await record(store, [view("b", 4)])
     assert await recent(store) == ["a", "b", "a", "b", "a", "b"]
 
 
-async def test_an_event_with_the_content_of_another_counts_once(store):
+async def test_an_event_with_the_content_of_another_counts_once(store: FeatureStore) -> None:
     """Item, kind and second are the content, as in the training log: it has whole seconds, and drops repeated rows."""
     assert await record(store, [view("a", 100.25, event_id="e1"), view("a", 100.75, event_id="e2")]) == [True, False]
     assert await record(store, [view("a", 100.0, event_id="e3"), view("a", 101.0, event_id="e4")]) == [False, True]
@@ -200,13 +200,13 @@ async def test_an_event_with_the_content_of_another_counts_once(store):
     assert await record(store, [click, click.model_copy(update={"user_id": "v"})]) == [True, True]
 
 
-async def test_an_event_without_an_id_is_recognized_by_its_timestamp(store):
+async def test_an_event_without_an_id_is_recognized_by_its_timestamp(store: FeatureStore) -> None:
     sent = {"user_id": "u", "item_id": "a", "event": "view", "timestamp": 100.5}
     assert await record(store, [Event.model_validate(sent)]) == [True]
     assert await record(store, [Event.model_validate(sent)]) == [False]
 
 
-async def test_only_the_newest_seen_items_are_shipped_and_the_others_can_be_asked_for(store):
+async def test_only_the_newest_seen_items_are_shipped_and_the_others_can_be_asked_for(store: FeatureStore) -> None:
     items = [f"i{number}" for number in range(SHIPPED_SEEN + 5)]
     for start in range(0, len(items), MAX_EVENTS):
         await record(store, [view(items[at], at) for at in range(len(items))[start : start + MAX_EVENTS]])
@@ -218,19 +218,21 @@ async def test_only_the_newest_seen_items_are_shipped_and_the_others_can_be_aske
     assert await store.seen_among("unknown", ["i0"]) == set()
 
 
-async def test_with_few_seen_items_all_are_shipped(store):
+async def test_with_few_seen_items_all_are_shipped(store: FeatureStore) -> None:
     await record(store, [view(f"i{at}", at) for at in range(SHIPPED_SEEN)])
     assert not (await store.user_features("u")).more_seen
 
 
-async def test_an_item_that_the_catalogue_does_not_know_is_in_the_history_and_never_popular(store):
+async def test_an_item_that_the_catalogue_does_not_know_is_in_the_history_and_never_popular(
+    store: FeatureStore,
+) -> None:
     events = [view("invented", 1000 + number, f"u{number}") for number in range(300)] + [view("known", 1000)]
     await store.record(events, {"known"})
     assert [item.item_id for item in await store.popular(10)] == ["known"]
     assert await recent(store, "u7") == ["invented"]
 
 
-async def test_one_user_makes_an_item_as_popular_as_one_event(store):
+async def test_one_user_makes_an_item_as_popular_as_one_event(store: FeatureStore) -> None:
     now = time.time()
     await record(store, [view("liked by two", now, user_id) for user_id in ("u", "v")])
     pushed = [view("pushed by one", now - 3600 * hours, "w") for hours in range(400)]
@@ -242,11 +244,11 @@ async def test_one_user_makes_an_item_as_popular_as_one_event(store):
     assert popular[0].popularity == pytest.approx(2 * popular[1].popularity)
 
 
-async def test_there_is_no_precomputed_list_before_one_is_stored(store):
+async def test_there_is_no_precomputed_list_before_one_is_stored(store: FeatureStore) -> None:
     assert await store.precomputed("u", 3) is None
 
 
-async def test_an_event_that_is_sent_again_counts_once(store):
+async def test_an_event_that_is_sent_again_counts_once(store: FeatureStore) -> None:
     event = view("a", 1, event_id="e1")
     assert await record(store, [event]) == [True]
     before = [item.popularity for item in await store.popular(10)]
@@ -255,24 +257,24 @@ async def test_an_event_that_is_sent_again_counts_once(store):
     assert [item.popularity for item in await store.popular(10)] == pytest.approx(before, rel=1e-3)
 
 
-async def test_an_event_that_is_twice_in_a_batch_counts_once(store):
+async def test_an_event_that_is_twice_in_a_batch_counts_once(store: FeatureStore) -> None:
     event = view("a", 1, event_id="e1")
     assert await record(store, [event, view("b", 2), event]) == [True, True, False]
     assert await recent(store) == ["a", "b"]
 
 
-async def test_the_first_event_with_an_event_id_is_kept(store):
+async def test_the_first_event_with_an_event_id_is_kept(store: FeatureStore) -> None:
     await record(store, [view("a", 1, event_id="e1")])
     await record(store, [view("b", 2, event_id="e1")])
     assert await recent(store) == ["a"]
 
 
-async def test_two_users_may_have_events_with_the_same_id(store):
+async def test_two_users_may_have_events_with_the_same_id(store: FeatureStore) -> None:
     events = [view("a", 1, "ann", "e1"), view("b", 1, "bob", "e1")]
     assert await record(store, events) == [True, True]
 
 
-async def test_a_batch_may_contain_several_users_in_any_order(store):
+async def test_a_batch_may_contain_several_users_in_any_order(store: FeatureStore) -> None:
     events = [
         view("a1", 1, "ann"),
         view("b1", 1, "bob"),
@@ -286,13 +288,13 @@ async def test_a_batch_may_contain_several_users_in_any_order(store):
     assert await recent(store, "cleo") == ["c1"]
 
 
-async def test_the_largest_batch_is_recorded_whole(store):
+async def test_the_largest_batch_is_recorded_whole(store: FeatureStore) -> None:
     events = [view(f"i{number}", number, f"u{number % 7}") for number in range(MAX_EVENTS)]
     assert await record(store, events) == [True] * MAX_EVENTS
     assert await recent(store, "u3") == [f"i{number}" for number in range(3, MAX_EVENTS, 7)]
 
 
-async def test_popular_items_are_ordered_best_first(store):
+async def test_popular_items_are_ordered_best_first(store: FeatureStore) -> None:
     now = time.time()
     views = {"much": 3, "some": 2, "little": 1}
     await record(store, [view(item_id, now, f"u{n}") for item_id, count in views.items() for n in range(count)])
@@ -301,19 +303,19 @@ async def test_popular_items_are_ordered_best_first(store):
     assert popular[0].popularity > popular[1].popularity > popular[2].popularity > 0
 
 
-async def test_the_number_of_popular_items_is_limited(store):
+async def test_the_number_of_popular_items_is_limited(store: FeatureStore) -> None:
     await record(store, [view(f"i{number}", 1) for number in range(5)])
     assert len(await store.popular(3)) == 3
     assert len(await store.popular(5)) == 5
     assert len(await store.popular(1000)) == 5
 
 
-async def test_without_events_nothing_is_popular(store):
+async def test_without_events_nothing_is_popular(store: FeatureStore) -> None:
     assert await store.popular(10) == []
 
 
 @pytest.mark.parametrize("odd", ODD_IDS.values(), ids=list(ODD_IDS))
-async def test_ids_may_contain_any_character(store, odd):
+async def test_ids_may_contain_any_character(store: FeatureStore, odd: str) -> None:
     assert not (await store.user_features(odd)).known
     await record(store, [view(odd, 1, odd), view("a", 2, odd)])
     features = await store.user_features(odd)
@@ -323,7 +325,7 @@ async def test_ids_may_contain_any_character(store, odd):
     assert odd in {item.item_id for item in await store.popular(10)}
 
 
-async def test_users_with_similar_ids_are_different_users(store):
+async def test_users_with_similar_ids_are_different_users(store: FeatureStore) -> None:
     names = ["u", "U", "u ", "u}", "{u}", "u:recent", "u%20", "ü", "u\u0308"]
     await record(store, [view(f"item of {name}", 1, name) for name in names])
     for name in names:

@@ -42,7 +42,7 @@ def users_of_one_bucket() -> list[str]:
     return [user_id for user_id in numbered if keys.bucket_of(user_id) == BUCKET][:20]
 
 
-async def test_a_user_without_events_expires(redis):
+async def test_a_user_without_events_expires(redis: Client) -> None:
     store = RedisFeatureStore(redis, user_ttl_seconds=30 * DAY)
     await store.record([view("a", 1)], {"a"})
     stored = [key for key in keys.user_keys("u") if await redis.exists(key)]
@@ -54,7 +54,7 @@ async def test_a_user_without_events_expires(redis):
     assert all([await redis.ttl(key) > 100 for key in stored])
 
 
-async def test_every_set_of_a_user_is_bounded(redis, monkeypatch):
+async def test_every_set_of_a_user_is_bounded(redis: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(redis_feature_store, "MAX_SEEN", 30)
     monkeypatch.setattr(redis_feature_store, "MAX_EVENT_IDS", 20)
     store = RedisFeatureStore(redis)
@@ -67,7 +67,9 @@ async def test_every_set_of_a_user_is_bounded(redis, monkeypatch):
     assert (await redis.zcard(keys.seen_key("u")), await redis.zcard(keys.event_ids_key("u"))) == (30, 20)
 
 
-async def test_every_set_of_a_bucket_is_bounded(redis, monkeypatch, users_of_one_bucket):
+async def test_every_set_of_a_bucket_is_bounded(
+    redis: Client, monkeypatch: pytest.MonkeyPatch, users_of_one_bucket: list[str]
+) -> None:
     monkeypatch.setattr(redis_feature_store, "MAX_ACTIVE", 3)
     monkeypatch.setattr(redis_feature_store, "MAX_POPULAR", 4)
     events = [view(f"i{at}", at, user_id) for at, user_id in enumerate(users_of_one_bucket)]
@@ -76,7 +78,7 @@ async def test_every_set_of_a_bucket_is_bounded(redis, monkeypatch, users_of_one
     assert await redis.zrange(keys.popular_key(BUCKET), 0, -1) == ["i16", "i17", "i18", "i19"]
 
 
-async def test_the_users_with_the_latest_events_are_active(redis, feature_engines):
+async def test_the_users_with_the_latest_events_are_active(redis: Client, feature_engines: LocalSettings) -> None:
     events = [view("a", at, f"u{number}") for number, at in enumerate([50, 10, 40, 20, 30])]
     await RedisFeatureStore(redis).record([*events, view("b", 60, "u1")], set())
     with open_blocking_redis(redis_url(feature_engines)) as blocking:
@@ -85,7 +87,9 @@ async def test_the_users_with_the_latest_events_are_active(redis, feature_engine
         assert active_users(blocking, 0) == []
 
 
-async def test_old_events_do_not_count_again_when_a_full_seen_has_lost_them(redis, monkeypatch):
+async def test_old_events_do_not_count_again_when_a_full_seen_has_lost_them(
+    redis: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(redis_feature_store, "MAX_SEEN", 5)
     store = RedisFeatureStore(redis)
     await store.record([view("old", 10)], {"old"})
@@ -135,7 +139,9 @@ async def use(redis: Redis, share: float) -> None:
 
 
 @pytest.mark.parametrize(("share", "is_full"), [(0.9, False), (0.96, True), (1.1, True)])
-async def test_new_events_are_refused_before_redis_is_full_and_reads_go_on(small, share, is_full):
+async def test_new_events_are_refused_before_redis_is_full_and_reads_go_on(
+    small: Redis, share: float, is_full: bool
+) -> None:
     memory = RedisMemory(small)
     store = RedisFeatureStore(small, is_full=lambda: memory.is_full)
     await use(small, share)
@@ -150,14 +156,14 @@ async def test_new_events_are_refused_before_redis_is_full_and_reads_go_on(small
     assert ("new" in (await store.user_features("u")).recent_items) != is_full
 
 
-async def test_without_a_limit_redis_is_never_full(small):
+async def test_without_a_limit_redis_is_never_full(small: Redis) -> None:
     await small.config_set("maxmemory", 0)
     memory = RedisMemory(small)
     await memory.measure()
     assert not memory.is_full
 
 
-async def test_what_redis_refuses_is_refused_alike_and_what_it_took_is_there(small):
+async def test_what_redis_refuses_is_refused_alike_and_what_it_took_is_there(small: Redis) -> None:
     store = RedisFeatureStore(small)
     used = (await small.info("memory"))["used_memory"]
     await small.config_set("maxmemory", used + 500_000)
@@ -166,7 +172,9 @@ async def test_what_redis_refuses_is_refused_alike_and_what_it_took_is_there(sma
     assert [len((await store.user_features(f"u{user}")).recent_items) for user in range(taken)] == [100] * taken
 
 
-async def test_over_http_a_full_store_is_a_503_that_says_when_to_retry(small, small_redis):
+async def test_over_http_a_full_store_is_a_503_that_says_when_to_retry(
+    small: Redis, small_redis: LocalSettings
+) -> None:
     await use(small, 1.5)
     event = view("a", 1).model_dump(mode="json", exclude_none=True)
     async with httpx.AsyncClient(base_url=small_redis.feature_service_url) as client:
@@ -177,7 +185,7 @@ async def test_over_http_a_full_store_is_a_503_that_says_when_to_retry(small, sm
         assert (await client.get("/v1/users/u/features")).json()["known"]
 
 
-async def test_memory_is_published(small):
+async def test_memory_is_published(small: Redis) -> None:
     await RedisMemory(small).measure()
     assert REGISTRY.get_sample_value("tandem_redis_maxmemory_bytes") == 100 * 2**20
     assert REGISTRY.get_sample_value("tandem_redis_used_bytes") > 500_000

@@ -2,8 +2,9 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -87,7 +88,7 @@ def some_rows(seed_number: int, count: int, *, users: int = 5, step: int = 40) -
     return list(dict.fromkeys(rows))
 
 
-async def test_live_events_that_the_log_has_later_count_once(redis, tmp_path):
+async def test_live_events_that_the_log_has_later_count_once(redis: Client, tmp_path: Path) -> None:
     rows = some_rows(1, 400)
     users = {row[0] for row in rows}
     seed(prepared(tmp_path / "first", rows[:250]))
@@ -105,7 +106,7 @@ async def test_live_events_that_the_log_has_later_count_once(redis, tmp_path):
     assert popular == pytest.approx(alone_popular, rel=1e-3)
 
 
-async def test_events_of_the_log_that_arrive_live_are_duplicates(redis, tmp_path):
+async def test_events_of_the_log_that_arrive_live_are_duplicates(redis: Client, tmp_path: Path) -> None:
     rows = some_rows(2, 200)
     seed(prepared(tmp_path / "log", rows))
     before = await contents(redis, {row[0] for row in rows})
@@ -113,7 +114,7 @@ async def test_events_of_the_log_that_arrive_live_are_duplicates(redis, tmp_path
     assert await contents(redis, {row[0] for row in rows}) == (before[0], pytest.approx(before[1], rel=1e-3))
 
 
-async def test_live_events_within_a_second_become_those_of_the_log(redis, tmp_path):
+async def test_live_events_within_a_second_become_those_of_the_log(redis: Client, tmp_path: Path) -> None:
     live: list[Row] = [
         ("u", "i01", START + 0.25, "view"),
         ("u", "i02", START + 0.5, "view"),
@@ -126,7 +127,7 @@ async def test_live_events_within_a_second_become_those_of_the_log(redis, tmp_pa
     assert await redis.zcard(keys.recent_key("u")) == 4
 
 
-async def test_seeding_keeps_live_events_that_the_log_does_not_have(redis, tmp_path):
+async def test_seeding_keeps_live_events_that_the_log_does_not_have(redis: Client, tmp_path: Path) -> None:
     now = 1_800_000_000.0
     await record(redis, [("u", "i01", START + 5, "view"), ("v", "i02", now, "view"), ("u", "i03", now, "view")])
     seed(prepared(tmp_path / "log", [("u", "i04", START, "view"), ("u", "i05", START + 9, "view")]))
@@ -137,13 +138,15 @@ async def test_seeding_keeps_live_events_that_the_log_does_not_have(redis, tmp_p
     assert all(weight == pytest.approx(1, rel=1e-3) for weight in popular.values())  # the end of the log is the present
 
 
-async def test_an_event_during_a_seed_job_counts_once(redis, tmp_path, monkeypatch):
+async def test_an_event_during_a_seed_job_counts_once(
+    redis: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Events of users before, while and after the job counts them."""
     settings = prepared(tmp_path / "log", [(f"u{n}", "i01", START, "view") for n in range(50)])
     recording = []
 
-    def as_it_runs(job_step):
-        def step(*args):
+    def as_it_runs(job_step: Any) -> Callable[..., Any]:
+        def step(*args: Any) -> Any:
             recording.append([(f"u{n}", "i02", START + 100 + len(recording), "view") for n in range(50)])
             sent = [event(row) for row in recording[-1]]
             asyncio.run_coroutine_threadsafe(RedisFeatureStore(redis).record(sent, {"i02"}), loop).result(30)
@@ -161,20 +164,22 @@ async def test_an_event_during_a_seed_job_counts_once(redis, tmp_path, monkeypat
     assert popular["i02"] == pytest.approx(popular["i01"], rel=1e-2)
 
 
-async def test_items_that_the_catalogue_does_not_know_are_never_popular_after_seeding(redis, tmp_path):
+async def test_items_that_the_catalogue_does_not_know_are_never_popular_after_seeding(
+    redis: Client, tmp_path: Path
+) -> None:
     await RedisFeatureStore(redis).record([event((f"u{n}", "invented", START, "view")) for n in range(9)], set())
     seed(prepared(tmp_path / "log", [("u", "i01", START, "view")]))
     assert (await contents(redis, []))[1].keys() == {"i01"}
 
 
-async def test_seeded_users_expire(redis, tmp_path, monkeypatch):
+async def test_seeded_users_expire(redis: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FEATURE_SERVICE_USER_TTL_DAYS", "2")
     seed(prepared(tmp_path / "log", [("u", "i01", START, "view")]))
     for key in (keys.recent_key("u"), keys.seen_key("u"), keys.attributes_key("u")):
         assert 0 < await redis.ttl(key) <= 2 * 86_400
 
 
-async def test_a_full_redis_stops_the_job_with_a_reason(redis, tmp_path):
+async def test_a_full_redis_stops_the_job_with_a_reason(redis: Client, tmp_path: Path) -> None:
     settings = prepared(tmp_path / "log", [("u", "i01", START, "view")])
     servers = redis.get_primaries() if hasattr(redis, "get_primaries") else [None]
     each = [{} if server is None else {"target_nodes": server} for server in servers]
@@ -200,7 +205,7 @@ def late(rows: Sequence[Row], seed_number: int) -> list[Row]:
 
 
 @pytest.mark.parametrize("way", ["live", "seeded", "both"])
-async def test_the_model_reads_in_serving_what_it_read_in_training(redis, tmp_path, way):
+async def test_the_model_reads_in_serving_what_it_read_in_training(redis: Client, tmp_path: Path, way: str) -> None:
     """For users with more events than Redis keeps, with ties and repeats, and with events that arrive late."""
     rows = some_rows(3, 6000, users=4)
     settings = prepared(tmp_path / "log", rows)

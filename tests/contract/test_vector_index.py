@@ -7,7 +7,7 @@ QDRANT_TEST_URL=http://127.0.0.1:6333 pytest tests/contract/test_vector_index.py
 import asyncio
 import os
 import tracemalloc
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Collection, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -92,7 +92,9 @@ async def on_a_server(request: pytest.FixtureRequest) -> AsyncIterator[QdrantSer
 ADAPTERS = [in_memory, on_edge, on_a_server]
 
 
-async def build(index: VectorIndex, release_version: int, items=ITEMS, *, graph=None, weights_hash=WEIGHTS) -> None:
+async def build(
+    index: VectorIndex, release_version: int, items: Any = ITEMS, *, graph: Any = None, weights_hash: str = WEIGHTS
+) -> None:
     """Build and publish, as the job does."""
     await index.staging().build(
         release_version,
@@ -172,7 +174,7 @@ def brute_force(query: np.ndarray, exclude: set[str] = frozenset()) -> list[str]
     return [IDS[row] for row in np.argsort(-(VECTORS @ query)) if IDS[row] not in exclude]
 
 
-def found(candidates) -> list[str]:
+def found(candidates: Any) -> list[str]:
     return [candidate.item_id for candidate in candidates]
 
 
@@ -181,7 +183,7 @@ def some_query(seed: int = 1) -> np.ndarray:
 
 
 @pytest.mark.parametrize("seed", range(5))
-async def test_a_search_finds_what_brute_force_finds_best_first(index, seed):
+async def test_a_search_finds_what_brute_force_finds_best_first(index: VectorIndex, seed: int) -> None:
     query = some_query(seed)
     candidates = await index.search(RELEASE, query.tolist(), 20)
     assert found(candidates) == brute_force(query)[:20]
@@ -190,30 +192,30 @@ async def test_a_search_finds_what_brute_force_finds_best_first(index, seed):
     assert similarities == pytest.approx(np.sort(VECTORS @ query)[::-1][:20].tolist(), abs=1e-4)
 
 
-async def test_similarity_is_the_dot_product_without_normalisation(index):
+async def test_similarity_is_the_dot_product_without_normalisation(index: VectorIndex) -> None:
     query = VECTORS[17] * 100
     assert found(await index.search(RELEASE, query.tolist(), 10)) == brute_force(query)[:10]
 
 
-async def test_excluded_items_are_replaced_by_others(index):
+async def test_excluded_items_are_replaced_by_others(index: VectorIndex) -> None:
     query = some_query()
     exclude = set(brute_force(query)[:30:2])
     assert found(await index.search(RELEASE, query.tolist(), 20, exclude)) == brute_force(query, exclude)[:20]
 
 
-async def test_excluding_unknown_items_changes_nothing(index):
+async def test_excluding_unknown_items_changes_nothing(index: VectorIndex) -> None:
     query = some_query()
     exclude = {"unknown", "", "?"}
     assert found(await index.search(RELEASE, query.tolist(), 5, exclude)) == brute_force(query)[:5]
 
 
-async def test_thousands_of_items_may_be_excluded(index):
+async def test_thousands_of_items_may_be_excluded(index: VectorIndex) -> None:
     query = some_query()
     exclude = {*(f"unknown-{number}" for number in range(10_000)), *IDS[10:]}
     assert found(await index.search(RELEASE, query.tolist(), 20, exclude)) == brute_force(query, exclude)
 
 
-async def test_the_ids_that_callers_exclude_are_not_kept_in_memory(index):
+async def test_the_ids_that_callers_exclude_are_not_kept_in_memory(index: VectorIndex) -> None:
     query = some_query().tolist()
     await index.search(RELEASE, query, 5, IDS)  # allocates what every search needs
     tracemalloc.start()
@@ -224,22 +226,22 @@ async def test_the_ids_that_callers_exclude_are_not_kept_in_memory(index):
     assert kept_bytes < 300_000  # the ids alone take 850,000
 
 
-async def test_nothing_is_found_if_everything_is_excluded(index):
+async def test_nothing_is_found_if_everything_is_excluded(index: VectorIndex) -> None:
     assert await index.search(RELEASE, some_query().tolist(), 5, IDS) == []
 
 
-async def test_a_limit_above_the_number_of_items_returns_all(index):
+async def test_a_limit_above_the_number_of_items_returns_all(index: VectorIndex) -> None:
     query = some_query()
     assert found(await index.search(RELEASE, query.tolist(), 1000)) == brute_force(query)
 
 
-async def test_candidates_name_the_weights_of_their_collection(index):
+async def test_candidates_name_the_weights_of_their_collection(index: VectorIndex) -> None:
     candidates = await index.search(RELEASE, some_query().tolist(), 3) + await index.similar(RELEASE, "i5", 3)
     assert {candidate.weights_hash for candidate in candidates} == {WEIGHTS}
 
 
 @pytest.mark.parametrize("item_id", ["i5", *ODD_ITEMS])
-async def test_similar_items_are_the_nearest_by_angle_without_the_item_itself(index, item_id):
+async def test_similar_items_are_the_nearest_by_angle_without_the_item_itself(index: VectorIndex, item_id: str) -> None:
     row = IDS.index(item_id)
     without_bias = VECTORS[:, :-1] / np.linalg.norm(VECTORS[:, :-1], axis=1, keepdims=True)
     cosines = without_bias @ without_bias[row]
@@ -249,12 +251,12 @@ async def test_similar_items_are_the_nearest_by_angle_without_the_item_itself(in
     assert [each.similarity for each in candidates] == pytest.approx(np.sort(cosines)[::-1][1:16].tolist(), abs=1e-4)
 
 
-async def test_the_number_of_similar_items_is_limited(index):
+async def test_the_number_of_similar_items_is_limited(index: VectorIndex) -> None:
     assert len(await index.similar(RELEASE, "i5", 3)) == 3
     assert len(await index.similar(RELEASE, "i5", COUNT)) == COUNT - 1
 
 
-async def test_similar_items_of_an_unknown_item_are_an_error(index):
+async def test_similar_items_of_an_unknown_item_are_an_error(index: VectorIndex) -> None:
     with pytest.raises(UnknownItem, match="unknown"):
         await index.similar(RELEASE, "unknown", 5)
 
@@ -273,15 +275,17 @@ async def test_similar_items_of_an_unknown_item_are_an_error(index):
         ("no such word", set()),
     ],
 )
-async def test_items_are_found_by_the_words_of_their_titles_in_any_order_and_case(index, query, expected):
+async def test_items_are_found_by_the_words_of_their_titles_in_any_order_and_case(
+    index: VectorIndex, query: str, expected: Any
+) -> None:
     assert set(await index.find_by_title(RELEASE, query, 50)) == expected
 
 
-async def test_the_number_of_titles_is_limited(index):
+async def test_the_number_of_titles_is_limited(index: VectorIndex) -> None:
     assert len(await index.find_by_title(RELEASE, "thing", 7)) == 7
 
 
-async def test_a_release_without_a_collection_is_not_loaded(index):
+async def test_a_release_without_a_collection_is_not_loaded(index: VectorIndex) -> None:
     for asked in (
         index.open(MISSING, IDS, EXACT),
         index.search(MISSING, some_query().tolist(), 5),
@@ -293,7 +297,7 @@ async def test_a_release_without_a_collection_is_not_loaded(index):
             await asked
 
 
-async def test_a_collection_that_is_not_open_is_not_searched(engine):
+async def test_a_collection_that_is_not_open_is_not_searched(engine: VectorIndex) -> None:
     for asked in (
         engine.search(RELEASE, some_query().tolist(), 5),
         engine.similar(RELEASE, "i1", 5),
@@ -304,7 +308,7 @@ async def test_a_collection_that_is_not_open_is_not_searched(engine):
             await asked
 
 
-async def test_only_the_most_recently_opened_collections_stay_open(engine):
+async def test_only_the_most_recently_opened_collections_stay_open(engine: VectorIndex) -> None:
     releases = range(FIRST + 10, FIRST + 10 + KEPT_OPEN + 1)
     for release_version in releases:
         await build(engine, release_version, ITEMS[:5])
@@ -320,7 +324,7 @@ async def test_only_the_most_recently_opened_collections_stay_open(engine):
 # --- building ---------------------------------------------------------------------------------------------------------
 
 
-async def test_a_collection_is_held_from_publishing_to_dropping(index):
+async def test_a_collection_is_held_from_publishing_to_dropping(index: VectorIndex) -> None:
     await build(index, SCRATCH)
     assert await index.holds(SCRATCH, WEIGHTS, COUNT)
     assert not await index.holds(SCRATCH, "others", COUNT)
@@ -335,7 +339,7 @@ async def test_a_collection_is_held_from_publishing_to_dropping(index):
     await index.drop(SCRATCH)
 
 
-async def test_a_staged_collection_can_be_searched_before_it_is_published(index):
+async def test_a_staged_collection_can_be_searched_before_it_is_published(index: VectorIndex) -> None:
     staging = index.staging()
     batches = [ITEMS[:5]]
     await staging.build(
@@ -349,7 +353,7 @@ async def test_a_staged_collection_can_be_searched_before_it_is_published(index)
     await index.drop(SCRATCH)
 
 
-async def test_rebuilding_replaces_a_collection(index):
+async def test_rebuilding_replaces_a_collection(index: VectorIndex) -> None:
     await build(index, SCRATCH, ITEMS[:5], weights_hash="first")
     await index.open(SCRATCH, IDS[:5], EXACT)
     await build(index, SCRATCH, ITEMS, weights_hash="second")
@@ -363,12 +367,12 @@ async def test_rebuilding_replaces_a_collection(index):
 
 
 @pytest.mark.parametrize("adapter", [in_memory, on_a_server], ids=lambda adapter: adapter.__name__)
-async def test_a_collection_with_fewer_items_is_incomplete(request, adapter):
+async def test_a_collection_with_fewer_items_is_incomplete(request: pytest.FixtureRequest, adapter: Any) -> None:
     async with adapter(request) as index:
         assert not await index.holds(RELEASE, WEIGHTS, COUNT + 1)
 
 
-async def test_a_graph_is_complete_when_build_returns_and_is_optional(index):
+async def test_a_graph_is_complete_when_build_returns_and_is_optional(index: VectorIndex) -> None:
     await index.open(LARGE, LARGE_IDS, SearchSettings(hnsw_ef=400))
     indexed = await index.status(LARGE)
     assert indexed.num_points == LARGE_COUNT
@@ -379,7 +383,7 @@ async def test_a_graph_is_complete_when_build_returns_and_is_optional(index):
 
 
 async def recall(
-    index: VectorIndex, release_version: int, settings: SearchSettings | None, exclude=frozenset()
+    index: VectorIndex, release_version: int, settings: SearchSettings | None, exclude: Collection[str] = frozenset()
 ) -> float:
     depth, recalls = 100, []
     allowed = np.array([item_id not in exclude for item_id in LARGE_IDS])
@@ -391,7 +395,7 @@ async def recall(
     return float(np.mean(recalls))
 
 
-async def test_settings_decide_how_a_graph_is_searched(index):
+async def test_settings_decide_how_a_graph_is_searched(index: VectorIndex) -> None:
     await index.open(LARGE, LARGE_IDS, SearchSettings(hnsw_ef=400))
     assert await recall(index, LARGE, None) >= 0.95
     assert await recall(index, LARGE, EXACT) == 1.0
@@ -400,13 +404,13 @@ async def test_settings_decide_how_a_graph_is_searched(index):
     assert await recall(index, LARGE, None) == 1.0
 
 
-async def test_a_graph_search_with_thousands_excluded_keeps_its_recall(index):
+async def test_a_graph_search_with_thousands_excluded_keeps_its_recall(index: VectorIndex) -> None:
     await index.open(LARGE, LARGE_IDS, SearchSettings(hnsw_ef=400))
     for excluded in (40, 1_000, 1_800):
         assert await recall(index, LARGE, None, frozenset(LARGE_IDS[:excluded])) >= 0.95
 
 
-async def test_building_reports_its_progress(index):
+async def test_building_reports_its_progress(index: VectorIndex) -> None:
     reported: list[int] = []
     await index.staging().build(
         SCRATCH,
@@ -423,7 +427,7 @@ async def test_building_reports_its_progress(index):
     await index.staging().drop(SCRATCH)
 
 
-async def test_a_server_that_does_not_index_in_time_fails_the_job(qdrant_url):
+async def test_a_server_that_does_not_index_in_time_fails_the_job(qdrant_url: str) -> None:
     if "QDRANT_TEST_URL" in os.environ:
         pytest.skip("a real server may be fast enough")
     index = QdrantServerIndex(qdrant_url)
@@ -441,7 +445,9 @@ async def test_a_server_that_does_not_index_in_time_fails_the_job(qdrant_url):
     await index.close()
 
 
-async def test_a_server_that_has_stopped_indexing_fails_the_job(qdrant_url, monkeypatch):
+async def test_a_server_that_has_stopped_indexing_fails_the_job(
+    qdrant_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(qdrant_server_collections, "STALLED_SECONDS", 0.6)
     index = QdrantServerIndex(qdrant_url)
     with pytest.raises(JobError, match=f"{collection_name(RELEASE)} is not indexed after 1 s: 0 of {COUNT} vectors"):
@@ -449,7 +455,7 @@ async def test_a_server_that_has_stopped_indexing_fails_the_job(qdrant_url, monk
     await index.close()
 
 
-async def test_an_interrupted_edge_build_is_not_served(tmp_path):
+async def test_an_interrupted_edge_build_is_not_served(tmp_path: Path) -> None:
     index = QdrantEdgeIndex(tmp_path)
     half_built = tmp_path / STAGING / collection_name(RELEASE)
     half_built.mkdir(parents=True)
@@ -464,7 +470,7 @@ async def test_an_interrupted_edge_build_is_not_served(tmp_path):
     await index.close()
 
 
-async def test_a_replaced_edge_collection_is_reopened(tmp_path):
+async def test_a_replaced_edge_collection_is_reopened(tmp_path: Path) -> None:
     index, job = QdrantEdgeIndex(tmp_path), QdrantEdgeIndex(tmp_path)
     await build(job, RELEASE, ITEMS[:5], weights_hash="first")
     await index.open(RELEASE, IDS[:5], EXACT)
@@ -474,7 +480,7 @@ async def test_a_replaced_edge_collection_is_reopened(tmp_path):
     await index.close()
 
 
-async def test_the_url_decides_which_index_is_opened(tmp_path):
+async def test_the_url_decides_which_index_is_opened(tmp_path: Path) -> None:
     assert isinstance(open_index(None, None, tmp_path), QdrantEdgeIndex)
     on_server = open_index("http://localhost", None, tmp_path)
     assert isinstance(on_server, QdrantServerIndex)
@@ -485,12 +491,12 @@ async def test_the_url_decides_which_index_is_opened(tmp_path):
         open_index("localhost:6333", None, tmp_path)
 
 
-async def test_another_index_is_chosen_by_its_scheme(tmp_path, monkeypatch):
+async def test_another_index_is_chosen_by_its_scheme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     adapters = {**open_index_module.ADAPTERS, "scratch": lambda *_: InMemoryVectorIndex()}
     monkeypatch.setattr(open_index_module, "ADAPTERS", adapters)
     assert isinstance(open_index("scratch://", None, tmp_path), InMemoryVectorIndex)
 
 
-def test_a_payload_contains_the_whole_item():
+def test_a_payload_contains_the_whole_item() -> None:
     expected = {"item_id": "i0", "title": TITLES["i0"], "metadata": METADATA, "weights": WEIGHTS}
     assert payload_of(ITEMS[0].item, WEIGHTS) == expected

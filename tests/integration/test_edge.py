@@ -4,6 +4,7 @@ import json
 import re
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 from urllib.parse import quote
 
 import httpx
@@ -11,7 +12,7 @@ import pytest
 
 from local.settings import HOST, LocalSettings
 from tests import toy
-from tests.conftest import beside
+from tests.conftest import Stack, beside
 from tests.engines import ServiceProcess, eventually, free_ports, local_settings, running
 
 PAGE, APP, TEAM = "the-key-of-the-page", "the-key-of-the-app!", "the-key-of-the-team"
@@ -31,7 +32,7 @@ BODIES = ("/v1/recommendations", "/v1/events")
 
 
 @pytest.fixture(scope="module")
-def guarded(stack, tmp_path_factory) -> Iterator[tuple[httpx.Client, ServiceProcess]]:
+def guarded(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[httpx.Client, ServiceProcess]]:
     """An orchestrator that requires keys and uses the stack's other services."""
     own = local_settings(tmp_path_factory.mktemp("guarded"))
     environment = {
@@ -46,7 +47,7 @@ def guarded(stack, tmp_path_factory) -> Iterator[tuple[httpx.Client, ServiceProc
 
 
 @pytest.fixture
-def edge(guarded) -> httpx.Client:
+def edge(guarded: tuple[httpx.Client, ServiceProcess]) -> httpx.Client:
     return guarded[0]
 
 
@@ -62,7 +63,7 @@ def error_of(answer: httpx.Response) -> str:
 
 @pytest.mark.parametrize("call", CALLS)
 @pytest.mark.parametrize("key", [None, "", "a-key-of-no-caller", PAGE[:-1], PAGE[1:], PAGE.upper()])
-def test_without_a_valid_key_nothing_is_done(edge, call, key):
+def test_without_a_valid_key_nothing_is_done(edge: httpx.Client, call: str, key: str) -> None:
     method, path, body = CALLS[call]
     answer = edge.request(method, path, json=body, headers={} if key is None else {"X-API-Key": key})
     assert (answer.status_code, error_of(answer)) == (401, "unauthorized")
@@ -71,12 +72,12 @@ def test_without_a_valid_key_nothing_is_done(edge, call, key):
 
 
 @pytest.mark.parametrize("key", [PAGE, APP])
-def test_every_valid_key_opens(edge, key):
+def test_every_valid_key_opens(edge: httpx.Client, key: str) -> None:
     assert edge.get("/v1/popular", headers={"X-API-Key": key}).status_code == 200
 
 
 @pytest.mark.parametrize("path", OPEN)
-def test_health_and_documentation_are_open(edge, path):
+def test_health_and_documentation_are_open(edge: httpx.Client, path: str) -> None:
     assert edge.get(path).status_code in (200, 503 if path == "/readyz" else 200)
 
 
@@ -84,7 +85,7 @@ def metrics_of(edge: httpx.Client) -> str:
     return edge.get("/metrics", headers={"X-API-Key": TEAM}).raise_for_status().text
 
 
-def test_metrics_and_overrides_need_the_scope_operate(edge):
+def test_metrics_and_overrides_need_the_scope_operate(edge: httpx.Client) -> None:
     assert edge.get("/metrics").status_code == 401
     for call in (
         ("GET", "/metrics", None, {}),
@@ -98,14 +99,14 @@ def test_metrics_and_overrides_need_the_scope_operate(edge):
     assert error_of(edge.get("/v1/popular", headers={"X-API-Key": TEAM})) == "forbidden"
 
 
-def test_a_key_is_looked_at_before_a_body_is_sent(edge):
+def test_a_key_is_looked_at_before_a_body_is_sent(edge: httpx.Client) -> None:
     with connection(edge) as plain:
         plain.sendall(b"POST /v1/events HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n")
         plain.sendall(b"content-length: 500000\r\n\r\n[")
         assert plain.recv(100).startswith(b"HTTP/1.1 401 ")
 
 
-def test_the_name_of_the_key_is_in_log_and_metrics(guarded):
+def test_the_name_of_the_key_is_in_log_and_metrics(guarded: tuple[httpx.Client, ServiceProcess]) -> None:
     edge, engine = guarded
     edge.get("/v1/popular", headers={"X-API-Key": APP, "X-Request-Id": "namedInTheLog"})
     line = eventually_logged(engine, "namedInTheLog")
@@ -118,7 +119,7 @@ def test_the_name_of_the_key_is_in_log_and_metrics(guarded):
         assert key not in metrics
 
 
-def test_the_description_asks_for_the_key_where_there_are_keys(edge, api):
+def test_the_description_asks_for_the_key_where_there_are_keys(edge: httpx.Client, api: httpx.Client) -> None:
     assert edge.get("/openapi.json").json()["components"]["securitySchemes"]["APIKeyHeader"]["name"] == "X-API-Key"
     assert "securitySchemes" not in api.get("/openapi.json").json()["components"]
 
@@ -135,7 +136,7 @@ def preflight(client: httpx.Client, origin: str) -> httpx.Response:
     return client.options("/v1/recommendations", headers=asked)
 
 
-def test_a_page_of_ours_may_call_and_read_the_answer(edge):
+def test_a_page_of_ours_may_call_and_read_the_answer(edge: httpx.Client) -> None:
     allowed = preflight(edge, ORIGIN)
     assert allowed.status_code == 200
     assert allowed.headers["access-control-allow-origin"] == ORIGIN
@@ -146,7 +147,7 @@ def test_a_page_of_ours_may_call_and_read_the_answer(edge):
         assert {"X-Request-Id", "Retry-After"} <= set(answer.headers["access-control-expose-headers"].split(", "))
 
 
-def test_a_page_of_others_may_not(edge):
+def test_a_page_of_others_may_not(edge: httpx.Client) -> None:
     refused = preflight(edge, "https://elsewhere.example")
     assert refused.status_code == 400
     answer = edge.get("/v1/popular", headers={"Origin": "https://elsewhere.example", "X-API-Key": APP})
@@ -154,7 +155,7 @@ def test_a_page_of_others_may_not(edge):
         assert "access-control-allow-origin" not in each.headers
 
 
-def test_without_origins_no_page_may(api):
+def test_without_origins_no_page_may(api: httpx.Client) -> None:
     assert preflight(api, ORIGIN).status_code == 405
     assert "access-control-allow-origin" not in api.get("/v1/popular", headers={"Origin": ORIGIN}).headers
 
@@ -179,7 +180,9 @@ def test_without_origins_no_page_may(api):
         ("ranker", "GET", "/healthz", 200),
     ],
 )
-def test_every_answer_tells_browsers_to_do_nothing_with_it(stack, service, method, path, status):
+def test_every_answer_tells_browsers_to_do_nothing_with_it(
+    stack: Stack, service: str, method: str, path: str, status: int
+) -> None:
     answer = httpx.request(method, getattr(stack.settings, f"{service}_url") + path, timeout=30)
     assert answer.status_code == status
     assert answer.headers["x-content-type-options"] == "nosniff"
@@ -192,7 +195,7 @@ def test_every_answer_tells_browsers_to_do_nothing_with_it(stack, service, metho
 
 
 @pytest.mark.parametrize("page", ["/docs", "/redoc"])
-def test_the_pages_of_the_description_may_load_what_they_are_made_of(api, page):
+def test_the_pages_of_the_description_may_load_what_they_are_made_of(api: httpx.Client, page: str) -> None:
     answer = api.get(page)
     rules = [rule.split() for rule in answer.headers["content-security-policy"].split(";")]
     policy = {directive: allowed for directive, *allowed in rules}
@@ -240,14 +243,14 @@ MALFORMED = {
         ("ranker", "/v1/rank"),
     ],
 )
-def test_what_makes_no_sense_is_refused(stack, service, path, case):
+def test_what_makes_no_sense_is_refused(stack: Stack, service: str, path: str, case: str) -> None:
     url = getattr(stack.settings, f"{service}_url") + path
     answer = httpx.post(url, content=MALFORMED[case], headers={"content-type": "application/json"}, timeout=30)
     assert (answer.status_code, error_of(answer)) == (422, "invalid_request")
     assert len(answer.text) < 2000
 
 
-def test_of_a_field_that_is_there_twice_the_last_counts(api):
+def test_of_a_field_that_is_there_twice_the_last_counts(api: httpx.Client) -> None:
     answer = api.post("/v1/recommendations", content=b'{"user_id": "a", "user_id": "b"}', headers=JSON)
     assert (answer.status_code, answer.json()["user_id"]) == (200, "b")
 
@@ -272,7 +275,7 @@ ODD_IDS = [
 
 
 @pytest.fixture(scope="module")
-def apart(stack, tmp_path_factory) -> Iterator[tuple[httpx.Client, LocalSettings]]:
+def apart(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[httpx.Client, LocalSettings]]:
     """The public API of separate services, whose Redis may store unusual ids."""
     with (
         beside(stack, tmp_path_factory.mktemp("apart")) as own,
@@ -282,7 +285,7 @@ def apart(stack, tmp_path_factory) -> Iterator[tuple[httpx.Client, LocalSettings
 
 
 @pytest.mark.parametrize("odd", ODD_IDS, ids=range(len(ODD_IDS)))
-def test_ids_of_any_characters_go_in_and_out_unchanged(apart, odd):
+def test_ids_of_any_characters_go_in_and_out_unchanged(apart: tuple[httpx.Client, LocalSettings], odd: str) -> None:
     api, settings = apart
     quoted = quote(odd, safe="")
     event = {"user_id": odd, "item_id": odd, "event": "view"}
@@ -299,7 +302,7 @@ def test_ids_of_any_characters_go_in_and_out_unchanged(apart, odd):
     assert api.get("/v1/items", params={"query": odd}).status_code == 200
 
 
-def test_no_id_forges_a_line_of_a_log(api, stack):
+def test_no_id_forges_a_line_of_a_log(api: httpx.Client, stack: Stack) -> None:
     odd = ODD_IDS[0]
     for engine in ("orchestrator", "feature_service"):
         log_file = stack.engines[engine].log_file
@@ -311,7 +314,7 @@ def test_no_id_forges_a_line_of_a_log(api, stack):
     assert odd in users
 
 
-def test_an_id_may_end_like_a_path(api):
+def test_an_id_may_end_like_a_path(api: httpx.Client) -> None:
     odd = quote("x/similar", safe="")
     assert "'x/similar'" in api.get(f"/v1/items/{odd}").json()["detail"]
     assert "'x/similar'" in api.get(f"/v1/items/{odd}/similar").json()["detail"]
@@ -319,7 +322,7 @@ def test_an_id_may_end_like_a_path(api):
 
 
 @pytest.mark.parametrize("host", [b"[", b"a b", b"[::1", b"x:y:z", b"\xff"])
-def test_a_host_that_is_none_breaks_nothing(api, host):
+def test_a_host_that_is_none_breaks_nothing(api: httpx.Client, host: bytes) -> None:
     with connection(api) as plain:
         plain.sendall(b"GET /nothing HTTP/1.1\r\nconnection: close\r\nhost: " + host + b"\r\n\r\n")
         status = int(plain.recv(100).split()[1])
@@ -329,7 +332,7 @@ def test_a_host_that_is_none_breaks_nothing(api, host):
 @pytest.mark.parametrize(
     "path", ["/", "/v1/popular/", "/v1/items/", "/v1//popular", "//v1/popular", "/v1/popular/../x"]
 )
-def test_no_path_is_sent_on_to_an_address(api, path):
+def test_no_path_is_sent_on_to_an_address(api: httpx.Client, path: str) -> None:
     with connection(api) as plain:
         plain.sendall(f"GET {path} HTTP/1.1\r\nconnection: close\r\nhost: internal:8000\r\n\r\n".encode())
         said = b"".join(iter(lambda: plain.recv(65536), b""))
@@ -345,7 +348,7 @@ INTERNALS = re.compile(
 """Addresses, ports, file paths, tracebacks and Python object addresses."""
 
 
-def test_with_everything_down_no_answer_tells_of_the_inside(stopped):
+def test_with_everything_down_no_answer_tells_of_the_inside(stopped: LocalSettings) -> None:
     names = ("feature_service", "ranker_service", "orchestrator")
     services = (stopped.orchestrator_url, stopped.feature_service_url, stopped.ranker_url)
     bodies = {"/v1/encode": {"recent_items": ["a"]}, "/v1/rank": {"recent_items": ["a"], "candidate_items": ["b"]}}
@@ -363,7 +366,7 @@ def test_with_everything_down_no_answer_tells_of_the_inside(stopped):
     assert {call: text for call, text in responses.items() if INTERNALS.search(text)} == {}
 
 
-def test_with_a_qdrant_server_away_no_answer_tells_where_it_was(stack, tmp_path):
+def test_with_a_qdrant_server_away_no_answer_tells_where_it_was(stack: Stack, tmp_path: Path) -> None:
     settings = local_settings(tmp_path, qdrant_url=f"http://{HOST}:{free_ports(1)[0]}")
     with (
         running(settings, "orchestrator", RANKER_URL=stack.settings.ranker_url),
@@ -379,7 +382,7 @@ def test_with_a_qdrant_server_away_no_answer_tells_where_it_was(stack, tmp_path)
 # --- rate limits; last, because they exhaust the keys -----------------------------------------------------------------
 
 
-def test_who_calls_too_often_is_told_when_to_come_back(edge):
+def test_who_calls_too_often_is_told_when_to_come_back(edge: httpx.Client) -> None:
     answers = [edge.get("/v1/popular", headers={"X-API-Key": PAGE}) for _ in range(RATE + 1)]
     assert answers[0].status_code == 200
     refused = answers[-1]

@@ -1,6 +1,8 @@
 """With an internal token, only the orchestrator and the jobs get an answer from the services behind it."""
 
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -39,7 +41,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalSettings]
 
 
 @pytest.mark.parametrize(("service", "method", "path"), CALLS)
-def test_without_the_token_nothing_is_answered(guarded, service, method, path):
+def test_without_the_token_nothing_is_answered(guarded: LocalSettings, service: str, method: Any, path: Any) -> None:
     url = getattr(guarded, service) + path
     for headers in ({}, {INTERNAL_TOKEN_HEADER: WRONG}):
         answer = httpx.request(method, url, headers=headers)
@@ -51,12 +53,12 @@ def test_without_the_token_nothing_is_answered(guarded, service, method, path):
 
 @pytest.mark.parametrize("service", ["feature_service_url", "ranker_url"])
 @pytest.mark.parametrize("path", PROBES)
-def test_probes_need_no_token(guarded, service, path):
+def test_probes_need_no_token(guarded: LocalSettings, service: str, path: str) -> None:
     assert httpx.get(getattr(guarded, service) + path).status_code in (200, 503 if path == "/readyz" else 200)
 
 
 @pytest.mark.parametrize("service", ["feature_service_url", "ranker_url"])
-def test_refused_calls_are_counted_and_their_paths_are_not_kept(guarded, service):
+def test_refused_calls_are_counted_and_their_paths_are_not_kept(guarded: LocalSettings, service: str) -> None:
     url = getattr(guarded, service)
     for number in range(3):
         httpx.get(f"{url}/unheard-of-{number}")
@@ -71,14 +73,14 @@ def dependencies(settings: LocalSettings) -> dict[str, str]:
     return dict(httpx.get(f"{settings.orchestrator_url}/readyz").json()["dependencies"])
 
 
-def test_the_orchestrator_sends_the_token(guarded):
+def test_the_orchestrator_sends_the_token(guarded: LocalSettings) -> None:
     eventually(lambda: dependencies(guarded)["feature_service"] == "ok")
     eventually(
         lambda: "no release is loaded" in dependencies(guarded)["ranker"], details=lambda: str(dependencies(guarded))
     )
 
 
-def test_an_orchestrator_with_another_token_says_so_and_still_answers(guarded, tmp_path):
+def test_an_orchestrator_with_another_token_says_so_and_still_answers(guarded: LocalSettings, tmp_path: Path) -> None:
     other = local_settings(tmp_path)
     urls = {"FEATURE_SERVICE_URL": guarded.feature_service_url, "RANKER_URL": guarded.ranker_url}
     with running(other, "orchestrator", INTERNAL_TOKEN=WRONG, **urls):

@@ -1,6 +1,9 @@
 """What the services get from the jobs: the ranker's copies, the seeded features, a collection on a Qdrant server."""
 
 import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -13,6 +16,7 @@ from recsys.model.local_releases import LOCKS_FOLDER, LocalReleases
 from recsys.model.registry import CHAMPION, SEARCH_TAG, ModelRegistry
 from recsys.model.release_manifest import RELEASE_FILE, RELEASE_FILES
 from tests import toy
+from tests.conftest import Stack
 from tests.engines import eventually, free_ports, is_whole, running
 from training.jobs.index import index
 from training.jobs.seed import seed
@@ -21,22 +25,22 @@ SEEDED_USER = list(toy.USERS)[-1]
 
 
 @pytest.fixture
-def registry(stack):
+def registry(stack: Stack) -> ModelRegistry:
     return ModelRegistry(stack.settings.mlflow_url)
 
 
 @pytest.fixture
-def no_registry(monkeypatch):
+def no_registry(monkeypatch: pytest.MonkeyPatch) -> ModelRegistry:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     return ModelRegistry(f"http://{HOST}:{free_ports(1)[0]}")
 
 
-def features(stack, user_id):
+def features(stack: Stack, user_id: str) -> dict[str, Any]:
     answer = httpx.get(f"{stack.settings.feature_service_url}/v1/users/{user_id}/features")
     return answer.raise_for_status().json()
 
 
-def popular(stack):
+def popular(stack: Stack) -> dict[str, float]:
     answer = httpx.get(f"{stack.settings.feature_service_url}/v1/popular", params={"top_k": 1000})
     return {each["item_id"]: each["popularity"] for each in answer.raise_for_status().json()["items"]}
 
@@ -44,13 +48,15 @@ def popular(stack):
 # --- the ranker's local copies ----------------------------------------------------------------------------------------
 
 
-def test_a_release_is_fetched_once_and_then_loaded_from_disk(registry, no_registry, tmp_path):
+def test_a_release_is_fetched_once_and_then_loaded_from_disk(
+    registry: Any, no_registry: ModelRegistry, tmp_path: Path
+) -> None:
     assert LocalReleases(tmp_path, registry).load(1).version == 1
     assert {path.name for path in (tmp_path / "1").iterdir()} == {*RELEASE_FILES, RELEASE_FILE, CANDIDATES_FILE}
     assert LocalReleases(tmp_path, no_registry).load(1).version == 1
 
 
-def test_a_copy_that_was_damaged_is_fetched_again(registry, no_registry, tmp_path):
+def test_a_copy_that_was_damaged_is_fetched_again(registry: Any, no_registry: ModelRegistry, tmp_path: Path) -> None:
     LocalReleases(tmp_path, registry).load(1)
     weights = tmp_path / "1" / WEIGHTS_FILE
     whole = weights.read_bytes()
@@ -62,20 +68,22 @@ def test_a_copy_that_was_damaged_is_fetched_again(registry, no_registry, tmp_pat
         LocalReleases(tmp_path, no_registry).load(1)
 
 
-def test_an_interrupted_fetch_leaves_nothing_that_could_be_taken_for_a_release(no_registry, tmp_path):
+def test_an_interrupted_fetch_leaves_nothing_that_could_be_taken_for_a_release(
+    no_registry: ModelRegistry, tmp_path: Path
+) -> None:
     with pytest.raises(UpstreamUnavailable):
         LocalReleases(tmp_path, no_registry).load(1)
     assert [path.name for path in tmp_path.iterdir()] == [LOCKS_FOLDER]
 
 
-def test_a_version_that_nobody_registered_is_not_loaded(registry, tmp_path):
+def test_a_version_that_nobody_registered_is_not_loaded(registry: Any, tmp_path: Path) -> None:
     with pytest.raises(ReleaseNotLoaded):
         LocalReleases(tmp_path, registry).load(999)
     assert registry.version_of("no such fingerprint", {}) is None
     assert "no_such_alias" not in registry.aliases()
 
 
-def test_the_champion_is_remembered_on_disk(registry, tmp_path):
+def test_the_champion_is_remembered_on_disk(registry: Any, tmp_path: Path) -> None:
     releases = LocalReleases(tmp_path, registry)
     assert releases.last_aliases() == {}
     releases.remember({CHAMPION: 12})
@@ -84,9 +92,9 @@ def test_the_champion_is_remembered_on_disk(registry, tmp_path):
     assert releases.aliases()[CHAMPION] == 1
 
 
-def test_a_release_that_was_damaged_before_it_was_uploaded_is_refused(registry, tmp_path):
+def test_a_release_that_was_damaged_before_it_was_uploaded_is_refused(registry: Any, tmp_path: Path) -> None:
     class Damaging(ModelRegistry):
-        def fetch(self, version, destination):
+        def fetch(self, version: int, destination: Path) -> None:
             super().fetch(version, destination)
             (destination / WEIGHTS_FILE).write_bytes(b"damaged")
 
@@ -98,7 +106,7 @@ def test_a_release_that_was_damaged_before_it_was_uploaded_is_refused(registry, 
 # --- seeded features --------------------------------------------------------------------------------------------------
 
 
-def test_every_user_of_the_log_is_seeded_in_its_order_with_attributes(stack):
+def test_every_user_of_the_log_is_seeded_in_its_order_with_attributes(stack: Stack) -> None:
     for user_id, history in toy.USERS.items():
         stored = features(stack, user_id)
         assert stored["recent_items"][: len(history)] == history
@@ -107,7 +115,7 @@ def test_every_user_of_the_log_is_seeded_in_its_order_with_attributes(stack):
         assert "Things" in stored["attributes"]["favourite_categories"]
 
 
-def test_seeding_again_changes_nothing_and_keeps_what_happened_in_between(stack):
+def test_seeding_again_changes_nothing_and_keeps_what_happened_in_between(stack: Stack) -> None:
     visitor = f"visitor-{uuid.uuid4().hex}"
     events = [{"user_id": user_id, "item_id": toy.ODD_ITEM, "event": "view"} for user_id in (SEEDED_USER, visitor)]
     httpx.post(f"{stack.settings.orchestrator_url}/v1/events", json=events).raise_for_status()
@@ -121,7 +129,7 @@ def test_seeding_again_changes_nothing_and_keeps_what_happened_in_between(stack)
 
 
 @pytest.fixture
-def search_tag_restored(registry):
+def search_tag_restored(registry: Any) -> Iterator[None]:
     """Restores the tag by which version 1 is verified for Qdrant Edge; indexing on a server replaces it."""
     before = registry.tags_of(1)[SEARCH_TAG]
     yield
@@ -129,7 +137,9 @@ def search_tag_restored(registry):
 
 
 @pytest.mark.usefixtures("search_tag_restored")
-def test_on_a_qdrant_server_the_same_is_recommended_as_on_edge(stack, qdrant_server, monkeypatch, tmp_path):
+def test_on_a_qdrant_server_the_same_is_recommended_as_on_edge(
+    stack: Stack, qdrant_server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     (stack.jobs.models_dir / "latest").write_text("first")
     monkeypatch.setenv("QDRANT_URL", qdrant_server)
     assert "items_v1" in index(stack.jobs)
@@ -151,11 +161,11 @@ def test_on_a_qdrant_server_the_same_is_recommended_as_on_edge(stack, qdrant_ser
     assert "items_v1" in index(stack.jobs)  # the version's search settings are those of Edge again
 
 
-def _both(settings, stack):
+def _both(settings: Any, stack: Stack) -> tuple[str, str]:
     return settings.orchestrator_url, stack.settings.orchestrator_url
 
 
-def _without_scores(answer):
+def _without_scores(answer: dict[str, Any]) -> dict[str, Any]:
     if "recommendations" not in answer:
         return answer
     return [{**each, "score": None} for each in answer["recommendations"]]

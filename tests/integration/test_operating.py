@@ -2,14 +2,17 @@
 
 import re
 import shutil
+from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
-from local.settings import HOST
+from local.settings import HOST, LocalSettings
 from recsys.contracts.recommendation import Tier
 from recsys.model.registry import CHAMPION, ModelRegistry
 from tests import toy
+from tests.conftest import Stack
 from tests.engines import eventually, free_ports, is_whole, local_settings, running
 from training.jobs.index import index
 from training.jobs.promote import promote
@@ -21,11 +24,11 @@ USER = next(iter(toy.USERS))
 
 
 @pytest.fixture(params=SERVICES)
-def service(request, stack):
+def service(request: pytest.FixtureRequest, stack: Stack) -> str:
     return getattr(stack.settings, request.param)
 
 
-def recommend(api, **fields):
+def recommend(api: httpx.Client, **fields: Any) -> dict[str, Any]:
     return api.post("/v1/recommendations", json={"user_id": USER, **fields}).raise_for_status().json()
 
 
@@ -35,13 +38,13 @@ HEALTH = ("healthz", "ranker healthz", "features healthz", "features readyz")
 
 
 @pytest.mark.parametrize("name", HEALTH)
-def test_before_there_is_a_model_the_services_are_healthy(stack, name):
+def test_before_there_is_a_model_the_services_are_healthy(stack: Stack, name: str) -> None:
     assert stack.before_events[name].status_code == 200
     assert stack.before_release[name].status_code == 200
 
 
 @pytest.mark.parametrize("name", ["recommend", "rank", "popular"])
-def test_before_there_is_anything_the_answer_is_clear_and_no_error(stack, name):
+def test_before_there_is_anything_the_answer_is_clear_and_no_error(stack: Stack, name: str) -> None:
     answer = stack.before_events[name]
     assert answer.status_code == 200
     assert [each["item_id"] for each in answer.json()["recommendations"]] == (
@@ -51,34 +54,34 @@ def test_before_there_is_anything_the_answer_is_clear_and_no_error(stack, name):
 
 
 @pytest.mark.parametrize("name", ["recommend", "rank"])
-def test_before_there_is_a_model_the_reason_is_told(stack, name):
+def test_before_there_is_a_model_the_reason_is_told(stack: Stack, name: str) -> None:
     body = stack.before_events[name].json()
     assert body["tier"] == Tier.POPULAR
     expected = {"recommend": "encode:release_not_loaded,no_catalogue", "rank": "unknown_user"}
     assert body["tier_reason"] == expected[name]
 
 
-def test_before_there_is_a_model_an_item_of_an_event_is_not_shown(stack):
+def test_before_there_is_a_model_an_item_of_an_event_is_not_shown(stack: Stack) -> None:
     """No catalogue knows it."""
     for name in ("recommend", "popular"):
         assert stack.before_release[name].json()["recommendations"] == []
 
 
-def test_before_there_is_a_model_the_ranker_says_that_it_is_empty(stack):
+def test_before_there_is_a_model_the_ranker_says_that_it_is_empty(stack: Stack) -> None:
     answer = stack.before_release["ranker releases"]
     assert answer.status_code == 200
     assert (answer.json()["champion"], answer.json()["loaded"]) == (None, [])
 
 
 @pytest.mark.parametrize("name", ["item", "similar", "search", "ranker encode"])
-def test_before_there_is_a_model_what_needs_one_says_so(stack, name):
+def test_before_there_is_a_model_what_needs_one_says_so(stack: Stack, name: str) -> None:
     answer = stack.before_release[name]
     assert answer.status_code == 503
     assert answer.json()["error"] == "release_not_loaded"
     assert "train, register, index and promote" in answer.json()["detail"]
 
 
-def test_before_there_is_a_model_readiness_says_what_is_missing(stack):
+def test_before_there_is_a_model_readiness_says_what_is_missing(stack: Stack) -> None:
     answer = stack.before_release["readyz"]
     assert answer.status_code == 200, "it records events and serves popular items"
     assert (answer.json()["ready"], answer.json()["degraded"]) == (True, True)
@@ -91,26 +94,26 @@ def test_before_there_is_a_model_readiness_says_what_is_missing(stack):
 # --- with a model -----------------------------------------------------------------------------------------------------
 
 
-def test_every_service_is_healthy_and_ready(api, service):
+def test_every_service_is_healthy_and_ready(api: httpx.Client, service: str) -> None:
     assert api.get(f"{service}/healthz").status_code == 200
     assert api.get(f"{service}/readyz").status_code == 200
 
 
-def test_readiness_names_the_dependencies(api, stack):
+def test_readiness_names_the_dependencies(api: httpx.Client, stack: Stack) -> None:
     names = {"ranker": "ok", "index": "ok", "feature_service": "ok"}
     assert api.get("/readyz").json() == {"ready": True, "dependencies": names, "degraded": False}
     answer = api.get(f"{stack.settings.feature_service_url}/readyz").json()
     assert answer == {"ready": True, "dependencies": {"redis": "ok"}, "degraded": False}
 
 
-def counted(api, service, route, status):
+def counted(api: httpx.Client, service: str, route: str, status: int) -> float:
     text = api.get(f"{service}/metrics").raise_for_status().text
     labels = {f'route="{route}"', f'status="{status}"'}
     lines = [line for line in text.splitlines() if line.startswith("tandem_requests_total{")]
     return sum(float(line.rsplit(" ", 1)[1]) for line in lines if all(label in line for label in labels))
 
 
-def test_requests_are_counted_by_route_and_status(api, stack):
+def test_requests_are_counted_by_route_and_status(api: httpx.Client, stack: Stack) -> None:
     asked = {
         stack.settings.orchestrator_url: ("POST", "/v1/recommendations", "/v1/recommendations"),
         stack.settings.feature_service_url: ("GET", "/v1/users/u/features", "/v1/users/{user_id}/features"),
@@ -127,20 +130,20 @@ def test_requests_are_counted_by_route_and_status(api, stack):
         assert "tandem_request_seconds_bucket" in api.get(f"{service}/metrics").text
 
 
-def test_metrics_do_not_grow_with_the_paths_that_are_asked_for(api, service):
+def test_metrics_do_not_grow_with_the_paths_that_are_asked_for(api: httpx.Client, service: str) -> None:
     for number in range(3):
         for folder in ("", "/v1", "/v1/items", "/v1/users", "/v1/releases", "/static_content"):
             api.get(f"{service}{folder}/unheard-of-{number}")
     assert "unheard-of" not in api.get(f"{service}/metrics").text
 
 
-def test_every_service_describes_its_api(api, service):
+def test_every_service_describes_its_api(api: httpx.Client, service: str) -> None:
     described = api.get(f"{service}/openapi.json").raise_for_status().json()
     assert described["openapi"].startswith("3.")
     assert any(path.startswith("/v1/") for path in described["paths"])
 
 
-def test_the_description_of_the_api_names_every_endpoint(api):
+def test_the_description_of_the_api_names_every_endpoint(api: httpx.Client) -> None:
     paths = api.get("/openapi.json").json()["paths"]
     named = {f"{method.upper()} {path}" for path, methods in paths.items() for method in methods}
     assert {
@@ -156,7 +159,7 @@ def test_the_description_of_the_api_names_every_endpoint(api):
 # --- while a part is unavailable --------------------------------------------------------------------------------------
 
 
-def test_while_mlflow_is_away_the_ranker_keeps_serving(api, stack):
+def test_while_mlflow_is_away_the_ranker_keeps_serving(api: httpx.Client, stack: Stack) -> None:
     log_file = stack.engines["ranker_service"].log_file
     reported = log_file.read_text().count("release_not_loaded")
     with stack.mlflow_proxy.closed():
@@ -169,7 +172,7 @@ def test_while_mlflow_is_away_the_ranker_keeps_serving(api, stack):
         assert recommend(api)["tier"] == "personalized"
 
 
-def test_a_ranker_starts_from_its_own_copy_while_mlflow_is_away(stack, tmp_path):
+def test_a_ranker_starts_from_its_own_copy_while_mlflow_is_away(stack: Stack, tmp_path: Path) -> None:
     unused = f"http://{HOST}:{free_ports(1)[0]}"
     settings = local_settings(tmp_path, mlflow_tracking_uri=unused)
     shutil.copytree(stack.settings.home / "releases", settings.home / "releases")
@@ -181,7 +184,7 @@ def test_a_ranker_starts_from_its_own_copy_while_mlflow_is_away(stack, tmp_path)
         assert here == client.post(f"{stack.settings.ranker_url}/v1/rank", json=body).json()
 
 
-def test_while_redis_is_away_the_popular_items_of_before_are_served(api, stack):
+def test_while_redis_is_away_the_popular_items_of_before_are_served(api: httpx.Client, stack: Stack) -> None:
     popular = [each["item_id"] for each in api.get("/v1/popular?top_k=100").json()["recommendations"]]
     with stack.redis_proxy.closed():
         answer = recommend(api, top_k=5)
@@ -211,7 +214,7 @@ def test_while_redis_is_away_the_popular_items_of_before_are_served(api, stack):
     assert recommend(api)["tier"] == Tier.PERSONALIZED
 
 
-def test_an_orchestrator_that_is_all_alone_answers_and_says_what_is_missing(stopped):
+def test_an_orchestrator_that_is_all_alone_answers_and_says_what_is_missing(stopped: LocalSettings) -> None:
     with running(stopped, "orchestrator"), httpx.Client(base_url=stopped.orchestrator_url, timeout=30) as client:
         assert client.get("/healthz").status_code == 200
         eventually(lambda: "checked" not in client.get("/readyz").json()["dependencies"]["feature_service"])
@@ -230,7 +233,7 @@ def test_an_orchestrator_that_is_all_alone_answers_and_says_what_is_missing(stop
 # --- a new release ----------------------------------------------------------------------------------------------------
 
 
-def test_a_new_release_is_served_without_a_restart_and_can_be_taken_back(api, stack):
+def test_a_new_release_is_served_without_a_restart_and_can_be_taken_back(api: httpx.Client, stack: Stack) -> None:
     first = recommend(api)
     toy.write_model(stack.jobs, "second", seed=2)
     register(stack.jobs)
@@ -251,7 +254,7 @@ def test_a_new_release_is_served_without_a_restart_and_can_be_taken_back(api, st
     eventually(lambda: is_whole(stack.settings.orchestrator_url))
 
 
-def test_registering_and_indexing_again_changes_nothing(stack):
+def test_registering_and_indexing_again_changes_nothing(stack: Stack) -> None:
     (stack.jobs.models_dir / "latest").write_text("first")
     assert "already version 1" in register(stack.jobs)
     assert "already exists" in index(stack.jobs)

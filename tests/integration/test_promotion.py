@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import redis as redis_client
@@ -70,12 +71,12 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
 
 
 @pytest.fixture(autouse=True)
-def no_ranker(monkeypatch):
+def no_ranker(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_RANKER", "1")
 
 
 @pytest.fixture
-def dead_ranker(monkeypatch):
+def dead_ranker(monkeypatch: pytest.MonkeyPatch) -> None:
     """The operator names a ranker, and nothing listens on its port."""
     monkeypatch.delenv("NO_RANKER")
     monkeypatch.setenv("RANKER_URL", f"http://{HOST}:{free_ports(1)[0]}")
@@ -83,7 +84,7 @@ def dead_ranker(monkeypatch):
 
 
 @pytest.fixture
-def champion(shop) -> int:
+def champion(shop: Shop) -> int:
     """A champion without a history: no other version has an alias."""
     version = shop.train("champion", seed=1)
     with pytest.MonkeyPatch.context() as patch:
@@ -98,7 +99,7 @@ def champion(shop) -> int:
 # --- register ---------------------------------------------------------------------------------------------------------
 
 
-def test_the_same_settings_trained_again_are_another_version(shop, tmp_path):
+def test_the_same_settings_trained_again_are_another_version(shop: Shop, tmp_path: Path) -> None:
     first = shop.train("settings", seed=11)
     assert f"already version {first}" in register(shop.jobs)
     second = shop.train("settings", seed=12)
@@ -114,7 +115,7 @@ def test_the_same_settings_trained_again_are_another_version(shop, tmp_path):
 
 
 @pytest.mark.usefixtures("dead_ranker")
-def test_a_ranker_that_is_named_and_refuses_connections_keeps_the_champion(shop, champion):
+def test_a_ranker_that_is_named_and_refuses_connections_keeps_the_champion(shop: Shop, champion: int) -> None:
     version = shop.train("next", seed=2)
     lists = {user_id: shop.lists_of(user_id) for user_id in toy.USERS}
     with pytest.raises(JobError, match=rf"version {version} is not loaded by every ranker, the champion stays"):
@@ -123,7 +124,9 @@ def test_a_ranker_that_is_named_and_refuses_connections_keeps_the_champion(shop,
     assert {user_id: shop.lists_of(user_id) for user_id in toy.USERS} == lists
 
 
-def test_the_operator_has_to_say_that_there_is_no_ranker(shop, champion, monkeypatch):
+def test_the_operator_has_to_say_that_there_is_no_ranker(
+    shop: Shop, champion: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     shop.train("next", seed=2)
     monkeypatch.delenv("NO_RANKER")
     with pytest.raises(JobError, match=r"RANKER_URL is not set.*NO_RANKER=1"):
@@ -136,7 +139,9 @@ def test_the_operator_has_to_say_that_there_is_no_ranker(shop, champion, monkeyp
 # --- one at a time ----------------------------------------------------------------------------------------------------
 
 
-def test_a_second_promotion_or_rollback_at_the_same_time_is_refused(shop, champion, monkeypatch):
+def test_a_second_promotion_or_rollback_at_the_same_time_is_refused(
+    shop: Shop, champion: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     version = shop.train("next", seed=2)
     may_finish = threading.Event()
 
@@ -159,7 +164,9 @@ def test_a_second_promotion_or_rollback_at_the_same_time_is_refused(shop, champi
     assert shop.registry.aliases() == {CHAMPION: version, PREVIOUS: champion}
 
 
-def test_a_forced_rollback_takes_over_and_the_promotion_leaves_the_champion(shop, champion, monkeypatch):
+def test_a_forced_rollback_takes_over_and_the_promotion_leaves_the_champion(
+    shop: Shop, champion: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     second = shop.train("taken back", seed=6)
     promote(shop.jobs)
     third = shop.train("third", seed=3)
@@ -179,7 +186,9 @@ def test_a_forced_rollback_takes_over_and_the_promotion_leaves_the_champion(shop
 # --- what was rolled back ---------------------------------------------------------------------------------------------
 
 
-def test_a_release_that_was_rolled_back_needs_force_and_says_why(shop, champion, monkeypatch, capsys):
+def test_a_release_that_was_rolled_back_needs_force_and_says_why(
+    shop: Shop, champion: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     version = shop.train("regretted", seed=4)
     promote(shop.jobs)
     monkeypatch.setenv("REASON", "shows books to bakers")
@@ -199,7 +208,7 @@ def test_a_release_that_was_rolled_back_needs_force_and_says_why(shop, champion,
     assert "rolled_back" not in shop.registry.tags_of(version)
 
 
-def test_a_second_rollback_undoes_the_first(shop, champion):
+def test_a_second_rollback_undoes_the_first(shop: Shop, champion: int) -> None:
     version = shop.train("undone", seed=5)
     promote(shop.jobs)
     rollback(shop.jobs)
@@ -211,7 +220,7 @@ def test_a_second_rollback_undoes_the_first(shop, champion):
 # --- precomputed lists ------------------------------------------------------------------------------------------------
 
 
-def test_a_promotion_stores_its_lists_beside_those_of_the_champion(shop, champion):
+def test_a_promotion_stores_its_lists_beside_those_of_the_champion(shop: Shop, champion: int) -> None:
     before = {user_id: shop.lists_of(user_id) for user_id in toy.USERS}
     version = shop.train("next", seed=2)
     promote(shop.jobs)
@@ -222,11 +231,11 @@ def test_a_promotion_stores_its_lists_beside_those_of_the_champion(shop, champio
         assert not set(lists[version]) & set(history)
 
 
-def test_lists_are_long_enough_for_the_largest_page():
+def test_lists_are_long_enough_for_the_largest_page() -> None:
     assert LIST_LENGTH > MAX_TOP_K
 
 
-def test_lists_of_a_few_releases_are_kept_and_the_champion_s_among_them(shop, champion):
+def test_lists_of_a_few_releases_are_kept_and_the_champion_s_among_them(shop: Shop, champion: int) -> None:
     for seed_of_model in range(20, 20 + RELEASES_KEPT + 1):
         last = shop.train(f"model-{seed_of_model}", seed=seed_of_model)
         promote(shop.jobs)
@@ -235,14 +244,16 @@ def test_lists_of_a_few_releases_are_kept_and_the_champion_s_among_them(shop, ch
         assert last in shop.lists_of(user_id)
 
 
-def test_precompute_renews_only_lists_that_are_not_fresh(shop, champion):
+def test_precompute_renews_only_lists_that_are_not_fresh(shop: Shop, champion: int) -> None:
     assert precompute(shop.jobs).startswith(f"0 lists by version {champion}")
     user_id = next(iter(toy.USERS))
     shop.redis.expire(precomputed_key(user_id), 3600)
     assert precompute(shop.jobs).startswith(f"1 lists by version {champion}")
 
 
-def test_a_user_whose_items_the_release_does_not_know_has_no_list(shop, champion, monkeypatch):
+def test_a_user_whose_items_the_release_does_not_know_has_no_list(
+    shop: Shop, champion: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     unknown = [user_id for user_id in toy.USERS if shop.redis.delete(precomputed_key(user_id))]
     monkeypatch.setattr(
         "training.precomputed_lists.histories", lambda _, users: ((user, ["?"], ["?"]) for user in users)
@@ -251,7 +262,9 @@ def test_a_user_whose_items_the_release_does_not_know_has_no_list(shop, champion
     assert not any(shop.lists_of(user_id) for user_id in unknown)
 
 
-def test_only_the_users_who_were_active_last_get_lists(shop, champion, monkeypatch):
+def test_only_the_users_who_were_active_last_get_lists(
+    shop: Shop, champion: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     shop.redis.delete(*map(precomputed_key, toy.USERS))
     monkeypatch.setenv("PRECOMPUTE_USERS", "2")
     assert precompute(shop.jobs).startswith("2 lists")

@@ -3,6 +3,7 @@
 import asyncio
 import re
 import shutil
+from pathlib import Path
 
 import httpx
 import pytest
@@ -17,7 +18,7 @@ from training.indexing.build import indexed_items
 USER = next(iter(toy.USERS))
 
 
-async def lose_half(folder, release: Release) -> None:
+async def lose_half(folder: Path, release: Release) -> None:
     """Publish the same collection without the vector of every second item."""
     index = QdrantEdgeIndex(folder)
     batches = [
@@ -38,7 +39,9 @@ async def lose_half(folder, release: Release) -> None:
 
 
 @pytest.mark.parametrize(("degraded", "least", "most"), [(False, 1.0, 1.0), (True, 0.4, 0.6)])
-def test_a_collection_that_degrades_shows_in_the_metrics(stack: Stack, tmp_path, degraded, least, most):
+def test_a_collection_that_degrades_shows_in_the_metrics(
+    stack: Stack, tmp_path: Path, degraded: bool, least: float, most: float
+) -> None:
     own = local_settings(tmp_path)
     shutil.copytree(stack.settings.home / "qdrant", own.home / "qdrant")
     if degraded:

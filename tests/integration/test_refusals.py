@@ -1,11 +1,14 @@
 """Every rejected request gets a reason: `{"error": code, "detail": what arrived and what was expected}`."""
 
+from collections.abc import Iterator
+
 import httpx
 import pytest
 
 from recsys.contracts.base import MAX_CANDIDATES, MAX_HISTORY, MAX_ID_LENGTH
 from recsys.contracts.events import MAX_EVENTS
 from tests import toy
+from tests.conftest import Stack
 
 RECOMMEND = "/v1/recommendations"
 EVENT = {"user_id": "u", "item_id": "i", "event": "view"}
@@ -46,7 +49,7 @@ def error_body(answer: httpx.Response) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("case", INVALID_BODIES)
-def test_an_invalid_body_is_told_what_arrived_and_what_was_expected(api, case):
+def test_an_invalid_body_is_told_what_arrived_and_what_was_expected(api: httpx.Client, case: str) -> None:
     path, body, expected = INVALID_BODIES[case]
     answer = api.post(path, json=body)
     assert answer.status_code == 422
@@ -69,7 +72,9 @@ def test_an_invalid_body_is_told_what_arrived_and_what_was_expected(api, case):
         (f"/v1/items/{LONG}/similar", ["path.item_id", "128"]),
     ],
 )
-def test_an_invalid_parameter_is_told_what_arrived_and_what_was_expected(api, path, words):
+def test_an_invalid_parameter_is_told_what_arrived_and_what_was_expected(
+    api: httpx.Client, path: str, words: list[str]
+) -> None:
     answer = api.get(path)
     assert answer.status_code == 422
     for word in words:
@@ -77,26 +82,26 @@ def test_an_invalid_parameter_is_told_what_arrived_and_what_was_expected(api, pa
 
 
 @pytest.mark.parametrize("body", [b"{", b"", b"user_id=u", b'{"user_id": "u"', b"\xff\xfe", b'{"user_id": "\\ud800"}'])
-def test_what_is_no_json_is_refused(api, body):
+def test_what_is_no_json_is_refused(api: httpx.Client, body: bytes) -> None:
     answer = api.post(RECOMMEND, content=body, headers={"content-type": "application/json"})
     assert answer.status_code == 422
     assert error_body(answer)["error"] == "invalid_request"
 
 
-def test_a_long_value_is_not_repeated_in_full(api):
+def test_a_long_value_is_not_repeated_in_full(api: httpx.Client) -> None:
     answer = api.post(RECOMMEND, json={"user_id": "secret" * 10_000})
     assert len(error_body(answer)["detail"]) < 500
 
 
-def test_a_body_over_the_limit_is_refused(api):
+def test_a_body_over_the_limit_is_refused(api: httpx.Client) -> None:
     answer = api.post(RECOMMEND, content=b'{"user_id": "' + b"x" * 1_000_000 + b'"}')
     assert answer.status_code == 413
     assert error_body(answer)["error"] == "request_too_large"
     assert "1,000,000" in error_body(answer)["detail"]
 
 
-def test_a_body_over_the_limit_is_refused_when_its_length_is_not_announced(api):
-    def chunks():
+def test_a_body_over_the_limit_is_refused_when_its_length_is_not_announced(api: httpx.Client) -> None:
+    def chunks() -> Iterator[bytes]:
         yield b'{"user_id": "'
         for _ in range(110):
             yield b"x" * 10_000
@@ -107,13 +112,13 @@ def test_a_body_over_the_limit_is_refused_when_its_length_is_not_announced(api):
     assert error_body(answer)["error"] == "request_too_large"
 
 
-def test_a_chunked_body_within_the_limit_is_taken(api):
+def test_a_chunked_body_within_the_limit_is_taken(api: httpx.Client) -> None:
     chunks = iter([b'{"user_', b'id": "u"}'])
     assert api.post(RECOMMEND, content=chunks, headers={"content-type": "application/json"}).status_code == 200
 
 
 @pytest.mark.parametrize("path", ["/v1/items/no-such-item", "/v1/items/no-such-item/similar"])
-def test_an_unknown_item_is_not_found_and_named(api, path):
+def test_an_unknown_item_is_not_found_and_named(api: httpx.Client, path: str) -> None:
     answer = api.get(path)
     assert answer.status_code == 404
     assert error_body(answer)["error"] == "unknown_item"
@@ -121,7 +126,7 @@ def test_an_unknown_item_is_not_found_and_named(api, path):
 
 
 @pytest.mark.parametrize("service", ["orchestrator_url", "feature_service_url", "ranker_url"])
-def test_an_unknown_path_is_not_found(api, stack, service):
+def test_an_unknown_path_is_not_found(api: httpx.Client, stack: Stack, service: str) -> None:
     answer = api.get(f"{getattr(stack.settings, service)}/v1/nothing/here")
     assert answer.status_code == 404
     assert error_body(answer) == {"error": "not_found", "detail": "GET /v1/nothing/here: Not Found"}
@@ -131,7 +136,7 @@ def test_an_unknown_path_is_not_found(api, stack, service):
     ("service", "path"),
     [("orchestrator_url", RECOMMEND), ("feature_service_url", "/v1/events"), ("ranker_url", "/v1/rank")],
 )
-def test_a_wrong_method_is_told(api, stack, service, path):
+def test_a_wrong_method_is_told(api: httpx.Client, stack: Stack, service: str, path: str) -> None:
     answer = api.get(f"{getattr(stack.settings, service)}{path}")
     assert answer.status_code == 405
     assert error_body(answer)["error"] == "method_not_allowed"
@@ -145,21 +150,23 @@ def test_a_wrong_method_is_told(api, stack, service, path):
         ("ranker_url", "/v1/rank", {"recent_items": [], "candidate_items": ["a"], "surprise": 1}),
     ],
 )
-def test_the_services_behind_refuse_alike(api, stack, service, path, body):
+def test_the_services_behind_refuse_alike(
+    api: httpx.Client, stack: Stack, service: str, path: str, body: list[dict[str, str]]
+) -> None:
     answer = api.post(f"{getattr(stack.settings, service)}{path}", json=body)
     assert answer.status_code == 422
     assert error_body(answer)["error"] == "invalid_request"
 
 
 @pytest.mark.parametrize("service", ["feature_service_url", "ranker_url"])
-def test_the_services_behind_limit_bodies_too(api, stack, service):
+def test_the_services_behind_limit_bodies_too(api: httpx.Client, stack: Stack, service: str) -> None:
     path = "/v1/events" if service == "feature_service_url" else "/v1/encode"
     answer = api.post(f"{getattr(stack.settings, service)}{path}", content=b"x" * 1_000_001)
     assert answer.status_code == 413
     assert error_body(answer)["error"] == "request_too_large"
 
 
-def test_an_unknown_release_is_refused_by_the_ranker(api, stack):
+def test_an_unknown_release_is_refused_by_the_ranker(api: httpx.Client, stack: Stack) -> None:
     body = {"recent_items": [], "candidate_items": ["a"], "release": 999}
     answer = api.post(f"{stack.settings.ranker_url}/v1/rank", json=body)
     assert answer.status_code == 503
@@ -167,18 +174,18 @@ def test_an_unknown_release_is_refused_by_the_ranker(api, stack):
 
 
 @pytest.mark.parametrize("given", ["19", "2001", "0", "-5", "soon", "50.5", "", "9" * 40])
-def test_a_deadline_out_of_bounds_is_refused(api, given):
+def test_a_deadline_out_of_bounds_is_refused(api: httpx.Client, given: str) -> None:
     answer = api.post("/v1/recommendations", json={"user_id": "u"}, headers={"x-deadline-ms": given})
     assert (answer.status_code, answer.json()["error"]) == (422, "invalid_request")
     assert "x-deadline-ms" in answer.json()["detail"]
 
 
 @pytest.mark.parametrize("given", ["20", "2000"])
-def test_a_deadline_within_bounds_is_taken(api, given):
+def test_a_deadline_within_bounds_is_taken(api: httpx.Client, given: str) -> None:
     assert api.post("/v1/recommendations", json={"user_id": "u"}, headers={"x-deadline-ms": given}).status_code == 200
 
 
-def test_hops_do_not_begin_what_nobody_waits_for(stack, api):
+def test_hops_do_not_begin_what_nobody_waits_for(stack: Stack, api: httpx.Client) -> None:
     body = {"recent_items": [toy.ITEM_IDS[0]]}
     late = api.post(f"{stack.settings.ranker_url}/v1/encode", json=body, headers={"x-deadline-ms": "0"})
     assert (late.status_code, late.json()["error"]) == (429, "overloaded")

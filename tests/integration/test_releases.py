@@ -82,7 +82,9 @@ def champion(registry: ModelRegistry) -> int | None:
 # --- promotion --------------------------------------------------------------------------------------------------------
 
 
-def test_promotion_moves_the_alias_last_and_keeps_the_one_before_warm(stack, registry, second, monkeypatch):
+def test_promotion_moves_the_alias_last_and_keeps_the_one_before_warm(
+    stack: Stack, registry: ModelRegistry, second: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("VERSION", str(second))
     said = promote(stack.jobs)
     assert f"version {second} is the champion, version 1 stays warm; the ranker has it loaded" in said
@@ -90,7 +92,9 @@ def test_promotion_moves_the_alias_last_and_keeps_the_one_before_warm(stack, reg
     assert "already" in promote(stack.jobs)
 
 
-def test_rollback_goes_back_and_forth(stack, registry, second, monkeypatch):
+def test_rollback_goes_back_and_forth(
+    stack: Stack, registry: ModelRegistry, second: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("VERSION", str(second))
     promote(stack.jobs)
     rollback(stack.jobs)
@@ -99,12 +103,14 @@ def test_rollback_goes_back_and_forth(stack, registry, second, monkeypatch):
     assert registry.aliases() == {CHAMPION: second, PREVIOUS: 1}
 
 
-def test_without_a_release_before_there_is_no_way_back(stack):
+def test_without_a_release_before_there_is_no_way_back(stack: Stack) -> None:
     with pytest.raises(JobError, match="no release to go back to"):
         rollback(stack.jobs)
 
 
-def test_a_worse_version_is_promoted_by_force_only(stack, registry, second, monkeypatch):
+def test_a_worse_version_is_promoted_by_force_only(
+    stack: Stack, registry: ModelRegistry, second: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     registry.set_tag(second, "ndcg_at_10", "0.0100")
     registry.set_tag(1, "ndcg_at_10", "0.2000")
     monkeypatch.setenv("VERSION", str(second))
@@ -117,13 +123,15 @@ def test_a_worse_version_is_promoted_by_force_only(stack, registry, second, monk
     registry.set_tag(second, "ndcg_at_10", "0.2000")
 
 
-def test_a_version_that_nobody_registered_is_refused(stack, monkeypatch):
+def test_a_version_that_nobody_registered_is_refused(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VERSION", "999")
     with pytest.raises(JobError, match="version 999 does not exist"):
         promote(stack.jobs)
 
 
-def test_the_list_of_releases_names_versions_aliases_metrics_and_size(stack, second, capsys):
+def test_the_list_of_releases_names_versions_aliases_metrics_and_size(
+    stack: Stack, second: int, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert "versions" in releases(stack.jobs)
     printed = capsys.readouterr().out.splitlines()
     assert printed[0].split() == ["version", "aliases", "dataset", "NDCG@10", "HR@200", "recall", "age", "size"]
@@ -132,7 +140,9 @@ def test_the_list_of_releases_names_versions_aliases_metrics_and_size(stack, sec
     assert "1.0000" in row
 
 
-def test_pruning_removes_old_collections_and_nothing_that_serves(stack, registry, second, monkeypatch):
+def test_pruning_removes_old_collections_and_nothing_that_serves(
+    stack: Stack, registry: ModelRegistry, second: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("VERSION", str(second))
     promote(stack.jobs)
     monkeypatch.delenv("VERSION")
@@ -202,7 +212,9 @@ async def load(url: str) -> AsyncIterator[Load]:
 
 
 @pytest.mark.timeout(300)
-async def test_ten_swaps_under_load_lose_nothing_and_mix_nothing(stack, registry, second, monkeypatch):
+async def test_ten_swaps_under_load_lose_nothing_and_mix_nothing(
+    stack: Stack, registry: ModelRegistry, second: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("VERSION", str(second))
     async with load(stack.settings.orchestrator_url) as seen:
         await asyncio.sleep(3)
@@ -225,7 +237,9 @@ async def test_ten_swaps_under_load_lose_nothing_and_mix_nothing(stack, registry
 
 
 @pytest.mark.timeout(300)
-def test_a_killed_promotion_leaves_a_whole_champion(api, stack, registry, monkeypatch):
+def test_a_killed_promotion_leaves_a_whole_champion(
+    api: httpx.Client, stack: Stack, registry: ModelRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
     version = new_version(stack, "killed", seed=9)
     command = [sys.executable, "-m", "training.jobs.promote"]
     env = {
@@ -267,7 +281,9 @@ def failures(stack: Stack) -> float:
     return sum(float(line.split()[-1]) for line in lines if line.startswith("tandem_release_failures_total"))
 
 
-def test_one_wrong_byte_in_the_weights_leaves_the_old_release_serving(api, stack, registry, monkeypatch):
+def test_one_wrong_byte_in_the_weights_leaves_the_old_release_serving(
+    api: httpx.Client, stack: Stack, registry: ModelRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
     version = new_version(stack, "damaged", seed=5)
     weights = artifact_of(stack, registry, version, WEIGHTS_FILE)
     content = bytearray(weights.read_bytes())
@@ -286,7 +302,9 @@ def test_one_wrong_byte_in_the_weights_leaves_the_old_release_serving(api, stack
     assert (answer["release"], answer["tier"]) == (1, "personalized")
 
 
-def test_a_missing_collection_leaves_the_old_release_serving(api, stack, registry, second):
+def test_a_missing_collection_leaves_the_old_release_serving(
+    api: httpx.Client, stack: Stack, registry: ModelRegistry, second: int
+) -> None:
     index_folder = stack.settings.home / "qdrant"
     version = new_version(stack, "unindexed", seed=6)
     registry.set_alias(CHAMPION, version)  # set directly, without a collection
@@ -296,7 +314,7 @@ def test_a_missing_collection_leaves_the_old_release_serving(api, stack, registr
     assert (answer["release"], answer["tier"]) == (1, "personalized")
 
 
-def test_a_full_disk_leaves_the_old_release_serving(stack, registry, tmp_path):
+def test_a_full_disk_leaves_the_old_release_serving(stack: Stack, registry: ModelRegistry, tmp_path: Path) -> None:
     version = new_version(stack, "too-much", seed=8)
     settings = local_settings(tmp_path, mlflow_tracking_uri=stack.settings.mlflow_url)
     with running(settings, "ranker_service"), httpx.Client(base_url=settings.ranker_url, timeout=30) as ranker:
@@ -325,7 +343,7 @@ def processes_of(port: int) -> list[int]:
     return [supervisor.pid, *(child.pid for child in supervisor.children(recursive=True))]
 
 
-def test_a_copy_of_another_registry_s_version_is_not_served(stack, tmp_path):
+def test_a_copy_of_another_registry_s_version_is_not_served(stack: Stack, tmp_path: Path) -> None:
     settings = local_settings(tmp_path, mlflow_tracking_uri=stack.settings.mlflow_url)
     shutil.copytree(toy.write_model(stack.jobs, "stranger", seed=77), settings.home / "releases" / "1")
     with running(settings, "ranker_service"), httpx.Client(base_url=settings.ranker_url, timeout=30) as ranker:
@@ -335,7 +353,7 @@ def test_a_copy_of_another_registry_s_version_is_not_served(stack, tmp_path):
         assert ranker.post("/v1/rank", json=body).json()["weights"] == expected
 
 
-def test_an_emptied_registry_changes_nothing(stack, registry, second):
+def test_an_emptied_registry_changes_nothing(stack: Stack, registry: ModelRegistry, second: int) -> None:
     registry.set_alias(CHALLENGER, second)
     eventually(lambda: ranker_serves(stack.settings.ranker_url)["challenger"] == second)
     for alias in (CHAMPION, CHALLENGER):  # a challenger removed beside a champion would be a decision
@@ -347,7 +365,7 @@ def test_an_emptied_registry_changes_nothing(stack, registry, second):
     eventually(lambda: ranker_serves(stack.settings.ranker_url)["challenger"] is None, "it did not follow again")
 
 
-def test_a_download_leaves_no_threads(registry, tmp_path):
+def test_a_download_leaves_no_threads(registry: ModelRegistry, tmp_path: Path) -> None:
     """The garbage collector would end them, but it rarely runs in a service: a ranker had 8 more per promotion."""
     gc.collect()
     before = set(threading.enumerate())
@@ -360,7 +378,7 @@ def test_a_download_leaves_no_threads(registry, tmp_path):
         gc.enable()
 
 
-def test_rankers_with_one_folder_load_the_same_release_at_once(stack, tmp_path):
+def test_rankers_with_one_folder_load_the_same_release_at_once(stack: Stack, tmp_path: Path) -> None:
     folder = tmp_path / "releases"
     rankers = [local_settings(tmp_path / name, mlflow_tracking_uri=stack.settings.mlflow_url) for name in ("a", "b")]
     with ExitStack() as processes:
@@ -374,7 +392,7 @@ def test_rankers_with_one_folder_load_the_same_release_at_once(stack, tmp_path):
     assert sorted(path.name for path in folder.iterdir()) == ["1", "aliases.json", "locks", "search.json"]
 
 
-def test_a_release_that_does_not_fit_in_memory_is_reported(stack, tmp_path):
+def test_a_release_that_does_not_fit_in_memory_is_reported(stack: Stack, tmp_path: Path) -> None:
     settings = local_settings(tmp_path, mlflow_tracking_uri=stack.settings.mlflow_url)
     with running(settings, "ranker_service", RANKER_MEMORY_LIMIT="1MB"):
         reason = "release 1: loading takes about 48 MB of memory, and 0 MB are left of the 1 MB of RANKER_MEMORY_LIMIT"
@@ -393,7 +411,9 @@ def ranker_serves(ranker_url: str) -> dict:
 # --- split traffic ----------------------------------------------------------------------------------------------------
 
 
-def test_users_are_split_between_champion_and_challenger_and_stay_there(stack, registry, second, monkeypatch, tmp_path):
+def test_users_are_split_between_champion_and_challenger_and_stay_there(
+    stack: Stack, registry: ModelRegistry, second: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("VERSION", str(second))
     (stack.jobs.models_dir / "latest").write_text("another")
     index(stack.jobs)
@@ -444,7 +464,7 @@ def in_shadow(api: httpx.Client) -> float | None:
 # --- precomputed lists ------------------------------------------------------------------------------------------------
 
 
-def test_lists_are_stored_before_the_release_serves_and_the_feature_service_has_them(stack):
+def test_lists_are_stored_before_the_release_serves_and_the_feature_service_has_them(stack: Stack) -> None:
     precompute(stack.jobs)  # for users of other tests, who came after the promotion
     assert precompute(stack.jobs).startswith("0 lists by version 1")
     for user_id, history in toy.USERS.items():

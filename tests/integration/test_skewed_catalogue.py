@@ -4,6 +4,8 @@ A table that learns it without bounds gives its items vectors whose lengths span
 that grows with popularity. HNSW under a plain dot product finds few of the nearest among those.
 """
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -26,7 +28,7 @@ BROADEST = SearchSettings(hnsw_ef=8 * NUM_CANDIDATES)
 
 
 @pytest.fixture(scope="module")
-def release(tmp_path_factory) -> Release:
+def release(tmp_path_factory: pytest.TempPathFactory) -> Release:
     directory = tmp_path_factory.mktemp("skewed")
     random = np.random.default_rng(0)
     torch.manual_seed(0)
@@ -49,11 +51,13 @@ def release(tmp_path_factory) -> Release:
 
 
 @pytest.fixture(scope="module")
-def queries(release) -> list[VerificationQuery]:
+def queries(release: Release) -> list[VerificationQuery]:
     return verification_queries(release, load_histories(release.items_file.parent), NUM_CANDIDATES)
 
 
-async def test_a_graph_finds_nearly_all_of_the_nearest(release, queries, tmp_path):
+async def test_a_graph_finds_nearly_all_of_the_nearest(
+    release: Release, queries: list[VerificationQuery], tmp_path: Path
+) -> None:
     index = QdrantEdgeIndex(tmp_path)
     target = RecallTarget.for_size(NUM_ITEMS)
     tuned = await build_and_tune(index, release, lambda: indexed_items(release), queries, NUM_CANDIDATES, target)
@@ -67,7 +71,9 @@ async def test_a_graph_finds_nearly_all_of_the_nearest(release, queries, tmp_pat
     await index.close()
 
 
-async def test_items_that_nothing_places_are_found_by_title_but_not_by_vector(release, queries, tmp_path):
+async def test_items_that_nothing_places_are_found_by_title_but_not_by_vector(
+    release: Release, queries: list[VerificationQuery], tmp_path: Path
+) -> None:
     index = QdrantEdgeIndex(tmp_path)
     batches = indexed_items(release)
     await index.build(
@@ -89,7 +95,7 @@ async def test_items_that_nothing_places_are_found_by_title_but_not_by_vector(re
     await index.close()
 
 
-async def test_without_equal_lengths_the_same_graph_finds_little(release, tmp_path):
+async def test_without_equal_lengths_the_same_graph_finds_little(release: Release, tmp_path: Path) -> None:
     """What the geometry is for: the same items as a table without bounds would hold them."""
     scale = release.encode_empty_history()[-1]
     unbounded = np.concatenate(

@@ -1,13 +1,20 @@
 """Releases of the toy shop in a registry in memory, for tests of the ranker's copies and of its watch."""
 
 import shutil
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
+from typing import TypeVar
 
 from recsys.errors import ReleaseNotLoaded, UpstreamUnavailable
 from recsys.model.registry import SEARCH_TAG, WEIGHTS_TAG
 from recsys.model.release_manifest import ReleaseManifest
+from recsys.model.two_tower import TwoTower, TwoTowerConfig
 from tests import toy
 from training.release_manifest import describe_release
+
+T = TypeVar("T")
 
 
 class InMemoryRegistry:
@@ -58,3 +65,25 @@ def damage(file: Path) -> None:
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
     file.write_bytes(content)
+
+
+def write_large_release(directory: Path, embedding_dim: int) -> Path:
+    """A release of 20,000 items, of random weights."""
+    directory.mkdir()
+    config = TwoTowerConfig(num_items=20_000, num_content_features=0, embedding_dim=embedding_dim, num_layers=1)
+    described = [{"item_id": f"item-{number}", "title": f"Item {number}"} for number in range(config.num_items)]
+    toy.write_files(directory, TwoTower(config), described, [[1, 2, 3]])
+    describe_release(directory)
+    return directory
+
+
+def in_fresh_process(work: Callable[[Path], T], folder: Path) -> T:
+    """Runs `work` where no other test has left memory to reuse or to free."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
+        return process.submit(work, folder).result()
+
+
+def unreclaimable_bytes() -> int:
+    """Memory of this process that no file backs."""
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(status["RssAnon"].split()[0]) * 1024

@@ -61,7 +61,7 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
-async def test_a_second_request_waits_and_a_third_is_rejected_with_retry_after():
+async def test_a_second_request_waits_and_a_third_is_rejected_with_retry_after() -> None:
     api = BlockedApi()
     first, second = api.send("first"), api.send("second")
     await until(lambda: api.started == ["first"])
@@ -75,7 +75,7 @@ async def test_a_second_request_waits_and_a_third_is_rejected_with_retry_after()
     assert api.started == ["first", "second"]
 
 
-async def test_health_is_answered_under_any_load():
+async def test_health_is_answered_under_any_load() -> None:
     api = BlockedApi(max_queued=0)
     first = api.send("first")
     await until(lambda: bool(api.started))
@@ -84,7 +84,7 @@ async def test_health_is_answered_under_any_load():
     await first
 
 
-async def test_a_request_that_waits_too_long_is_rejected_before_its_deadline():
+async def test_a_request_that_waits_too_long_is_rejected_before_its_deadline() -> None:
     api = BlockedApi()
     first = api.send("first")
     await until(lambda: bool(api.started))
@@ -95,14 +95,14 @@ async def test_a_request_that_waits_too_long_is_rejected_before_its_deadline():
     assert api.started == ["first"]
 
 
-async def test_a_request_past_its_deadline_is_not_started():
+async def test_a_request_past_its_deadline_is_not_started() -> None:
     api = BlockedApi()
     rejected = await api.send("late", **{DEADLINE_HEADER: "0"})
     assert (rejected.status_code, rejected.json()["error"]) == (429, "overloaded")
     assert api.started == []
 
 
-async def test_the_deadline_is_the_callers_or_the_default():
+async def test_the_deadline_is_the_callers_or_the_default() -> None:
     api = BlockedApi(max_concurrent=10)
     api.release.set()
     own = (await api.send("own")).json()["left"]
@@ -113,7 +113,7 @@ async def test_the_deadline_is_the_callers_or_the_default():
     assert 2.0 < odd <= DEADLINE_MS / 1000
 
 
-async def test_calls_behind_a_proxy_prefix_have_a_deadline_too():
+async def test_calls_behind_a_proxy_prefix_have_a_deadline_too() -> None:
     api = BlockedApi()
     api.release.set()
     transport = httpx.ASGITransport(api.app, root_path="/shop")
@@ -123,7 +123,7 @@ async def test_calls_behind_a_proxy_prefix_have_a_deadline_too():
     assert answer.json()["left"] <= DEADLINE_MS / 1000
 
 
-async def test_a_slot_is_free_again_after_a_cancelled_request():
+async def test_a_slot_is_free_again_after_a_cancelled_request() -> None:
     api = BlockedApi(max_queued=0)
     for _ in range(3):
         task = api.send("given up")
@@ -135,7 +135,7 @@ async def test_a_slot_is_free_again_after_a_cancelled_request():
     assert (await api.send("after")).status_code == 200
 
 
-async def test_a_request_cancelled_while_waiting_leaves_the_queue():
+async def test_a_request_cancelled_while_waiting_leaves_the_queue() -> None:
     api = BlockedApi()
     first = api.send("first")
     await until(lambda: bool(api.started))
@@ -161,7 +161,7 @@ async def keep_busy(seconds: float, at_a_time: float) -> None:
         await asyncio.sleep(0)
 
 
-async def test_a_loop_that_stays_behind_rejects_requests_until_it_catches_up():
+async def test_a_loop_that_stays_behind_rejects_requests_until_it_catches_up() -> None:
     api = BlockedApi(max_concurrent=10)
     api.release.set()
     assert (await api.send("before")).status_code == 200
@@ -175,7 +175,7 @@ async def test_a_loop_that_stays_behind_rejects_requests_until_it_catches_up():
     assert (await api.send("after")).status_code == 200
 
 
-async def test_a_single_pause_sheds_nothing_and_counts_against_the_deadline():
+async def test_a_single_pause_sheds_nothing_and_counts_against_the_deadline() -> None:
     api = BlockedApi(max_concurrent=10)
     api.release.set()
     await api.send("before")
@@ -187,7 +187,7 @@ async def test_a_single_pause_sheds_nothing_and_counts_against_the_deadline():
     assert answer.json()["left"] < DEADLINE_MS / 1000 - BEHIND_SECONDS * LATE_BEATS
 
 
-async def test_a_pause_does_not_count_against_later_requests():
+async def test_a_pause_does_not_count_against_later_requests() -> None:
     api = BlockedApi(max_concurrent=10)
     api.release.set()
     await api.send("before")
@@ -200,7 +200,7 @@ async def test_a_pause_does_not_count_against_later_requests():
 # --- middleware order -------------------------------------------------------------------------------------------------
 
 
-def test_the_stack_lists_middleware_in_the_order_in_which_requests_pass_it():
+def test_the_stack_lists_middleware_in_the_order_in_which_requests_pass_it() -> None:
     caller = [Middleware(BodyLimitMiddleware)]
     stack = middleware_stack(Admission(1, 1, DEADLINE_MS, may_wait=0.25), caller)
     assert [each.cls for each in create_api("ordered", "", stack).user_middleware] == [

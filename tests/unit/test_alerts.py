@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -32,14 +33,14 @@ def test_prometheus_is_given_the_rules() -> None:
 
 
 @pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
-def test_a_rule_is_about_metrics_that_are_exported(rule) -> None:
+def test_a_rule_is_about_metrics_that_are_exported(rule: Any) -> None:
     named = set(re.findall(r"\btandem_\w+", rule["expr"]))
     assert named
     assert named - exported() == set()
 
 
 @pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
-def test_a_rule_waits_and_says_what_it_means_and_what_to_do(rule) -> None:
+def test_a_rule_waits_and_says_what_it_means_and_what_to_do(rule: Any) -> None:
     assert rule["for"]
     assert rule["labels"]["severity"] in {"page", "ticket"}
     assert "make " in rule["annotations"]["description"]

@@ -4,6 +4,7 @@ import json
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 
@@ -49,7 +50,7 @@ def advisories() -> Iterator[str]:
 
 
 @pytest.fixture
-def lock(tmp_path):
+def lock(tmp_path: Path) -> Path:
     file = tmp_path / "requirements.lock"
     hashed = "".join(f"{pinned} --hash=sha256:{'0' * 64}\n" for pinned in ("burning==1.0", "stone==2.0"))
     file.write_text(f"# the lock\n{hashed}")
@@ -57,20 +58,20 @@ def lock(tmp_path):
 
 
 @pytest.fixture
-def ignored(tmp_path):
+def ignored(tmp_path: Path) -> Path:
     file = tmp_path / "audit-ignored.txt"
     file.write_text("# nothing\n")
     return file
 
 
-def test_a_known_vulnerability_fails(lock, ignored, advisories):
+def test_a_known_vulnerability_fails(lock: Path, ignored: Path, advisories: str) -> None:
     passed, message = audit([lock], ignored, advisories)
     assert not passed
     assert "burning 1.0: CVE-2026-1, fixed in 1.1" in message
     assert "stone" not in message
 
 
-def test_no_known_vulnerability_passes(lock, ignored, advisories, tmp_path):
+def test_no_known_vulnerability_passes(lock: Path, ignored: Path, advisories: str, tmp_path: Path) -> None:
     lock.write_text(f"stone==2.0 --hash=sha256:{'0' * 64}\n")
     without_hashes = tmp_path / "requirements-torch.txt"
     without_hashes.write_text("--extra-index-url https://index.example/cpu\nsteel==3.0\n")
@@ -79,27 +80,27 @@ def test_no_known_vulnerability_passes(lock, ignored, advisories, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["GHSA-aaaa-bbbb-cccc", "CVE-2026-1"])
-def test_an_ignored_advisory_passes(lock, ignored, advisories, name):
+def test_an_ignored_advisory_passes(lock: Path, ignored: Path, advisories: str, name: str) -> None:
     ignored.write_text(f"{name}: we have no matches\n")
     passed, message = audit([lock], ignored, advisories)
     assert passed, message
 
 
-def test_an_ignored_advisory_needs_a_reason(lock, ignored, advisories):
+def test_an_ignored_advisory_needs_a_reason(lock: Path, ignored: Path, advisories: str) -> None:
     ignored.write_text("GHSA-aaaa-bbbb-cccc\n")
     passed, message = audit([lock], ignored, advisories)
     assert not passed
     assert "no reason for GHSA-aaaa-bbbb-cccc" in message
 
 
-def test_the_audit_is_skipped_offline(lock, ignored):
+def test_the_audit_is_skipped_offline(lock: Path, ignored: Path) -> None:
     passed, message = audit([lock], ignored, f"http://{HOST}:{free_ports(1)[0]}/")
     assert passed
     assert message.startswith("audit: skipped")
     assert "\n" not in message
 
 
-def test_an_unpinned_lock_fails(lock, ignored, advisories):
+def test_an_unpinned_lock_fails(lock: Path, ignored: Path, advisories: str) -> None:
     lock.write_text("burning>=1.0\n")
     passed, message = audit([lock], ignored, advisories)
     assert not passed, message

@@ -29,7 +29,7 @@ PAGE, APP, TEAM, LOG = "0123456789abcdef", "fedcba9876543210", "0f1e2d3c4b5a6978
 keys = st.text(st.characters(min_codepoint=33, max_codepoint=126, exclude_characters=",:"), min_size=16, max_size=64)
 
 
-def test_a_key_has_a_name_and_scopes():
+def test_a_key_has_a_name_and_scopes() -> None:
     known = ApiKeys.parse(f"page:{PAGE}:events, app:{APP},team:{TEAM}:recommend+events+operate")
     callers = {key: known.caller_of(key.encode()) for key in (PAGE, APP, TEAM)}
     assert {key: caller.name for key, caller in callers.items() if caller} == {PAGE: "page", APP: "app", TEAM: "team"}
@@ -41,7 +41,7 @@ def test_a_key_has_a_name_and_scopes():
 
 
 @given(keys, st.binary(max_size=100))
-def test_other_keys_are_not_valid(key, other):
+def test_other_keys_are_not_valid(key: str, other: str) -> None:
     known = ApiKeys.parse(f"page:{key}")
     caller = known.caller_of(key.encode())
     assert caller is not None
@@ -49,7 +49,7 @@ def test_other_keys_are_not_valid(key, other):
     assert (known.caller_of(other) is None) == (other != key.encode())
 
 
-def test_without_keys_there_is_no_name():
+def test_without_keys_there_is_no_name() -> None:
     assert not ApiKeys.parse("")
     assert ApiKeys.parse(f"page:{PAGE}")
 
@@ -74,7 +74,7 @@ WRONG_KEYS = {
 
 
 @pytest.mark.parametrize("text", WRONG_KEYS)
-def test_errors_about_keys_do_not_contain_a_key(monkeypatch, text):
+def test_errors_about_keys_do_not_contain_a_key(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     for name, value in {"FEATURE_SERVICE_URL": "http://f", "RANKER_URL": "http://r", "QDRANT_EDGE_DIR": "q"}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("ORCHESTRATOR_API_KEYS", text)
@@ -84,7 +84,7 @@ def test_errors_about_keys_do_not_contain_a_key(monkeypatch, text):
     assert APP[:8] not in str(caught.value)
 
 
-def test_settings_do_not_show_keys(monkeypatch):
+def test_settings_do_not_show_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ORCHESTRATOR_API_KEYS", f"page:{PAGE}")
     with pytest.raises(ValidationError) as caught:  # because other settings are missing
         OrchestratorSettings()
@@ -104,14 +104,14 @@ def test_settings_do_not_show_keys(monkeypatch):
         ("ORCHESTRATOR_CORS_ORIGINS", "*"),
     ],
 )
-def test_invalid_settings_are_refused(monkeypatch, name, value):
+def test_invalid_settings_are_refused(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     monkeypatch.setenv(name, value)
     with pytest.raises(ValidationError) as caught:
         OrchestratorSettings(FEATURE_SERVICE_URL="http://f", RANKER_URL="http://r", QDRANT_EDGE_DIR="q")
     assert caught.value.errors()[0]["loc"] == (name.removeprefix("ORCHESTRATOR_").lower(),)
 
 
-def test_each_caller_has_its_own_limit():
+def test_each_caller_has_its_own_limit() -> None:
     limits = RateLimits.parse("3/hour")
     for _ in range(3):
         limits.count("page")
@@ -121,7 +121,7 @@ def test_each_caller_has_its_own_limit():
     limits.count("app")
 
 
-def test_the_narrowest_of_several_limits_applies():
+def test_the_narrowest_of_several_limits_applies() -> None:
     limits = RateLimits.parse("100/hour;2/day")
     limits.count("page")
     limits.count("page")
@@ -204,7 +204,7 @@ CALLS = {
 
 
 @pytest.mark.parametrize("call", CALLS, ids=" ".join)
-async def test_a_key_opens_what_its_scopes_name(guarded, call):
+async def test_a_key_opens_what_its_scopes_name(guarded: AsyncClient, call: tuple[str, str]) -> None:
     answers = {
         name: await guarded.request(*call, headers={"X-API-Key": key})
         for name, key in {"page": PAGE, "app": APP, "team": TEAM, "log": LOG}.items()
@@ -220,11 +220,11 @@ async def test_a_key_opens_what_its_scopes_name(guarded, call):
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/docs", "/redoc", "/openapi.json"])
-async def test_probes_and_the_description_need_no_key(guarded, path):
+async def test_probes_and_the_description_need_no_key(guarded: AsyncClient, path: str) -> None:
     assert (await guarded.get(path)).status_code == 200
 
 
-async def test_a_key_may_be_sent_as_prometheus_sends_it(guarded):
+async def test_a_key_may_be_sent_as_prometheus_sends_it(guarded: AsyncClient) -> None:
     assert (await guarded.get("/metrics", headers={"Authorization": f"Bearer {TEAM}"})).status_code == 200
     assert (await guarded.get("/metrics", headers={"Authorization": f"bearer {TEAM}"})).status_code == 200
     for refused in (TEAM, f"Basic {TEAM}", "Bearer", f"Bearer {TEAM} {TEAM}"):
@@ -235,7 +235,9 @@ async def test_a_key_may_be_sent_as_prometheus_sends_it(guarded):
     ("headers", "body", "named"),
     [({"X-Variant": "challenger"}, {}, "the header X-Variant"), ({}, {"debug": True}, "the field debug")],
 )
-async def test_an_override_and_debug_need_the_scope_operate(headers, body, named):
+async def test_an_override_and_debug_need_the_scope_operate(
+    headers: dict[str, str], body: dict[str, bool], named: str
+) -> None:
     async with recommending(KEYS) as client:
         refused, answered = [
             await client.post(
@@ -248,7 +250,7 @@ async def test_an_override_and_debug_need_the_scope_operate(headers, body, named
     assert answered.status_code == 200
 
 
-async def test_without_keys_anybody_may_do_everything():
+async def test_without_keys_anybody_may_do_everything() -> None:
     async with recommending(ApiKeys.parse("")) as client:
         body = {"user_id": "u", "debug": True}
         answer = await client.post("/v1/recommendations", json=body, headers={"X-Variant": "champion"})
@@ -256,7 +258,7 @@ async def test_without_keys_anybody_may_do_everything():
         assert (await client.get("/metrics")).status_code == 200
 
 
-def test_every_endpoint_has_a_scope_of_its_own():
+def test_every_endpoint_has_a_scope_of_its_own() -> None:
     """A new endpoint has to be added to the table of scopes, or it needs `operate`."""
     found = {route.path: needed_scope(route.path) for route in router.routes if isinstance(route, APIRoute)}
     assert {path for path, scope in found.items() if scope == KeyScope.OPERATE} == set()

@@ -48,33 +48,33 @@ class Sender:
         return self.received[0]["status"] if self.received else None
 
 
-async def test_a_body_in_parts_reaches_the_application_whole():
+async def test_a_body_in_parts_reaches_the_application_whole() -> None:
     sender = Sender(b"ab", b"", b"c")
     assert await sender.run() is None
     assert sender.bodies == [b"abc"]
 
 
 @pytest.mark.parametrize("parts", [[b"x" * (MAX_BODY_BYTES + 1), b""], [b"x" * MAX_BODY_BYTES, b"x", b""]])
-async def test_a_body_that_grows_too_large_is_rejected_before_the_rest_arrives(parts):
+async def test_a_body_that_grows_too_large_is_rejected_before_the_rest_arrives(parts: list[bytes]) -> None:
     sender = Sender(*parts)
     assert await sender.run() == 413
     assert sender.bodies == []
 
 
-async def test_a_body_that_is_declared_too_large_is_not_read():
+async def test_a_body_that_is_declared_too_large_is_not_read() -> None:
     sender = Sender(b"x", **{"content-length": str(MAX_BODY_BYTES + 1)})
     assert await sender.run() == 413
     assert len(sender.parts) == 1
 
 
-async def test_a_body_that_stops_arriving_is_rejected(monkeypatch):
+async def test_a_body_that_stops_arriving_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(body_limit, "BODY_SECONDS", 0.01)
     sender = Sender(b"half of", stalls=True)
     assert await sender.run() == 408
     assert dict(sender.received[0]["headers"])[b"connection"] == b"close"
 
 
-async def test_a_body_whose_parts_are_quick_but_too_many_is_rejected(monkeypatch):
+async def test_a_body_whose_parts_are_quick_but_too_many_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(body_limit, "BODY_SECONDS", 0.05)
     sender = Sender(*[b"x"] * 100, pause=0.005)
     assert await sender.run() == 408
@@ -91,7 +91,7 @@ class Measured(bytes):
         return super().__len__()
 
 
-async def test_the_work_is_proportional_to_the_number_of_parts():
+async def test_the_work_is_proportional_to_the_number_of_parts() -> None:
     Measured.reads = 0
     parts = 2000
     sender = Sender(*[Measured(b"x") for _ in range(parts)])
@@ -100,7 +100,7 @@ async def test_the_work_is_proportional_to_the_number_of_parts():
     assert Measured.reads <= 2 * parts
 
 
-async def test_a_client_that_leaves_before_its_body_is_complete_is_told_apart():
+async def test_a_client_that_leaves_before_its_body_is_complete_is_told_apart() -> None:
     sender = Sender(b"half of", stalls=True)
     sender.parts.append({"type": "http.disconnect"})
     seen: list[Any] = []
@@ -112,7 +112,7 @@ async def test_a_client_that_leaves_before_its_body_is_complete_is_told_apart():
     assert seen == [{"type": "http.disconnect"}]
 
 
-async def test_all_bodies_together_are_limited_until_their_requests_end(monkeypatch):
+async def test_all_bodies_together_are_limited_until_their_requests_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(body_limit, "MAX_HELD_BYTES", 10)
     release = asyncio.Event()
     outcomes: dict[str, str] = {}
@@ -166,7 +166,7 @@ async def first_line_of(reader: asyncio.StreamReader) -> bytes:
     return line
 
 
-async def test_over_a_socket_a_trickling_client_is_answered_and_disconnected(monkeypatch):
+async def test_over_a_socket_a_trickling_client_is_answered_and_disconnected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(body_limit, "BODY_SECONDS", 0.1)
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:

@@ -37,7 +37,7 @@ def fail(breaker: Breaker, clock: Clock, times: int, seconds: float = FAILING_SE
             clock.now += seconds / (FAILURES - 1)
 
 
-def test_it_opens_after_the_configured_number_of_failures(breaker, clock):
+def test_it_opens_after_the_configured_number_of_failures(breaker: Breaker, clock: Clock) -> None:
     fail(breaker, clock, FAILURES - 1, seconds=10 * FAILING_SECONDS)
     assert breaker.state == State.CLOSED
     fail(breaker, clock, 1)
@@ -45,14 +45,14 @@ def test_it_opens_after_the_configured_number_of_failures(breaker, clock):
     assert not breaker.admits()
 
 
-def test_a_success_resets_the_count_of_failures(breaker, clock):
+def test_a_success_resets_the_count_of_failures(breaker: Breaker, clock: Clock) -> None:
     for _ in range(3):
         fail(breaker, clock, FAILURES - 1, seconds=10 * FAILING_SECONDS)
         breaker.succeeded()
     assert breaker.state == State.CLOSED
 
 
-def test_many_failures_at_the_same_time_do_not_open_it(breaker, clock):
+def test_many_failures_at_the_same_time_do_not_open_it(breaker: Breaker, clock: Clock) -> None:
     fail(breaker, clock, 10 * FAILURES, seconds=0.0)
     assert breaker.state == State.CLOSED
     clock.now += FAILING_SECONDS
@@ -60,7 +60,7 @@ def test_many_failures_at_the_same_time_do_not_open_it(breaker, clock):
     assert breaker.state == State.OPEN
 
 
-def test_after_a_while_one_trial_call_is_allowed(breaker, clock):
+def test_after_a_while_one_trial_call_is_allowed(breaker: Breaker, clock: Clock) -> None:
     fail(breaker, clock, FAILURES)
     clock.now += OPEN_SECONDS
     assert breaker.admits()
@@ -68,7 +68,7 @@ def test_after_a_while_one_trial_call_is_allowed(breaker, clock):
     assert not breaker.admits()
 
 
-def test_a_successful_trial_closes_it(breaker, clock, states):
+def test_a_successful_trial_closes_it(breaker: Breaker, clock: Clock, states: list[State]) -> None:
     fail(breaker, clock, FAILURES)
     clock.now += OPEN_SECONDS
     breaker.admits()
@@ -78,7 +78,7 @@ def test_a_successful_trial_closes_it(breaker, clock, states):
     assert states == [State.OPEN, State.HALF_OPEN, State.CLOSED]
 
 
-def test_a_failed_trial_opens_it_again(breaker, clock):
+def test_a_failed_trial_opens_it_again(breaker: Breaker, clock: Clock) -> None:
     fail(breaker, clock, FAILURES)
     clock.now += OPEN_SECONDS
     fail(breaker, clock, 1)
@@ -88,7 +88,7 @@ def test_a_failed_trial_opens_it_again(breaker, clock):
     assert breaker.admits()
 
 
-def test_after_an_abandoned_trial_the_next_call_may_try(breaker, clock):
+def test_after_an_abandoned_trial_the_next_call_may_try(breaker: Breaker, clock: Clock) -> None:
     fail(breaker, clock, FAILURES)
     clock.now += OPEN_SECONDS
     breaker.admits()
@@ -96,7 +96,7 @@ def test_after_an_abandoned_trial_the_next_call_may_try(breaker, clock):
     assert breaker.admits()
 
 
-def test_if_a_trial_never_reports_its_outcome_another_call_may_try_later(breaker, clock):
+def test_if_a_trial_never_reports_its_outcome_another_call_may_try_later(breaker: Breaker, clock: Clock) -> None:
     fail(breaker, clock, FAILURES)
     clock.now += OPEN_SECONDS
     assert breaker.admits()
@@ -104,7 +104,7 @@ def test_if_a_trial_never_reports_its_outcome_another_call_may_try_later(breaker
     assert breaker.admits()
 
 
-def test_calls_from_before_it_opened_do_not_keep_it_open(breaker, clock):
+def test_calls_from_before_it_opened_do_not_keep_it_open(breaker: Breaker, clock: Clock) -> None:
     fail(breaker, clock, FAILURES)
     clock.now += OPEN_SECONDS / 2
     breaker.failed()

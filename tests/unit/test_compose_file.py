@@ -33,27 +33,27 @@ def published_at(service: str, **variables: str) -> list[str]:
     return [filled(port, **variables).rsplit(":", 2)[0] for port in SERVICES[service].get("ports", ())]
 
 
-def test_only_what_asks_who_calls_can_be_opened_to_the_network():
+def test_only_what_asks_who_calls_can_be_opened_to_the_network() -> None:
     opened = {name for name in SERVICES if set(published_at(name, BIND_ADDRESS="0.0.0.0")) - {"127.0.0.1"}}
     assert opened == {"orchestrator", "grafana"}
 
 
-def test_mlflow_is_reached_from_this_machine_only():
+def test_mlflow_is_reached_from_this_machine_only() -> None:
     for address in ("", "0.0.0.0", "10.0.0.5"):
         assert published_at("mlflow", BIND_ADDRESS=address) == ["127.0.0.1"]
 
 
-def test_nothing_is_opened_by_default():
+def test_nothing_is_opened_by_default() -> None:
     assert set(chain.from_iterable(published_at(name) for name in SERVICES)) == {"127.0.0.1"}
 
 
 @pytest.mark.parametrize("service", sorted(BUILT - {"mlflow"}))
-def test_every_service_of_ours_has_the_internal_token(service):
+def test_every_service_of_ours_has_the_internal_token(service: str) -> None:
     token = SERVICES[service]["environment"]["INTERNAL_TOKEN"]
     assert token.startswith("${INTERNAL_TOKEN:?"), "it must not start without one"
 
 
-def test_the_key_of_the_stack_may_do_everything_and_other_keys_are_added():
+def test_the_key_of_the_stack_may_do_everything_and_other_keys_are_added() -> None:
     setting = SERVICES["orchestrator"]["environment"]["ORCHESTRATOR_API_KEYS"]
     own, page = KEY, KEY[::-1]
     both = ApiKeys.parse(filled(setting, API_KEY=own, ORCHESTRATOR_API_KEYS=f"page:{page}:events"))
@@ -66,7 +66,7 @@ def test_the_key_of_the_stack_may_do_everything_and_other_keys_are_added():
     assert added.scopes == {KeyScope.EVENTS}
 
 
-def test_prometheus_sends_the_key_of_the_stack():
+def test_prometheus_sends_the_key_of_the_stack() -> None:
     prometheus = SERVICES["prometheus"]
     scraped = yaml.safe_load((ROOT / "observability/prometheus.yml").read_text())["scrape_configs"]
     files = {job["job_name"]: job["authorization"]["credentials_file"] for job in scraped if "authorization" in job}
@@ -76,11 +76,11 @@ def test_prometheus_sends_the_key_of_the_stack():
 
 
 @pytest.mark.parametrize("service", sorted(set(SERVICES) - BUILT))
-def test_images_of_others_are_pinned_by_a_full_version(service):
+def test_images_of_others_are_pinned_by_a_full_version(service: str) -> None:
     assert re.fullmatch(r"[a-z/]+:v?\d+\.\d+\.\d+(-[a-z]+)?", SERVICES[service]["image"])
 
 
-def test_qdrants_server_and_client_are_within_one_minor_version():
+def test_qdrants_server_and_client_are_within_one_minor_version() -> None:
     server = re.search(r":v(\d+)\.(\d+)\.", SERVICES["qdrant"]["image"])
     locked = {
         match.groups()
@@ -94,17 +94,17 @@ def test_qdrants_server_and_client_are_within_one_minor_version():
     assert abs(minor - client_minor) <= 1
 
 
-def test_no_image_has_a_tag_that_could_not_be_confirmed():
+def test_no_image_has_a_tag_that_could_not_be_confirmed() -> None:
     unconfirmed = {"qdrant/qdrant:v1.20.0-unprivileged"}
     assert {service["image"] for service in SERVICES.values()} & unconfirmed == set()
 
 
 @pytest.mark.parametrize("service", ["ranker_service", "feature_service"])
-def test_a_service_with_replicas_has_nothing_that_only_one_container_can_have(service):
+def test_a_service_with_replicas_has_nothing_that_only_one_container_can_have(service: str) -> None:
     assert not {"container_name", "hostname", "ports"} & set(SERVICES[service])
 
 
 @pytest.mark.parametrize("service", ["orchestrator", "feature_service", "ranker_service"])
-def test_a_container_is_healthy_while_it_lives_whatever_else_is_down(service):
+def test_a_container_is_healthy_while_it_lives_whatever_else_is_down(service: str) -> None:
     """`make up` waits for this before there is a release, and an engine may restart what is not healthy."""
     assert "/healthz" in SERVICES[service]["healthcheck"]["test"][-1]

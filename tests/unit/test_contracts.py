@@ -199,20 +199,20 @@ def by_name(model: type) -> str:
     return model.__name__
 
 
-def test_every_contract_is_tested_here():
+def test_every_contract_is_tested_here() -> None:
     assert declared() == set(MODELS)
 
 
 @pytest.mark.parametrize("model", MODELS, ids=by_name)
 @given(data=st.data())
-def test_contracts_survive_a_json_round_trip(model, data):
+def test_contracts_survive_a_json_round_trip(model: Any, data: Any) -> None:
     sent = data.draw(MODELS[model])
     assert model.model_validate_json(sent.model_dump_json()) == sent
 
 
 @pytest.mark.parametrize("model", REQUESTS, ids=by_name)
 @given(data=st.data())
-def test_requests_reject_unknown_fields(model, data):
+def test_requests_reject_unknown_fields(model: Any, data: Any) -> None:
     body = json.loads(data.draw(MODELS[model]).model_dump_json()) | {"no_such_field": 1}
     with pytest.raises(ValidationError, match="no_such_field"):
         model.model_validate_json(json.dumps(body))
@@ -220,7 +220,7 @@ def test_requests_reject_unknown_fields(model, data):
 
 @pytest.mark.parametrize("model", RESPONSES, ids=by_name)
 @given(data=st.data())
-def test_responses_ignore_unknown_fields(model, data):
+def test_responses_ignore_unknown_fields(model: Any, data: Any) -> None:
     response = data.draw(MODELS[model])
     body = json.loads(response.model_dump_json()) | {"from_a_newer_service": 1}
     assert model.model_validate_json(json.dumps(body)) == response
@@ -236,7 +236,7 @@ anything = st.recursive(
 
 @pytest.mark.parametrize("model", REQUESTS, ids=by_name)
 @given(data=st.data())
-def test_any_body_is_accepted_or_rejected(model, data):
+def test_any_body_is_accepted_or_rejected(model: Any, data: Any) -> None:
     body = data.draw(st.fixed_dictionaries({}, optional=dict.fromkeys(model.model_fields, anything)) | anything)
     try:
         accepted = model.model_validate(body)
@@ -272,7 +272,9 @@ OUT_OF_BOUNDS: list[tuple[type[RequestModel], str, st.SearchStrategy[Any]]] = [
 
 @pytest.mark.parametrize(("model", "field", "values"), OUT_OF_BOUNDS, ids=lambda part: getattr(part, "__name__", None))
 @given(data=st.data())
-def test_a_value_out_of_bounds_is_rejected_with_the_name_of_its_field(model, field, values, data):
+def test_a_value_out_of_bounds_is_rejected_with_the_name_of_its_field(
+    model: Any, field: Any, values: Any, data: Any
+) -> None:
     body = data.draw(MODELS[model]).model_dump() | {field: data.draw(values)}
     with pytest.raises(ValidationError) as caught:
         model.model_validate(body)
@@ -281,7 +283,7 @@ def test_a_value_out_of_bounds_is_rejected_with_the_name_of_its_field(model, fie
 
 @pytest.mark.parametrize("model", MODELS, ids=by_name)
 @given(data=st.data())
-def test_contracts_are_immutable(model, data):
+def test_contracts_are_immutable(model: Any, data: Any) -> None:
     shape = data.draw(MODELS[model])
     with pytest.raises(ValidationError, match="frozen"):
         setattr(shape, next(iter(model.model_fields)), None)
@@ -331,17 +333,17 @@ REJECTED = [
 
 
 @pytest.mark.parametrize(("model", "body"), ACCEPTED)
-def test_requests_within_the_limits_are_accepted(model, body):
+def test_requests_within_the_limits_are_accepted(model: Any, body: Any) -> None:
     model.model_validate_json(json.dumps(body))
 
 
 @pytest.mark.parametrize(("model", "body"), REJECTED)
-def test_requests_beyond_the_limits_are_rejected(model, body):
+def test_requests_beyond_the_limits_are_rejected(model: Any, body: Any) -> None:
     with pytest.raises(ValidationError):
         model.model_validate_json(json.dumps(body))
 
 
-def test_an_event_without_id_and_timestamp_gets_a_unique_id_and_the_current_time():
+def test_an_event_without_id_and_timestamp_gets_a_unique_id_and_the_current_time() -> None:
     before = time.time()
     first, second = Event(**EVENT), Event(**EVENT)
     assert first.event_id != second.event_id
@@ -349,6 +351,6 @@ def test_an_event_without_id_and_timestamp_gets_a_unique_id_and_the_current_time
 
 
 @pytest.mark.parametrize("count", [0, MAX_EVENTS + 1])
-def test_a_batch_of_events_has_a_minimum_and_maximum_size(count):
+def test_a_batch_of_events_has_a_minimum_and_maximum_size(count: int) -> None:
     with pytest.raises(ValidationError):
         TypeAdapter(Events).validate_python([Event(**EVENT)] * count)

@@ -44,13 +44,13 @@ def metric(name: str) -> float | None:
     return REGISTRY.get_sample_value("tandem_dependency_ok", {"dependency": name})
 
 
-async def test_a_check_reports_what_it_returns_or_raises(dependencies):
+async def test_a_check_reports_what_it_returns_or_raises(dependencies: Dependencies) -> None:
     assert await dependencies.check("ranker", fine)
     assert not await dependencies.check("index", away)
     assert dependencies.states == {"ranker": OK, "index": "it cannot be reached"}
 
 
-async def test_a_cancellation_that_nobody_asked_for_is_reported(dependencies):
+async def test_a_cancellation_that_nobody_asked_for_is_reported(dependencies: Dependencies) -> None:
     async def cancelled() -> None:
         raise asyncio.CancelledError
 
@@ -58,7 +58,7 @@ async def test_a_cancellation_that_nobody_asked_for_is_reported(dependencies):
     assert dependencies.states["ranker"] == "the check failed: CancelledError"
 
 
-async def test_a_check_can_be_cancelled(dependencies):
+async def test_a_check_can_be_cancelled(dependencies: Dependencies) -> None:
     task = asyncio.create_task(dependencies.check("ranker", forever))
     await asyncio.sleep(0)
     task.cancel()
@@ -66,13 +66,13 @@ async def test_a_check_can_be_cancelled(dependencies):
         await task
 
 
-async def test_every_dependency_has_a_metric(dependencies):
+async def test_every_dependency_has_a_metric(dependencies: Dependencies) -> None:
     assert (metric("ranker"), metric("index")) == (0, 0)
     await dependencies.check("ranker", fine)
     assert (metric("ranker"), metric("index")) == (1, 0)
 
 
-async def test_states_that_are_no_longer_checked_are_unknown(dependencies, clock):
+async def test_states_that_are_no_longer_checked_are_unknown(dependencies: Dependencies, clock: Clock) -> None:
     await dependencies.check("ranker", fine)
     dependencies.finish()
     clock.now += STALE_SECONDS
@@ -84,7 +84,7 @@ async def test_states_that_are_no_longer_checked_are_unknown(dependencies, clock
     assert dependencies.states["ranker"] == OK
 
 
-def test_a_service_that_can_serve_may_be_degraded():
+def test_a_service_that_can_serve_may_be_degraded() -> None:
     degraded = Readiness(ready=True, dependencies={"ranker": OK, "index": "missing"})
     assert degraded.model_dump() == {
         "ready": True,

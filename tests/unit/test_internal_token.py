@@ -35,7 +35,7 @@ async def call(path: str, headers: dict[str, str], token: SecretStr | None) -> R
         return await client.get(path, headers=headers)
 
 
-async def test_the_right_token_opens():
+async def test_the_right_token_opens() -> None:
     answer = await call("/v1/rank", internal_headers(SecretStr(TOKEN)), SecretStr(TOKEN))
     assert answer.status_code == 200
 
@@ -44,7 +44,7 @@ async def test_the_right_token_opens():
     "path", ["/v1/rank", "/v1/nothing", "/openapi.json", "/docs.json", "/", "//healthz", "/metrics/"]
 )
 @pytest.mark.parametrize("sent", [None, "", TOKEN[:-1], TOKEN + "0", TOKEN.upper()])
-async def test_nothing_else_opens_anything(path, sent):
+async def test_nothing_else_opens_anything(path: str, sent: Any) -> None:
     headers = {} if sent is None else {INTERNAL_TOKEN_HEADER: sent}
     answer = await call(path, headers, SecretStr(TOKEN))
     assert (answer.status_code, answer.json()["error"]) == (401, "unauthorized")
@@ -53,16 +53,16 @@ async def test_nothing_else_opens_anything(path, sent):
 
 
 @pytest.mark.parametrize("path", sorted(OPEN_PATHS))
-async def test_probes_and_prometheus_need_no_token(path):
+async def test_probes_and_prometheus_need_no_token(path: Any) -> None:
     assert (await call(path, {}, SecretStr(TOKEN))).status_code == 200
 
 
-async def test_without_a_setting_every_call_is_answered():
+async def test_without_a_setting_every_call_is_answered() -> None:
     assert (await call("/v1/rank", {}, None)).status_code == 200
     assert internal_headers(None) == {}
 
 
-async def test_a_call_is_refused_before_its_body_is_read():
+async def test_a_call_is_refused_before_its_body_is_read() -> None:
     async def receive() -> dict[str, Any]:
         raise AssertionError("the body was read")
 
@@ -78,7 +78,7 @@ async def test_a_call_is_refused_before_its_body_is_read():
 
 @pytest.mark.parametrize("settings", SERVICES, ids=lambda settings: settings.__name__)
 @pytest.mark.parametrize("token", [TOKEN[:-1], TOKEN + " 0", TOKEN + "\n0", TOKEN + "é"])
-def test_a_weak_token_is_refused_and_not_shown(monkeypatch, settings, token):
+def test_a_weak_token_is_refused_and_not_shown(monkeypatch: pytest.MonkeyPatch, settings: Any, token: str) -> None:
     for name, value in {**SERVICES[settings], "INTERNAL_TOKEN": token}.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(ValidationError, match="16 or more printable ASCII") as caught:
@@ -87,7 +87,9 @@ def test_a_weak_token_is_refused_and_not_shown(monkeypatch, settings, token):
 
 
 @pytest.mark.parametrize("settings", [*SERVICES, ReleaseSettings], ids=lambda settings: settings.__name__)
-def test_every_service_and_the_jobs_read_the_token_and_never_show_it(monkeypatch, settings):
+def test_every_service_and_the_jobs_read_the_token_and_never_show_it(
+    monkeypatch: pytest.MonkeyPatch, settings: Any
+) -> None:
     for name, value in {**SERVICES.get(settings, {}), "INTERNAL_TOKEN": TOKEN}.items():
         monkeypatch.setenv(name, value)
     read = settings()

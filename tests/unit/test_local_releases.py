@@ -1,8 +1,6 @@
 """The ranker's copies of releases: complete or absent, shared between replicas, and refused if memory is short."""
 
 import shutil
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
@@ -13,10 +11,7 @@ from recsys.model.candidate_file import CANDIDATES_FILE
 from recsys.model.files import WEIGHTS_FILE
 from recsys.model.local_releases import LOCKS, CopyInUse, LocalReleases
 from recsys.model.memory_limit import MemoryLeft
-from recsys.model.two_tower import TwoTower, TwoTowerConfig
-from tests import toy
-from tests.unit.release_case import InMemoryRegistry, damage
-from training.release_manifest import describe_release
+from tests.unit.release_case import InMemoryRegistry, damage, in_fresh_process, unreclaimable_bytes, write_large_release
 
 
 @pytest.fixture
@@ -40,7 +35,7 @@ def lock_of(folder: Path, version: int) -> FileLock:
     return FileLock(folder / "locks" / f"{version % LOCKS}.lock")
 
 
-def test_a_copy_serves_while_the_registry_is_unavailable(registry, releases):
+def test_a_copy_serves_while_the_registry_is_unavailable(registry: InMemoryRegistry, releases: LocalReleases) -> None:
     releases.load(1)
     registry.reachable = False
     assert releases.load(1).manifest.weights_hash
@@ -48,13 +43,13 @@ def test_a_copy_serves_while_the_registry_is_unavailable(registry, releases):
         releases.load(2)
 
 
-def test_a_copy_serves_while_the_registry_is_empty(registry, releases):
+def test_a_copy_serves_while_the_registry_is_empty(registry: InMemoryRegistry, releases: LocalReleases) -> None:
     releases.load(1)
     registry.directories.clear()
     assert releases.load(1).version == 1
 
 
-def test_a_copy_of_other_weights_is_replaced(registry, releases):
+def test_a_copy_of_other_weights_is_replaced(registry: InMemoryRegistry, releases: LocalReleases) -> None:
     before = releases.load(1)
     registry.add(1, seed=7)
     after = releases.load(1)
@@ -62,21 +57,23 @@ def test_a_copy_of_other_weights_is_replaced(registry, releases):
     assert (after.candidate_embeddings != before.candidate_embeddings).any()
 
 
-def test_a_damaged_copy_is_fetched_again(registry, releases, folder):
+def test_a_damaged_copy_is_fetched_again(registry: InMemoryRegistry, releases: LocalReleases, folder: Path) -> None:
     releases.load(1)
     damage(folder / "1" / WEIGHTS_FILE)
     releases.load(1)
     assert registry.fetched == [1, 1]
 
 
-def test_a_release_that_arrives_damaged_never_appears(registry, releases, folder):
+def test_a_release_that_arrives_damaged_never_appears(
+    registry: InMemoryRegistry, releases: LocalReleases, folder: Path
+) -> None:
     damage(registry.directories[1] / WEIGHTS_FILE)
     with pytest.raises(ReleaseDamaged, match=f"{folder}/1/{WEIGHTS_FILE} has the hash"):
         releases.load(1)
     assert [path.name for path in folder.iterdir()] == ["locks"]
 
 
-def test_the_candidate_embeddings_are_computed_once(releases, folder):
+def test_the_candidate_embeddings_are_computed_once(releases: LocalReleases, folder: Path) -> None:
     computed = releases.load(1).candidate_embeddings
     written = (folder / "1" / CANDIDATES_FILE).stat()
     again = releases.load(1).candidate_embeddings
@@ -86,7 +83,9 @@ def test_the_candidate_embeddings_are_computed_once(releases, folder):
 
 
 @pytest.mark.parametrize("content", [b"", b"no array", None], ids=["empty", "no array", "of other weights"])
-def test_a_wrong_file_of_candidate_embeddings_is_replaced(registry, releases, folder, tmp_path, content):
+def test_a_wrong_file_of_candidate_embeddings_is_replaced(
+    registry: InMemoryRegistry, releases: LocalReleases, folder: Path, tmp_path: Path, content: bytes | None
+) -> None:
     expected = releases.load(1).candidate_embeddings.copy()
     if content is None:
         registry.add(2)
@@ -97,7 +96,7 @@ def test_a_wrong_file_of_candidate_embeddings_is_replaced(registry, releases, fo
     assert (releases.load(1).candidate_embeddings == expected).all()
 
 
-def test_a_loaded_release_serves_after_its_copy_is_deleted(releases, folder):
+def test_a_loaded_release_serves_after_its_copy_is_deleted(releases: LocalReleases, folder: Path) -> None:
     release = releases.load(1)
     shutil.rmtree(folder / "1")
     assert release.rank(toy.ITEM_IDS[:3], toy.ITEM_IDS)
@@ -106,7 +105,9 @@ def test_a_loaded_release_serves_after_its_copy_is_deleted(releases, folder):
 # --- several replicas with one folder ---------------------------------------------------------------------------------
 
 
-def test_a_copy_that_another_process_works_on_is_left_alone(registry, releases, folder):
+def test_a_copy_that_another_process_works_on_is_left_alone(
+    registry: InMemoryRegistry, releases: LocalReleases, folder: Path
+) -> None:
     releases.load(1)
     registry.add(2)
     with lock_of(folder, 1):
@@ -116,7 +117,9 @@ def test_a_copy_that_another_process_works_on_is_left_alone(registry, releases, 
     assert releases.load(1).version == 1
 
 
-def test_pruning_skips_a_copy_that_another_process_works_on(registry, releases, folder):
+def test_pruning_skips_a_copy_that_another_process_works_on(
+    registry: InMemoryRegistry, releases: LocalReleases, folder: Path
+) -> None:
     releases.load(1)
     for version in range(2, 6):
         registry.add(version)
@@ -130,7 +133,9 @@ def test_pruning_skips_a_copy_that_another_process_works_on(registry, releases, 
     assert not (folder / "1").exists()
 
 
-def test_what_killed_processes_left_is_removed(registry, releases, folder):
+def test_what_killed_processes_left_is_removed(
+    registry: InMemoryRegistry, releases: LocalReleases, folder: Path
+) -> None:
     for name in ("1.0123.partial", "9.4567.partial"):
         (folder / name).mkdir(parents=True)
     releases.load(1)
@@ -138,7 +143,7 @@ def test_what_killed_processes_left_is_removed(registry, releases, folder):
     assert sorted(path.name for path in folder.iterdir()) == ["1", "aliases.json", "locks"]
 
 
-def test_the_number_of_lock_files_is_bounded(registry, releases, folder):
+def test_the_number_of_lock_files_is_bounded(registry: InMemoryRegistry, releases: LocalReleases, folder: Path) -> None:
     directory = registry.directories[1]
     for version in range(1, 2 * LOCKS, 7):
         registry.directories[version] = directory
@@ -146,7 +151,7 @@ def test_the_number_of_lock_files_is_bounded(registry, releases, folder):
     assert len(list((folder / "locks").iterdir())) <= LOCKS
 
 
-def test_aliases_are_remembered(releases, folder):
+def test_aliases_are_remembered(releases: LocalReleases, folder: Path) -> None:
     assert releases.last_aliases() == {}
     folder.mkdir()
     releases.remember({"champion": 1})
@@ -158,7 +163,7 @@ def test_aliases_are_remembered(releases, folder):
 # --- memory -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_release_that_does_not_fit_is_refused_before_it_is_read(registry, folder):
+def test_a_release_that_does_not_fit_is_refused_before_it_is_read(registry: InMemoryRegistry, folder: Path) -> None:
     left = [MemoryLeft(20_000_000, "of the container's 1.0 GB")]
     releases = LocalReleases(folder, registry, lambda: left[0])  # type: ignore[arg-type]
     refused = r"loading takes about 48 MB of memory, and 20 MB are left of the container's 1.0 GB"
@@ -171,30 +176,18 @@ def test_a_release_that_does_not_fit_is_refused_before_it_is_read(registry, fold
     assert releases.load(1).version == 1
 
 
-def test_a_loaded_release_takes_little_memory_that_the_kernel_cannot_reclaim(tmp_path):
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as fresh_process:
-        grown, size = fresh_process.submit(memory_of_loading, tmp_path).result()
+def test_a_loaded_release_takes_little_memory_that_the_kernel_cannot_reclaim(tmp_path: Path) -> None:
+    grown, size = in_fresh_process(memory_of_loading, tmp_path)
     assert grown < 0.5 * size
 
 
 def memory_of_loading(folder: Path) -> tuple[int, int]:
-    """Bytes by which loading a release of 20,000 items grows this process, and bytes of its candidate embeddings."""
+    """Bytes by which loading a large release grows this process, and bytes of its candidate embeddings."""
     registry = InMemoryRegistry(folder / "registry")
     registry.add(1)
-    directory = folder / "large"
-    directory.mkdir()
-    config = TwoTowerConfig(num_items=20_000, num_content_features=0, embedding_dim=512, num_layers=1)
-    described = [{"item_id": f"item-{number}", "title": f"Item {number}"} for number in range(config.num_items)]
-    toy.write_files(directory, TwoTower(config), described, [[1, 2, 3]])
-    describe_release(directory)
-    registry.directories[2] = directory
+    registry.directories[2] = write_large_release(folder / "large", embedding_dim=512)
     releases = LocalReleases(folder / "releases", registry)  # type: ignore[arg-type]
     releases.load(1)  # the first load also takes memory for libraries
     before = unreclaimable_bytes()
     release = releases.load(2)
     return unreclaimable_bytes() - before, release.candidate_embeddings.nbytes
-
-
-def unreclaimable_bytes() -> int:
-    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    return int(status["RssAnon"].split()[0]) * 1024

@@ -40,7 +40,7 @@ def label_values(label: str) -> set[str]:
     }
 
 
-async def test_the_metrics_do_not_grow_with_paths_and_methods(api):
+async def test_the_metrics_do_not_grow_with_paths_and_methods(api: FastAPI) -> None:
     async with client_of(api) as client:
         for number in range(20):
             await client.request(f"METHOD{number}", f"/v1/things/thing-{number}")
@@ -54,7 +54,7 @@ async def test_the_metrics_do_not_grow_with_paths_and_methods(api):
     ("method", "path"),
     [("GET", "/" + "x" * 60_000), ("POST", "/v1/things/" + "x" * 60_000), ("X" * 60_000, "/v1/things/a")],
 )
-async def test_an_error_does_not_repeat_a_long_request(api, method, path):
+async def test_an_error_does_not_repeat_a_long_request(api: FastAPI, method: str, path: str) -> None:
     async with client_of(api) as client:
         answer = await client.request(method, path)
     body: dict[str, Any] = answer.json()
@@ -62,7 +62,7 @@ async def test_an_error_does_not_repeat_a_long_request(api, method, path):
     assert len(body["detail"]) < LONGEST_ERROR
 
 
-async def test_a_log_line_does_not_repeat_a_long_method(api, capsys):
+async def test_a_log_line_does_not_repeat_a_long_method(api: FastAPI, capsys: pytest.CaptureFixture[str]) -> None:
     async with client_of(api) as client:
         await client.request("X" * 60_000, "/v1/things/a")
     assert "X" * 100 not in capsys.readouterr().out

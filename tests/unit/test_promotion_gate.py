@@ -2,6 +2,8 @@
 
 import json
 import shutil
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,45 +33,45 @@ USERS = 4_000
 class FolderRegistry:
     """The part of the registry that the gate uses, on folders with the files of releases."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.folders = {}
         self.tags = {}
 
-    def add(self, version, folder, **tags):
+    def add(self, version: int, folder: Path, **tags: Any) -> None:
         self.folders[version] = folder
         self.tags[version] = tags
 
-    def tags_of(self, version):
+    def tags_of(self, version: int) -> dict[str, str]:
         if version not in self.tags:
             raise ReleaseNotLoaded(f"no version {version}")
         return self.tags[version]
 
-    def manifest_of(self, version):
+    def manifest_of(self, version: int) -> ReleaseManifest:
         return ReleaseManifest.read(self.folders[version])
 
-    def fetch(self, version, destination):
+    def fetch(self, version: int, destination: Path) -> None:
         shutil.copytree(self.folders[version], destination, dirs_exist_ok=True)
 
 
 @pytest.fixture
-def registry():
+def registry() -> FolderRegistry:
     return FolderRegistry()
 
 
 @pytest.fixture
-def settings(tmp_path):
+def settings(tmp_path: Path) -> Any:
     settings = toy.job_settings(tmp_path)
     toy.write_prepared(settings)
     return settings
 
 
-def data_hash(settings):
+def data_hash(settings: Any) -> str:
     sequences = load_sequences(settings.processed_dir, settings.models_dir)
     content = content_features(settings.processed_dir / CATALOGUE_FILE, sequences.vocabulary.item_ids)
     return learning_data_hash(settings.processed_dir, content)
 
 
-def trained(settings, name, *, seed=1, on=None):
+def trained(settings: Any, name: str, *, seed: int = 1, on: Any = None) -> Any:
     """A release that was trained on the prepared data, or on the data with the hash `on`."""
     directory = toy.write_model(settings, name, seed=seed)
     record = json.loads((directory / TRAINING_FILE).read_text())
@@ -82,7 +84,7 @@ def trained(settings, name, *, seed=1, on=None):
 # --- on the same held-out items ---------------------------------------------------------------------------------------
 
 
-def test_a_release_has_the_gains_that_evaluate_measures(settings):
+def test_a_release_has_the_gains_that_evaluate_measures(settings: Any) -> None:
     directory = trained(settings, "first")
     held_out = load_held_out(settings, data_hash(settings), USERS)
     assert len(held_out.examples) == len(toy.USERS)
@@ -97,7 +99,7 @@ def test_a_release_has_the_gains_that_evaluate_measures(settings):
     assert gains_on(held_out, directory).mean() > 0
 
 
-def test_a_held_out_item_that_a_release_does_not_know_is_a_miss(settings):
+def test_a_held_out_item_that_a_release_does_not_know_is_a_miss(settings: Any) -> None:
     directory = trained(settings, "old")
     held_out = load_held_out(settings, data_hash(settings), USERS)
     known = gains_on(held_out, directory)
@@ -110,17 +112,19 @@ def test_a_held_out_item_that_a_release_does_not_know_is_a_miss(settings):
     assert gains_on(held_out, directory)[hit] == 0
 
 
-def test_data_that_a_release_was_not_trained_on_is_not_held_out_from_it(settings):
+def test_data_that_a_release_was_not_trained_on_is_not_held_out_from_it(settings: Any) -> None:
     with pytest.raises(JobError, match="is not the data that it was trained on"):
         load_held_out(settings, "another hash", USERS)
 
 
-def test_without_prepared_data_nothing_is_held_out(tmp_path):
+def test_without_prepared_data_nothing_is_held_out(tmp_path: Path) -> None:
     with pytest.raises(JobError, match="make data"):
         load_held_out(toy.job_settings(tmp_path), "any", USERS)
 
 
-def test_a_better_number_on_other_data_does_not_help_a_worse_release(settings, registry, monkeypatch):
+def test_a_better_number_on_other_data_does_not_help_a_worse_release(
+    settings: Any, registry: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The stored metrics say that version 2 is better, because its data was easier. On the same users it is worse."""
     gains = dict(zip((1, 2), _gains_of_means(0.30, 0.15), strict=True))
     for version, stored in ((1, "0.2000"), (2, "0.5000")):
@@ -134,7 +138,9 @@ def test_a_better_number_on_other_data_does_not_help_a_worse_release(settings, r
     assert "on the held-out items of the same 12 users; at most 5.0% less is allowed; FORCE=1" in str(refused.value)
 
 
-def test_a_worse_number_on_other_data_does_not_hurt_a_better_release(settings, registry, monkeypatch):
+def test_a_worse_number_on_other_data_does_not_hurt_a_better_release(
+    settings: Any, registry: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     gains = dict(zip((1, 2), _gains_of_means(0.15, 0.30), strict=True))
     for version, stored in ((1, "0.5000"), (2, "0.2000")):
         registry.add(version, trained(settings, f"v{version}", seed=version), ndcg_at_10=stored)
@@ -145,7 +151,7 @@ def test_a_worse_number_on_other_data_does_not_hurt_a_better_release(settings, r
     assert "+0.1500" in line
 
 
-def test_real_releases_are_downloaded_and_measured(settings, registry):
+def test_real_releases_are_downloaded_and_measured(settings: Any, registry: Any) -> None:
     for version in (1, 2):
         registry.add(version, trained(settings, f"v{version}", seed=version))
     record, line = pass_gate(registry, 2, 1, registry.folders[2], settings, 0.99)
@@ -153,13 +159,13 @@ def test_real_releases_are_downloaded_and_measured(settings, registry):
     assert "the champion, version 1" in line
 
 
-def _gains_of_means(*means):
+def _gains_of_means(*means: Any) -> Any:
     """[USERS] per mean. The differences are nearly the same for all users, so they are no chance."""
     noise = np.random.default_rng(0).normal(0, 0.01, USERS)
     return [mean + (noise - noise.mean()) * mean for mean in means]
 
 
-def _measured_as(monkeypatch, registry, gains):
+def _measured_as(monkeypatch: pytest.MonkeyPatch, registry: Any, gains: Any) -> None:
     """Replace the measurement of releases, whose folders are those of the registry or copies of them."""
     version_of = {ReleaseManifest.read(folder).weights_hash: version for version, folder in registry.folders.items()}
     monkeypatch.setattr(
@@ -171,12 +177,12 @@ def _measured_as(monkeypatch, registry, gains):
 
 
 @pytest.mark.parametrize(("ours", "refused"), [(0.31, False), (0.30, False), (0.290, False), (0.28, True)])
-def test_more_than_the_margin_is_refused(ours, refused):
+def test_more_than_the_margin_is_refused(ours: float, refused: bool) -> None:
     gains = dict(zip((2, 1), _gains_of_means(ours, 0.30), strict=True))
     assert compare(2, Opponent(1, "the champion"), gains, seed=1).refused(MARGIN) is refused
 
 
-def test_a_difference_that_may_be_chance_is_not_refused():
+def test_a_difference_that_may_be_chance_is_not_refused() -> None:
     random = np.random.default_rng(1)
     gains = {1: random.random(20), 2: random.random(20)}
     gains[2] += gains[1].mean() * 0.9 - gains[2].mean()
@@ -185,7 +191,7 @@ def test_a_difference_that_may_be_chance_is_not_refused():
     assert not comparison.refused(MARGIN)
 
 
-def test_losses_within_the_margin_do_not_add_up(settings, registry, monkeypatch):
+def test_losses_within_the_margin_do_not_add_up(settings: Any, registry: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each release loses 3% against the one before. The third one would have lost 6% against the first."""
     gains = dict(zip((1, 2, 3), _gains_of_means(0.30, 0.291, 0.282), strict=True))
     for version in (1, 2, 3):
@@ -198,7 +204,9 @@ def test_losses_within_the_margin_do_not_add_up(settings, registry, monkeypatch)
         pass_gate(registry, 3, 2, registry.folders[3], settings, MARGIN)
 
 
-def test_the_best_release_is_the_one_that_is_best_today(settings, registry, monkeypatch):
+def test_the_best_release_is_the_one_that_is_best_today(
+    settings: Any, registry: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Version 1 was the best once, and is out of date: it no longer holds version 3 back."""
     gains = dict(zip((1, 2, 3), _gains_of_means(0.10, 0.291, 0.285), strict=True))
     for version in (1, 2, 3):
@@ -210,7 +218,9 @@ def test_the_best_release_is_the_one_that_is_best_today(settings, registry, monk
 
 
 @pytest.mark.parametrize("fate", ["rolled back", "deleted"])
-def test_a_best_release_that_was_taken_back_or_deleted_sets_no_standard(fate, settings, registry, monkeypatch):
+def test_a_best_release_that_was_taken_back_or_deleted_sets_no_standard(
+    fate: str, settings: Any, registry: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     gains = dict(zip((1, 2, 3), _gains_of_means(0.90, 0.291, 0.290), strict=True))
     for version in (1, 2, 3):
         registry.add(version, trained(settings, f"v{version}", seed=version))
@@ -227,7 +237,7 @@ def test_a_best_release_that_was_taken_back_or_deleted_sets_no_standard(fate, se
 # --- without the data -------------------------------------------------------------------------------------------------
 
 
-def test_without_the_data_the_stored_metrics_count_if_both_are_of_the_same_data(settings, registry):
+def test_without_the_data_the_stored_metrics_count_if_both_are_of_the_same_data(settings: Any, registry: Any) -> None:
     for version, stored in ((1, "0.2000"), (2, "0.1950"), (3, "0.1000")):
         registry.add(version, trained(settings, f"v{version}", seed=version, on="elsewhere"), ndcg_at_10=stored)
     record, line = pass_gate(registry, 2, 1, registry.folders[2], settings, MARGIN)
@@ -237,7 +247,7 @@ def test_without_the_data_the_stored_metrics_count_if_both_are_of_the_same_data(
         pass_gate(registry, 3, 1, registry.folders[3], settings, MARGIN)
 
 
-def test_without_the_data_metrics_of_other_data_are_not_compared(settings, registry):
+def test_without_the_data_metrics_of_other_data_are_not_compared(settings: Any, registry: Any) -> None:
     registry.add(1, trained(settings, "v1", on="last week"), ndcg_at_10="0.1000")
     registry.add(2, trained(settings, "v2", seed=2, on="elsewhere"), ndcg_at_10="0.9000")
     with pytest.raises(JobError, match=r"version 2 cannot be compared with the champion, version 1: .*FORCE=1"):

@@ -3,6 +3,7 @@
 import asyncio
 import random
 import time
+from typing import Any
 
 import pytest
 
@@ -31,7 +32,7 @@ def took(seconds: float, *, deadline_seconds: float = DEADLINE) -> RequestRun:
     return RequestRun(Deadline(deadline_seconds, time.perf_counter() - seconds))
 
 
-def test_it_is_one_while_nothing_is_slow():
+def test_it_is_one_while_nothing_is_slow() -> None:
     quality = QualityFactor(DEADLINE)
     for _ in range(100):
         quality.observe(took(TARGET / 2))
@@ -39,7 +40,7 @@ def test_it_is_one_while_nothing_is_slow():
     assert quality.scale(200, at_least=10) == 200
 
 
-def test_it_falls_to_its_floor_and_recovers():
+def test_it_falls_to_its_floor_and_recovers() -> None:
     quality = QualityFactor(DEADLINE)
     for _ in range(100):
         quality.observe(took(TARGET * 2))
@@ -49,7 +50,7 @@ def test_it_falls_to_its_floor_and_recovers():
     assert quality.factor == 1.0
 
 
-def test_it_settles_when_one_in_twenty_is_slow():
+def test_it_settles_when_one_in_twenty_is_slow() -> None:
     """Latency is the factor times a random number: the factor settles when the 95th percentile meets the target."""
     quality, rng = QualityFactor(DEADLINE), random.Random(1)
     slow = []
@@ -60,7 +61,7 @@ def test_it_settles_when_one_in_twenty_is_slow():
     assert sum(slow[10_000:]) / 10_000 == pytest.approx(0.05, abs=0.005)
 
 
-def test_the_number_of_candidates_stays_between_at_least_and_the_full_number():
+def test_the_number_of_candidates_stays_between_at_least_and_the_full_number() -> None:
     quality = QualityFactor(DEADLINE)
     quality.factor = 0.25
     assert quality.scale(200, at_least=10) == 50
@@ -69,7 +70,7 @@ def test_the_number_of_candidates_stays_between_at_least_and_the_full_number():
 
 
 @pytest.mark.parametrize("stage", [Stage.ENCODE, Stage.RETRIEVE, Stage.RANK])
-def test_a_timeout_of_a_model_stage_is_slow_however_early_it_comes(stage):
+def test_a_timeout_of_a_model_stage_is_slow_however_early_it_comes(stage: Stage) -> None:
     quality, run = QualityFactor(DEADLINE), took(0.0)
     run.timed_out.add(stage)
     run.degrade_to(Tier.PRECOMPUTED, "timeout")
@@ -78,7 +79,7 @@ def test_a_timeout_of_a_model_stage_is_slow_however_early_it_comes(stage):
 
 
 @pytest.mark.parametrize("deadline_seconds", [DEADLINE / 2, DEADLINE * 2, LONGEST_MS / 1000, float("inf")])
-def test_requests_with_another_deadline_are_ignored(deadline_seconds):
+def test_requests_with_another_deadline_are_ignored(deadline_seconds: float) -> None:
     quality, run = QualityFactor(DEADLINE), took(TARGET * 1.1, deadline_seconds=deadline_seconds)
     run.timed_out.add(Stage.RANK)
     quality.observe(run)
@@ -88,7 +89,7 @@ def test_requests_with_another_deadline_are_ignored(deadline_seconds):
     assert quality.factor == FLOOR
 
 
-async def test_a_slow_pipeline_retrieves_less(monkeypatch):
+async def test_a_slow_pipeline_retrieves_less(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("recsys.quality.SLOW", 0.0)
     pipeline = await open_pipeline(quality=QualityFactor(DEADLINE_SECONDS))
     first = await recommend(pipeline, top_k=1)
@@ -101,7 +102,7 @@ async def test_a_slow_pipeline_retrieves_less(monkeypatch):
 class SlowRanker(InMemoryRanker):
     """Takes longer than the whole deadline."""
 
-    async def rank(self, *_, **__):
+    async def rank(self, *_: Any, **__: Any) -> None:
         await asyncio.sleep(DEADLINE_SECONDS)
 
 
@@ -115,21 +116,21 @@ SLOW_PORTS = {
 
 
 @pytest.mark.parametrize("ports", SLOW_PORTS.values(), ids=SLOW_PORTS)
-async def test_the_pipeline_reports_timeouts_as_slow(ports):
+async def test_the_pipeline_reports_timeouts_as_slow(ports: list[int]) -> None:
     quality = QualityFactor(DEADLINE_SECONDS)
     await recommend(await open_pipeline(**ports, quality=quality))
     assert quality.factor < 1.0
 
 
 @pytest.mark.parametrize("port", ["encoder", "index", "ranker"])
-async def test_a_failure_without_a_timeout_is_neither_slow_nor_fast(port):
+async def test_a_failure_without_a_timeout_is_neither_slow_nor_fast(port: str) -> None:
     quality = QualityFactor(DEADLINE_SECONDS)
     quality.factor = 0.5
     await recommend(await open_pipeline(**{port: Broken(UpstreamUnavailable("refused"))}, quality=quality))
     assert quality.factor == 0.5
 
 
-async def test_requests_that_retrieve_nothing_are_ignored():
+async def test_requests_that_retrieve_nothing_are_ignored() -> None:
     quality = QualityFactor(DEADLINE_SECONDS)
     quality.factor = 0.5
     pipeline = await open_pipeline(quality=quality)
@@ -140,7 +141,7 @@ async def test_requests_that_retrieve_nothing_are_ignored():
     assert quality.factor == 0.5 + STEP
 
 
-async def test_shadow_requests_are_ignored_whatever_their_deadline():
+async def test_shadow_requests_are_ignored_whatever_their_deadline() -> None:
     quality = QualityFactor(DEADLINE_SECONDS)
     quality.factor = 0.5
     pipeline = await open_pipeline(quality=quality)

@@ -1,6 +1,8 @@
 """Which retrievals are checked, how outcomes are counted, and that checks never delay a request."""
 
 import asyncio
+from collections.abc import Collection, Sequence
+from typing import Any
 
 import pytest
 from prometheus_client import REGISTRY
@@ -9,7 +11,7 @@ from orchestrator.recall_monitor import LOG_SECONDS, SECONDS_BETWEEN, RecallMoni
 from recsys.adapters.in_memory import InMemoryCollection, InMemoryVectorIndex
 from recsys.adapters.local_ranker import LocalRanker
 from recsys.contracts.recall import RecallMeasurement, Retrieval
-from recsys.contracts.retrieval import CatalogueItem, IndexedItem
+from recsys.contracts.retrieval import Candidate, CatalogueItem, IndexedItem
 from recsys.errors import Overloaded, UpstreamOverloaded, UpstreamTimeout
 from recsys.model.release import Release
 from tests import toy
@@ -71,7 +73,7 @@ async def settle() -> None:
 
 
 @pytest.mark.parametrize(("sample", "checked"), [(0.0, 0), (0.25, 25), (1.0, 100)])
-async def test_the_configured_share_is_checked(reference, clock, sample, checked):
+async def test_the_configured_share_is_checked(reference: Reference, clock: Clock, sample: float, checked: int) -> None:
     draws = iter(number / 100 for number in range(100))
     monitor = RecallMonitor(reference, sample, draw=lambda: next(draws), clock=clock)
     skipped = count("skipped")
@@ -83,7 +85,7 @@ async def test_the_configured_share_is_checked(reference, clock, sample, checked
     assert count("skipped") == skipped
 
 
-async def test_measurements_are_recorded_by_release(reference):
+async def test_measurements_are_recorded_by_release(reference: Reference) -> None:
     before, (times, total) = count("measured"), observed()
     RecallMonitor(reference, 1.0).on_retrieved(RETRIEVAL)
     await settle()
@@ -92,7 +94,7 @@ async def test_measurements_are_recorded_by_release(reference):
     assert observed() == (times + 1, pytest.approx(total + 0.7))
 
 
-async def test_during_a_check_others_are_skipped_and_counted(reference, clock):
+async def test_during_a_check_others_are_skipped_and_counted(reference: Reference, clock: Clock) -> None:
     monitor, skipped = RecallMonitor(reference, 1.0, clock=clock), count("skipped")
     reference.may_answer.clear()
     for _ in range(3):
@@ -107,7 +109,7 @@ async def test_during_a_check_others_are_skipped_and_counted(reference, clock):
     assert len(reference.asked) == 2
 
 
-async def test_checks_have_a_minimum_distance(reference, clock):
+async def test_checks_have_a_minimum_distance(reference: Reference, clock: Clock) -> None:
     monitor, skipped = RecallMonitor(reference, 1.0, clock=clock), count("skipped")
     for _ in range(10):
         monitor.on_retrieved(RETRIEVAL)
@@ -117,7 +119,9 @@ async def test_checks_have_a_minimum_distance(reference, clock):
 
 
 @pytest.mark.parametrize("error", [UpstreamTimeout("late"), ValueError("a bug")])
-async def test_failures_are_counted_and_the_next_check_runs(reference, clock, error):
+async def test_failures_are_counted_and_the_next_check_runs(
+    reference: Reference, clock: Clock, error: UpstreamTimeout | ValueError
+) -> None:
     monitor, failed, (times, _) = RecallMonitor(reference, 1.0, clock=clock), count("failed"), observed()
     reference.error = error
     monitor.on_retrieved(RETRIEVAL)
@@ -130,7 +134,7 @@ async def test_failures_are_counted_and_the_next_check_runs(reference, clock, er
 
 
 @pytest.mark.parametrize("busy", [Overloaded, UpstreamOverloaded])
-async def test_a_check_is_skipped_if_the_reference_is_overloaded(reference, busy):
+async def test_a_check_is_skipped_if_the_reference_is_overloaded(reference: Reference, busy: Any) -> None:
     skipped, failed = count("skipped"), count("failed")
     reference.error = busy("another measurement runs")
     RecallMonitor(reference, 1.0).on_retrieved(RETRIEVAL)
@@ -138,7 +142,7 @@ async def test_a_check_is_skipped_if_the_reference_is_overloaded(reference, busy
     assert (count("skipped"), count("failed")) == (skipped + 1, failed)
 
 
-async def test_a_check_that_hangs_is_cancelled(reference, monkeypatch):
+async def test_a_check_that_hangs_is_cancelled(reference: Reference, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("orchestrator.recall_monitor.CHECK_SECONDS", 0.01)
     failed = count("failed")
     reference.may_answer.clear()
@@ -147,7 +151,9 @@ async def test_a_check_that_hangs_is_cancelled(reference, monkeypatch):
     assert count("failed") == failed + 1
 
 
-async def test_failures_are_logged_at_a_limited_rate(reference, clock, capsys):
+async def test_failures_are_logged_at_a_limited_rate(
+    reference: Reference, clock: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
     monitor = RecallMonitor(reference, 1.0, clock=clock)
     reference.error = UpstreamTimeout("late")
     for now in (0.0, LOG_SECONDS / 2, LOG_SECONDS - 1, LOG_SECONDS):
@@ -157,7 +163,7 @@ async def test_failures_are_logged_at_a_limited_rate(reference, clock, capsys):
     assert capsys.readouterr().out.count("recall_check_failed") == 2
 
 
-async def test_closing_cancels_the_running_check(reference):
+async def test_closing_cancels_the_running_check(reference: Reference) -> None:
     monitor = RecallMonitor(reference, 1.0)
     reference.may_answer.clear()
     monitor.on_retrieved(RETRIEVAL)
@@ -166,7 +172,7 @@ async def test_closing_cancels_the_running_check(reference):
     await RecallMonitor(reference, 1.0).close()
 
 
-async def test_a_request_does_not_wait_for_its_check(reference):
+async def test_a_request_does_not_wait_for_its_check(reference: Reference) -> None:
     reference.may_answer.clear()
     monitor = RecallMonitor(reference, 1.0)
     response = await recommend(await open_pipeline(on_retrieved=monitor.on_retrieved), top_k=3)
@@ -176,7 +182,7 @@ async def test_a_request_does_not_wait_for_its_check(reference):
     await monitor.close()
 
 
-async def test_a_retrieval_that_failed_is_not_checked(reference):
+async def test_a_retrieval_that_failed_is_not_checked(reference: Reference) -> None:
     pipeline = await open_pipeline(
         index=Broken(UpstreamTimeout("late")), on_retrieved=RecallMonitor(reference, 1.0).on_retrieved
     )
@@ -185,7 +191,7 @@ async def test_a_retrieval_that_failed_is_not_checked(reference):
     assert reference.asked == []
 
 
-async def test_the_check_gets_the_retrieval_of_the_request(reference):
+async def test_the_check_gets_the_retrieval_of_the_request(reference: Reference) -> None:
     pipeline = await open_pipeline(num_candidates=4, on_retrieved=RecallMonitor(reference, 1.0).on_retrieved)
     await recommend(pipeline, exclude_items=["i5"], top_k=2)
     await settle()
@@ -207,14 +213,21 @@ class LossyIndex(InMemoryVectorIndex):
         self._kept = kept
         self._others_instead = others_instead
 
-    async def search(self, release_version, query_embedding, num_candidates, exclude=(), settings=None):
+    async def search(
+        self,
+        release_version: int | None,
+        query_embedding: Sequence[float],
+        num_candidates: int,
+        exclude: Collection[str] = (),
+        settings: Any = None,
+    ) -> list[Candidate]:
         everything = await super().search(release_version, query_embedding, len(toy.ITEM_IDS), exclude, settings)
         found = everything[: self._kept]
         return found + everything[num_candidates : 2 * num_candidates - self._kept] if self._others_instead else found
 
 
 @pytest.fixture(scope="module")
-def release(tmp_path_factory) -> Release:
+def release(tmp_path_factory: pytest.TempPathFactory) -> Release:
     directory = toy.write_model(toy.job_settings(tmp_path_factory.mktemp("data")), "first", seed=1)
     describe_release(directory)
     return Release.load(1, directory)
@@ -222,7 +235,9 @@ def release(tmp_path_factory) -> Release:
 
 @pytest.mark.parametrize("others_instead", [False, True], ids=["fewer", "others instead"])
 @pytest.mark.parametrize(("kept", "recall"), [(20, 1.0), (10, 0.5), (0, 0.0)])
-async def test_an_index_that_loses_candidates_has_a_low_recall(release, others_instead, kept, recall):
+async def test_an_index_that_loses_candidates_has_a_low_recall(
+    release: Release, others_instead: bool, kept: int, recall: float
+) -> None:
     ranker = LocalRanker()
     ranker.add(release)
     ranker.set_roles(1)

@@ -12,8 +12,9 @@ import torch
 from recsys.errors import ReleaseDamaged
 from recsys.model.release import Release
 from recsys.model.release_manifest import ReleaseManifest
-from recsys.model.two_tower import TwoTower, TwoTowerConfig, load_model
+from recsys.model.two_tower import load_model
 from tests import toy
+from tests.unit.release_case import in_fresh_process, unreclaimable_bytes, write_large_release
 from training.release_manifest import describe_release
 
 A, B, C = toy.ITEM_IDS[:3]
@@ -109,23 +110,23 @@ def test_a_release_is_freed_with_its_last_reference(directory: Path) -> None:
 
 
 def test_memory_does_not_grow_with_the_number_of_loads(tmp_path: Path) -> None:
-    directory = tmp_path / "large"
-    directory.mkdir()
-    num_items, embedding_dim = 20_000, 128
-    config = TwoTowerConfig(num_items=num_items, num_content_features=0, embedding_dim=embedding_dim, num_layers=1)
-    described = [{"item_id": f"item-{number}", "title": f"Item {number}"} for number in range(num_items)]
-    toy.write_files(directory, TwoTower(config), described, [[1, 2, 3]])
-    describe_release(directory)
+    grown, size = in_fresh_process(memory_of_eight_loads, tmp_path)
+    assert grown < 2 * size, "each load would leave its embeddings, and more"
+
+
+def memory_of_eight_loads(folder: Path) -> tuple[int, int]:
+    """Bytes by which loading a large release eight times more grows this process, and bytes of its embeddings."""
+    directory = write_large_release(folder / "large", embedding_dim=128)
 
     def load(times: int) -> int:
-        """Returns the memory of this process that no file backs."""
         for _ in range(times):
             release = Release.load(1, directory)
             release.rank(["item-1"], ["item-2"])
+            size = release.candidate_embeddings.nbytes
             del release
-        status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-        return int(status["RssAnon"].split()[0]) * 1024
+        return size
 
-    warm = load(2)
-    embeddings = 4 * embedding_dim * num_items
-    assert load(8) - warm < 2 * embeddings, "each load would leave its embeddings, and more"
+    size = load(2)
+    warm = unreclaimable_bytes()
+    load(8)
+    return unreclaimable_bytes() - warm, size

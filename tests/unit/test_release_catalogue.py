@@ -1,6 +1,7 @@
 """The catalogue in memory: loaded from the ranker's items file, decoded on request."""
 
 import json
+from typing import Any
 
 import pytest
 from prometheus_client import REGISTRY
@@ -38,20 +39,20 @@ class Source:
         return self.lines
 
 
-async def test_items_are_described_as_they_were_written():
+async def test_items_are_described_as_they_were_written() -> None:
     catalogue = ReleaseCatalogue(Source())
     assert await catalogue.load(1, "w") == [item.item_id for item in ITEMS]
     assert await catalogue.items(1, [item.item_id for item in ITEMS]) == {item.item_id: item for item in ITEMS}
 
 
-async def test_unknown_items_are_left_out_and_repeated_ones_described_once():
+async def test_unknown_items_are_left_out_and_repeated_ones_described_once() -> None:
     catalogue = ReleaseCatalogue(Source())
     await catalogue.load(1, "w")
     assert list(await catalogue.items(1, ["7", "unknown", "..", "7"])) == ["7", ".."]
     assert await catalogue.items(1, []) == {}
 
 
-async def test_a_release_is_downloaded_once_per_weights():
+async def test_a_release_is_downloaded_once_per_weights() -> None:
     source = Source()
     catalogue = ReleaseCatalogue(source)
     for weights_hash in ("first", "first", "second", "second"):
@@ -59,7 +60,7 @@ async def test_a_release_is_downloaded_once_per_weights():
     assert source.sent == [1, 1]
 
 
-async def test_the_most_recently_loaded_releases_are_kept():
+async def test_the_most_recently_loaded_releases_are_kept() -> None:
     catalogue = ReleaseCatalogue(Source())
     for release_version in range(1, KEPT_RELEASES + 1):
         await catalogue.load(release_version, "w")
@@ -70,12 +71,12 @@ async def test_the_most_recently_loaded_releases_are_kept():
         await catalogue.items(2, ["7"])
 
 
-async def test_a_release_that_is_not_loaded_is_an_error():
+async def test_a_release_that_is_not_loaded_is_an_error() -> None:
     with pytest.raises(ReleaseNotLoaded):
         await ReleaseCatalogue(Source()).items(1, ["7"])
 
 
-async def test_without_a_version_the_most_recently_loaded_release_describes_the_items():
+async def test_without_a_version_the_most_recently_loaded_release_describes_the_items() -> None:
     source = Source()
     catalogue = ReleaseCatalogue(source)
     with pytest.raises(ReleaseNotLoaded):
@@ -90,7 +91,7 @@ async def test_without_a_version_the_most_recently_loaded_release_describes_the_
     assert list(catalogue.newest_item_ids) == [item.item_id for item in ITEMS]
 
 
-async def test_a_failed_download_keeps_the_loaded_release():
+async def test_a_failed_download_keeps_the_loaded_release() -> None:
     source = Source()
     catalogue = ReleaseCatalogue(source)
     await catalogue.load(1, "first")
@@ -114,16 +115,16 @@ async def test_a_failed_download_keeps_the_loaded_release():
         b'{"item_id": "\xff", "title": "t"}\n',
     ],
 )
-def test_invalid_lines_are_an_error(lines):
+def test_invalid_lines_are_an_error(lines: Any) -> None:
     with pytest.raises(UpstreamAnswerInvalid):
         PackedItems(lines)
 
 
-async def test_the_used_memory_is_reported():
+async def test_the_used_memory_is_reported() -> None:
     await ReleaseCatalogue(Source()).load(1, "w")
     taken = REGISTRY.get_sample_value("tandem_catalogue_bytes")
     assert len(LINES) < taken < 4 * len(LINES)
 
 
-async def test_a_download_may_be_a_bytearray():
+async def test_a_download_may_be_a_bytearray() -> None:
     assert PackedItems(bytearray(LINES)).described(["7"])["7"].title == "Thing '7'"

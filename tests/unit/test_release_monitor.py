@@ -82,7 +82,9 @@ async def refresh(release_monitor: ReleaseMonitor, popular: Exception | None = N
     await release_monitor.refresh(remember_popular)
 
 
-async def test_a_release_with_a_collection_and_settings_serves_and_is_described(release_monitor, index, catalogue):
+async def test_a_release_with_a_collection_and_settings_serves_and_is_described(
+    release_monitor: ReleaseMonitor, index: InMemoryVectorIndex, catalogue: ReleaseCatalogue
+) -> None:
     await build(index, 1)
     await refresh(release_monitor)
     assert release_monitor.champion == 1
@@ -90,7 +92,9 @@ async def test_a_release_with_a_collection_and_settings_serves_and_is_described(
     assert (await catalogue.items(1, ["i7"]))["i7"].title == "Thing 7 of 1"
 
 
-async def test_a_release_that_was_never_verified_is_refused(release_monitor, index, source):
+async def test_a_release_that_was_never_verified_is_refused(
+    release_monitor: ReleaseMonitor, index: InMemoryVectorIndex, source: Source
+) -> None:
     await build(index, 1)
     source.serving = source.serving.model_copy(update={"search": {}})
     await refresh(release_monitor)
@@ -98,7 +102,9 @@ async def test_a_release_that_was_never_verified_is_refused(release_monitor, ind
     assert release_monitor.dependencies.states["index"].startswith("release 1 was never verified; run `make index`")
 
 
-async def test_a_release_without_a_collection_does_not_replace_the_previous_one(release_monitor, index, source):
+async def test_a_release_without_a_collection_does_not_replace_the_previous_one(
+    release_monitor: ReleaseMonitor, index: InMemoryVectorIndex, source: Source
+) -> None:
     await build(index, 1)
     await refresh(release_monitor)
     source.serving = ServingReleases(champion=2, loaded=[1, 2], vocabulary_hash="v", search={1: EXACT, 2: EXACT})
@@ -110,7 +116,9 @@ async def test_a_release_without_a_collection_does_not_replace_the_previous_one(
     assert (release_monitor.champion, release_monitor.dependencies.states["index"]) == (2, OK)
 
 
-async def test_a_challenger_that_cannot_be_opened_is_reported_and_does_not_serve(release_monitor, index, source):
+async def test_a_challenger_that_cannot_be_opened_is_reported_and_does_not_serve(
+    release_monitor: ReleaseMonitor, index: InMemoryVectorIndex, source: Source
+) -> None:
     await build(index, 1)
     source.serving = ServingReleases(
         champion=1, challenger=2, loaded=[1, 2], vocabulary_hash="v", search={1: EXACT, 2: EXACT}
@@ -123,7 +131,9 @@ async def test_a_challenger_that_cannot_be_opened_is_reported_and_does_not_serve
     assert (release_monitor.challenger, release_monitor.dependencies.states["index"]) == (2, OK)
 
 
-async def test_new_settings_of_the_same_release_are_applied(release_monitor, index, source):
+async def test_new_settings_of_the_same_release_are_applied(
+    release_monitor: ReleaseMonitor, index: InMemoryVectorIndex, source: Source
+) -> None:
     await build(index, 1, GraphSettings(16, 128))
     await refresh(release_monitor)
     source.serving = source.serving.model_copy(update={"search": {1: GRAPH}})
@@ -132,7 +142,9 @@ async def test_new_settings_of_the_same_release_are_applied(release_monitor, ind
     assert release_monitor.releases.search == {1: GRAPH}
 
 
-async def test_a_collection_without_its_graph_serves_and_is_reported(release_monitor, index, source):
+async def test_a_collection_without_its_graph_serves_and_is_reported(
+    release_monitor: ReleaseMonitor, index: InMemoryVectorIndex, source: Source
+) -> None:
     await build(index, 1)
     source.serving = source.serving.model_copy(update={"search": {1: GRAPH}})
     await refresh(release_monitor)
@@ -143,7 +155,9 @@ async def test_a_collection_without_its_graph_serves_and_is_reported(release_mon
     assert release_monitor.dependencies.states["index"] == OK
 
 
-async def test_the_last_releases_stay_while_the_ranker_cannot_be_reached(release_monitor, index, source):
+async def test_the_last_releases_stay_while_the_ranker_cannot_be_reached(
+    release_monitor: ReleaseMonitor, index: InMemoryVectorIndex, source: Source
+) -> None:
     await build(index, 1)
     await refresh(release_monitor)
     source.broken = AWAY
@@ -152,7 +166,9 @@ async def test_the_last_releases_stay_while_the_ranker_cannot_be_reached(release
     assert release_monitor.dependencies.states["ranker"] == "ranker cannot be reached"
 
 
-async def test_the_last_releases_stay_while_the_index_fails(release_monitor, index):
+async def test_the_last_releases_stay_while_the_index_fails(
+    release_monitor: ReleaseMonitor, index: InMemoryVectorIndex
+) -> None:
     await build(index, 1)
     await refresh(release_monitor)
     await index.drop(1)
@@ -165,7 +181,9 @@ def indexed_metric(version: int) -> float | None:
     return REGISTRY.get_sample_value("tandem_collection_indexed", {"release": str(version)})
 
 
-async def test_whether_a_collection_is_indexed_is_a_metric(release_monitor, index, source):
+async def test_whether_a_collection_is_indexed_is_a_metric(
+    release_monitor: ReleaseMonitor, index: InMemoryVectorIndex, source: Source
+) -> None:
     await build(index, 1)
     await refresh(release_monitor)
     assert indexed_metric(1) == 1, "exact search needs no graph"
@@ -177,7 +195,9 @@ async def test_whether_a_collection_is_indexed_is_a_metric(release_monitor, inde
     assert indexed_metric(1) == 1
 
 
-async def test_a_release_that_no_longer_serves_has_no_metric(release_monitor, index, source):
+async def test_a_release_that_no_longer_serves_has_no_metric(
+    release_monitor: ReleaseMonitor, index: InMemoryVectorIndex, source: Source
+) -> None:
     await build(index, 1)
     await refresh(release_monitor)
     source.serving = ServingReleases(champion=2, loaded=[1, 2], vocabulary_hash="v", search={1: EXACT, 2: EXACT})
@@ -188,7 +208,9 @@ async def test_a_release_that_no_longer_serves_has_no_metric(release_monitor, in
     assert (indexed_metric(1), indexed_metric(2)) == (None, 1)
 
 
-async def test_while_nothing_changes_a_refresh_downloads_nothing(release_monitor, index, source):
+async def test_while_nothing_changes_a_refresh_downloads_nothing(
+    release_monitor: ReleaseMonitor, index: InMemoryVectorIndex, source: Source
+) -> None:
     await build(index, 1)
     for _ in range(3):
         await refresh(release_monitor)
@@ -196,8 +218,8 @@ async def test_while_nothing_changes_a_refresh_downloads_nothing(release_monitor
 
 
 async def test_the_catalogue_of_the_serving_release_stays_while_newer_releases_cannot_be_opened(
-    release_monitor, index, source, catalogue
-):
+    release_monitor: ReleaseMonitor, index: InMemoryVectorIndex, source: Source, catalogue: ReleaseCatalogue
+) -> None:
     await build(index, 1)
     await refresh(release_monitor)
     for version in range(2, 3 + KEPT_RELEASES):
@@ -207,7 +229,9 @@ async def test_the_catalogue_of_the_serving_release_stays_while_newer_releases_c
     assert (await catalogue.items(1, ["i7"]))["i7"].title == "Thing 7 of 1"
 
 
-async def test_without_a_champion_the_rankers_problems_are_the_reason(release_monitor, index, source):
+async def test_without_a_champion_the_rankers_problems_are_the_reason(
+    release_monitor: ReleaseMonitor, index: InMemoryVectorIndex, source: Source
+) -> None:
     source.serving = ServingReleases(loaded=[])
     await refresh(release_monitor)
     assert "no release is loaded: train, register" in release_monitor.dependencies.states["ranker"]
@@ -216,7 +240,9 @@ async def test_without_a_champion_the_rankers_problems_are_the_reason(release_mo
     assert release_monitor.dependencies.states["ranker"] == "no release is loaded: release 1: no space"
 
 
-async def test_rankers_that_lose_all_releases_do_not_take_them_from_the_orchestrator(release_monitor, index, source):
+async def test_rankers_that_lose_all_releases_do_not_take_them_from_the_orchestrator(
+    release_monitor: ReleaseMonitor, index: InMemoryVectorIndex, source: Source
+) -> None:
     await build(index, 1)
     await refresh(release_monitor)
     source.serving = ServingReleases(loaded=[])
@@ -224,7 +250,9 @@ async def test_rankers_that_lose_all_releases_do_not_take_them_from_the_orchestr
     assert release_monitor.champion == 1
 
 
-async def test_problems_of_the_ranker_are_reported_while_it_serves(release_monitor, index, source):
+async def test_problems_of_the_ranker_are_reported_while_it_serves(
+    release_monitor: ReleaseMonitor, index: InMemoryVectorIndex, source: Source
+) -> None:
     await build(index, 1)
     source.serving = source.serving.model_copy(update={"problems": ["1 of 3 rankers do not answer"]})
     await refresh(release_monitor)
@@ -235,29 +263,35 @@ async def test_problems_of_the_ranker_are_reported_while_it_serves(release_monit
 # --- whether it can serve ---------------------------------------------------------------------------------------------
 
 
-async def test_before_the_first_refresh_it_cannot_serve(release_monitor):
+async def test_before_the_first_refresh_it_cannot_serve(release_monitor: ReleaseMonitor) -> None:
     assert not release_monitor.can_serve
 
 
-async def test_with_everything_down_from_the_start_it_cannot_serve(release_monitor, source):
+async def test_with_everything_down_from_the_start_it_cannot_serve(
+    release_monitor: ReleaseMonitor, source: Source
+) -> None:
     source.broken = AWAY
     await refresh(release_monitor, popular=AWAY)
     assert not release_monitor.can_serve
 
 
-async def test_without_a_champion_it_can_serve_popular_items_and_record_events(release_monitor, source):
+async def test_without_a_champion_it_can_serve_popular_items_and_record_events(
+    release_monitor: ReleaseMonitor, source: Source
+) -> None:
     source.serving = ServingReleases(loaded=[])
     await refresh(release_monitor)
     assert release_monitor.can_serve
 
 
-async def test_with_a_catalogue_alone_it_can_serve(release_monitor):
+async def test_with_a_catalogue_alone_it_can_serve(release_monitor: ReleaseMonitor) -> None:
     await refresh(release_monitor, popular=AWAY)  # the release has no collection
     assert release_monitor.champion is None
     assert release_monitor.can_serve
 
 
-async def test_once_it_can_serve_nothing_that_fails_changes_that(release_monitor, source, index):
+async def test_once_it_can_serve_nothing_that_fails_changes_that(
+    release_monitor: ReleaseMonitor, source: Source, index: InMemoryVectorIndex
+) -> None:
     await build(index, 1)
     await refresh(release_monitor)
     source.broken = AWAY
@@ -269,7 +303,9 @@ async def test_once_it_can_serve_nothing_that_fails_changes_that(release_monitor
 # --- what fails without a TandemError ---------------------------------------------------------------------------------
 
 
-async def test_a_bug_is_reported_and_does_not_keep_the_rest_from_being_refreshed(release_monitor, source, index):
+async def test_a_bug_is_reported_and_does_not_keep_the_rest_from_being_refreshed(
+    release_monitor: ReleaseMonitor, source: Source, index: InMemoryVectorIndex
+) -> None:
     await build(index, 1)
     source.broken = KeyError("a bug")
     await refresh(release_monitor, popular=ZeroDivisionError())

@@ -75,7 +75,7 @@ def restarted(registry: InMemoryRegistry, folder: Path) -> WatchedRanker:
     return WatchedRanker(registry, folder)
 
 
-async def test_it_loads_what_the_aliases_name_and_switches(registry, watched):
+async def test_it_loads_what_the_aliases_name_and_switches(registry: InMemoryRegistry, watched: WatchedRanker) -> None:
     assert await watched.round() == []
     assert (watched.champion, watched.ranker.loaded) == (1, [1])
     registry.named = {"champion": 2, "previous": 1, "challenger": 3}
@@ -84,7 +84,9 @@ async def test_it_loads_what_the_aliases_name_and_switches(registry, watched):
     assert (await watched.ranker.releases()).search.keys() == {1, 2, 3}
 
 
-async def test_a_registry_without_a_champion_is_no_problem_at_first(registry, watched):
+async def test_a_registry_without_a_champion_is_no_problem_at_first(
+    registry: InMemoryRegistry, watched: WatchedRanker
+) -> None:
     registry.named = {}
     assert await watched.round() == []
     registry.named = {"next": 1}
@@ -95,7 +97,9 @@ async def test_a_registry_without_a_champion_is_no_problem_at_first(registry, wa
 # --- a registry that lost its aliases ---------------------------------------------------------------------------------
 
 
-async def test_an_empty_answer_keeps_everything(registry, watched, folder):
+async def test_an_empty_answer_keeps_everything(
+    registry: InMemoryRegistry, watched: WatchedRanker, folder: Path
+) -> None:
     registry.named = {"champion": 2, "previous": 1, "challenger": 3}
     await watched.round()
     aliases = (folder / "aliases.json").read_text()
@@ -110,7 +114,9 @@ async def test_an_empty_answer_keeps_everything(registry, watched, folder):
     assert (watched.champion, await watched.challenger()) == (2, None)
 
 
-async def test_a_ranker_that_starts_beside_an_empty_registry_serves_its_copies(registry, watched, folder):
+async def test_a_ranker_that_starts_beside_an_empty_registry_serves_its_copies(
+    registry: InMemoryRegistry, watched: WatchedRanker, folder: Path
+) -> None:
     registry.named = {"champion": 2, "challenger": 3}
     await watched.round()
     registry.named, registry.directories = {}, {}
@@ -120,7 +126,9 @@ async def test_a_ranker_that_starts_beside_an_empty_registry_serves_its_copies(r
     other.watch.close()
 
 
-async def test_a_champion_without_alias_stays_while_other_aliases_change(registry, watched, folder):
+async def test_a_champion_without_alias_stays_while_other_aliases_change(
+    registry: InMemoryRegistry, watched: WatchedRanker, folder: Path
+) -> None:
     registry.named = {"champion": 2, "challenger": 3}
     await watched.round()
     registry.named = {"previous": 1}
@@ -132,7 +140,9 @@ async def test_a_champion_without_alias_stays_while_other_aliases_change(registr
     other.watch.close()
 
 
-async def test_a_version_with_other_weights_in_the_registry_is_replaced(registry, watched):
+async def test_a_version_with_other_weights_in_the_registry_is_replaced(
+    registry: InMemoryRegistry, watched: WatchedRanker
+) -> None:
     await watched.round()
     before = watched.ranker.weights_of(1)
     registry.add(1, seed=99)
@@ -144,7 +154,9 @@ async def test_a_version_with_other_weights_in_the_registry_is_replaced(registry
 # --- releases that cannot be loaded -----------------------------------------------------------------------------------
 
 
-async def test_a_damaged_version_is_fetched_less_and_less_often(registry, watched):
+async def test_a_damaged_version_is_fetched_less_and_less_often(
+    registry: InMemoryRegistry, watched: WatchedRanker
+) -> None:
     await watched.round()
     damage(registry.directories[2] / WEIGHTS_FILE)
     registry.named = {"champion": 2}
@@ -162,7 +174,9 @@ async def test_a_damaged_version_is_fetched_less_and_less_often(registry, watche
     assert watched.champion == 1
 
 
-async def test_a_version_that_is_named_again_is_tried_at_once(registry, watched):
+async def test_a_version_that_is_named_again_is_tried_at_once(
+    registry: InMemoryRegistry, watched: WatchedRanker
+) -> None:
     await watched.round()
     damage(registry.directories[2] / WEIGHTS_FILE)
     registry.named = {"champion": 1, "next": 2}
@@ -176,7 +190,9 @@ async def test_a_version_that_is_named_again_is_tried_at_once(registry, watched)
     assert 2 in watched.ranker.loaded
 
 
-async def test_nothing_is_written_while_nothing_changes(registry, watched, folder):
+async def test_nothing_is_written_while_nothing_changes(
+    registry: InMemoryRegistry, watched: WatchedRanker, folder: Path
+) -> None:
     damage(registry.directories[2] / WEIGHTS_FILE)
     registry.named = {"champion": 1, "challenger": 2}
     await watched.round()
@@ -186,7 +202,9 @@ async def test_nothing_is_written_while_nothing_changes(registry, watched, folde
     assert (folder / "aliases.json").stat().st_mtime_ns == written
 
 
-async def test_a_ranker_that_starts_with_a_damaged_champion_serves_the_one_before(registry, watched, folder):
+async def test_a_ranker_that_starts_with_a_damaged_champion_serves_the_one_before(
+    registry: InMemoryRegistry, watched: WatchedRanker, folder: Path
+) -> None:
     await watched.round()
     damage(registry.directories[2] / WEIGHTS_FILE)
     registry.named = {"champion": 2}
@@ -199,7 +217,7 @@ async def test_a_ranker_that_starts_with_a_damaged_champion_serves_the_one_befor
     other.watch.close()
 
 
-async def test_a_copy_in_use_is_waited_for(registry, watched, folder):
+async def test_a_copy_in_use_is_waited_for(registry: InMemoryRegistry, watched: WatchedRanker, folder: Path) -> None:
     await watched.round()
     registry.named = {"champion": 1, "next": 2}
     with FileLock(folder / "locks" / f"{2 % LOCKS}.lock"):
@@ -211,7 +229,9 @@ async def test_a_copy_in_use_is_waited_for(registry, watched, folder):
 # --- memory -----------------------------------------------------------------------------------------------------------
 
 
-async def test_a_release_that_does_not_fit_is_reported_and_the_champion_stays(registry, watched):
+async def test_a_release_that_does_not_fit_is_reported_and_the_champion_stays(
+    registry: InMemoryRegistry, watched: WatchedRanker
+) -> None:
     await watched.round()
     watched.left = lambda: MemoryLeft(5 * MB, "of the container's 1.0 GB")
     registry.named = {"champion": 2}
@@ -221,7 +241,7 @@ async def test_a_release_that_does_not_fit_is_reported_and_the_champion_stays(re
     assert (watched.champion, watched.ranker.loaded) == (1, [1])
 
 
-async def test_less_important_releases_make_room(registry, watched):
+async def test_less_important_releases_make_room(registry: InMemoryRegistry, watched: WatchedRanker) -> None:
     registry.named = {"champion": 1, "previous": 2}
     await watched.round()
     needed = watched.ranker._releases[2].resident_bytes
@@ -235,7 +255,7 @@ async def test_less_important_releases_make_room(registry, watched):
     assert watched.champion == 1
 
 
-async def test_nothing_is_unloaded_if_that_is_not_enough(registry, watched):
+async def test_nothing_is_unloaded_if_that_is_not_enough(registry: InMemoryRegistry, watched: WatchedRanker) -> None:
     registry.named = {"champion": 1, "previous": 2}
     await watched.round()
     watched.left = lambda: MemoryLeft(0, "")
@@ -247,7 +267,9 @@ async def test_nothing_is_unloaded_if_that_is_not_enough(registry, watched):
 # --- bugs -------------------------------------------------------------------------------------------------------------
 
 
-async def test_an_unexpected_error_is_reported_and_does_not_end_the_watch(registry, watched):
+async def test_an_unexpected_error_is_reported_and_does_not_end_the_watch(
+    registry: InMemoryRegistry, watched: WatchedRanker
+) -> None:
     await watched.round()
     failures = WATCH_FAILURES._value.get()
     registry.bug = KeyError("a bug")
@@ -260,7 +282,9 @@ async def test_an_unexpected_error_is_reported_and_does_not_end_the_watch(regist
     assert watched.champion == 2
 
 
-async def test_a_watch_that_ends_is_started_again(registry, watched, monkeypatch):
+async def test_a_watch_that_ends_is_started_again(
+    registry: InMemoryRegistry, watched: WatchedRanker, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(watched.watch, "_poll_seconds", 0.001)
     followed, loaded = watched.watch.follow, asyncio.Event()
     ends = [asyncio.CancelledError(), asyncio.CancelledError()]
@@ -279,7 +303,9 @@ async def test_a_watch_that_ends_is_started_again(registry, watched, monkeypatch
     assert watched.champion == 1
 
 
-async def test_a_release_that_failed_is_freed(registry, watched, monkeypatch):
+async def test_a_release_that_failed_is_freed(
+    registry: InMemoryRegistry, watched: WatchedRanker, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Problems are kept, but not the exceptions, whose tracebacks refer to the release."""
     failed = []
 

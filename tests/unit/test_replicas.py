@@ -1,5 +1,6 @@
 import asyncio
 import socket
+from typing import Any
 
 import pytest
 
@@ -14,10 +15,10 @@ ADDRESSES = {
 
 
 @pytest.fixture(autouse=True)
-async def names(monkeypatch):
+async def names(monkeypatch: pytest.MonkeyPatch) -> None:
     """The name server knows the names in ADDRESSES."""
 
-    async def getaddrinfo(host, port, **_):
+    async def getaddrinfo(host: str, port: int, **_: Any) -> Any:
         if host not in ADDRESSES:
             raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
         return [(family, socket.SOCK_STREAM, 6, "", (address, port)) for family, address in ADDRESSES[host]]
@@ -40,16 +41,16 @@ async def names(monkeypatch):
         ("https://rankers.example", ["https://rankers.example"]),
     ],
 )
-async def test_every_replica_is_found_once(urls, expected):
+async def test_every_replica_is_found_once(urls: str, expected: list[str]) -> None:
     assert await replica_urls(urls) == expected
 
 
-async def test_a_name_that_does_not_resolve_is_named():
+async def test_a_name_that_does_not_resolve_is_named() -> None:
     with pytest.raises(UpstreamUnavailable, match="the name 'nowhere' does not resolve"):
         await replica_urls("http://rankers:8000,http://nowhere:8000")
 
 
 @pytest.mark.parametrize("wrong", ["", "ranker:8000", "http://a:1,", "http://a:1/path", "http://a:1?b=c", "http://a:x"])
-def test_anything_else_is_refused(wrong):
+def test_anything_else_is_refused(wrong: str) -> None:
     with pytest.raises(ValueError, match=r"expected URLs like http://ranker_service:8000, separated by commas; got"):
         split_urls(wrong)

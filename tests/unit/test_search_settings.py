@@ -40,7 +40,7 @@ def local_releases(directory: Path, tags: dict[int, dict[str, str]]) -> tuple[Lo
     return LocalReleases(directory, registry), registry
 
 
-def test_the_tag_may_have_additional_fields(tmp_path):
+def test_the_tag_may_have_additional_fields(tmp_path: Path) -> None:
     tag = '{"hnsw_ef": 256, "oversampling": 1.5, "m": 32, "recall": 0.987}'
     releases, _ = local_releases(tmp_path, {1: {SEARCH_TAG: tag}, 2: {SEARCH_TAG: '{"hnsw_ef": null}'}, 3: {}})
     assert releases.registered(1).search == GRAPH
@@ -49,13 +49,13 @@ def test_the_tag_may_have_additional_fields(tmp_path):
 
 
 @pytest.mark.parametrize("tag", ["", "no JSON", "{}", "[]", '{"hnsw_ef": 0}', '{"hnsw_ef": "wide"}'])
-def test_a_tag_that_cannot_be_read_is_an_error(tmp_path, tag):
+def test_a_tag_that_cannot_be_read_is_an_error(tmp_path: Path, tag: str) -> None:
     releases, _ = local_releases(tmp_path, {1: {SEARCH_TAG: tag}})
     with pytest.raises(ReleaseDamaged, match="version 1"):
         releases.registered(1)
 
 
-def test_settings_are_saved_for_a_start_without_the_registry(tmp_path):
+def test_settings_are_saved_for_a_start_without_the_registry(tmp_path: Path) -> None:
     releases, _ = local_releases(tmp_path, {})
     assert releases.last_search() == {}
     releases.remember_search({1: GRAPH, 2: EXACT})
@@ -71,7 +71,7 @@ def watch(directory: Path, tags: dict[int, dict[str, str]]) -> tuple[ReleaseWatc
     return watching, ranker, registry
 
 
-async def test_the_watch_follows_the_tag_and_keeps_the_last_while_the_registry_is_unavailable(tmp_path):
+async def test_the_watch_follows_the_tag_and_keeps_the_last_while_the_registry_is_unavailable(tmp_path: Path) -> None:
     watching, ranker, registry = watch(tmp_path, {1: {SEARCH_TAG: '{"hnsw_ef": null}'}, 2: {}})
     problems: Problems = {}
     await watching._refresh_registered([1, 2, 1], problems)
@@ -92,7 +92,7 @@ async def test_the_watch_follows_the_tag_and_keeps_the_last_while_the_registry_i
     started_without.close()
 
 
-async def test_a_damaged_tag_is_reported_and_does_not_hide_others(tmp_path):
+async def test_a_damaged_tag_is_reported_and_does_not_hide_others(tmp_path: Path) -> None:
     watching, ranker, _ = watch(tmp_path, {1: {SEARCH_TAG: "?"}, 2: {SEARCH_TAG: '{"hnsw_ef": null}'}})
     problems: Problems = {}
     await watching._refresh_registered([1, 2], problems)
@@ -101,7 +101,7 @@ async def test_a_damaged_tag_is_reported_and_does_not_hide_others(tmp_path):
     watching.close()
 
 
-def test_settings_survive_serialization():
+def test_settings_survive_serialization() -> None:
     serving = ServingReleases(champion=1, loaded=[1], vocabulary_hash="v", search={1: GRAPH}, weights_hashes={1: "w"})
     assert ServingReleases.model_validate_json(serving.model_dump_json()) == serving
     assert ServingReleases.model_validate_json('{"champion": 1, "loaded": [1], "vocabulary_hash": "v"}').search == {}
@@ -118,7 +118,7 @@ def ranker_api(lines: bytes = b"") -> httpx.AsyncClient:
     return httpx.AsyncClient(transport=httpx.ASGITransport(api), base_url="http://ranker")
 
 
-async def test_a_releases_items_are_sent_unchanged_even_by_a_busy_ranker():
+async def test_a_releases_items_are_sent_unchanged_even_by_a_busy_ranker() -> None:
     lines = b'{"item_id": "a", "title": "A"}\n' * 100_000
     async with ranker_api(lines) as client:
         answer = await client.get("/v1/releases/1/items")
@@ -127,19 +127,19 @@ async def test_a_releases_items_are_sent_unchanged_even_by_a_busy_ranker():
         assert (await client.post("/v1/encode", json={"recent_items": ["a"]})).status_code == 429
 
 
-async def test_a_busy_ranker_says_what_it_has_loaded():
+async def test_a_busy_ranker_says_what_it_has_loaded() -> None:
     async with ranker_api() as client:
         assert (await client.get("/v1/releases")).json()["loaded"] == []
 
 
-async def test_recall_needs_no_admission():
+async def test_recall_needs_no_admission() -> None:
     retrieval = Retrieval(2, "w", [1.0], 10, (), [])
     async with ranker_api() as client:
         answer = await client.post("/v1/recall", json=RecallRequest.of(retrieval).model_dump())
         assert (answer.status_code, answer.json()["error"]) == (503, "release_not_loaded")
 
 
-async def test_items_of_a_release_that_is_not_loaded_are_an_error():
+async def test_items_of_a_release_that_is_not_loaded_are_an_error() -> None:
     async with ranker_api() as client:
         answer = await client.get("/v1/releases/2/items")
         assert (answer.status_code, answer.json()["error"]) == (503, "release_not_loaded")

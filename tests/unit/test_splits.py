@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -187,7 +188,9 @@ def test_a_model_for_measuring_is_kept_apart_and_never_served(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("job", [register, evaluate_served, lambda settings: newest_version(None, settings)])
-def test_jobs_that_serve_refuse_a_model_for_measuring(job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_jobs_that_serve_refuse_a_model_for_measuring(
+    job: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     with pytest.raises(JobError, match="SPLIT=temporal trains models for measuring only"):
         job(job_settings(tmp_path, split="temporal"))

@@ -33,7 +33,7 @@ async def read(body: bytes) -> Any:
 
 
 @given(values, st.booleans())
-async def test_json_is_read_as_the_standard_library_writes_it(value, ascii_only):
+async def test_json_is_read_as_the_standard_library_writes_it(value: Any, ascii_only: Any) -> None:
     assert await read(json.dumps(value, ensure_ascii=ascii_only).encode()) == value
 
 
@@ -48,7 +48,7 @@ async def test_json_is_read_as_the_standard_library_writes_it(value, ascii_only)
 @example(b'"\\ud800"')
 @example(b"NaN")
 @example(b"-Infinity")
-async def test_anything_else_is_rejected_as_invalid(body):
+async def test_anything_else_is_rejected_as_invalid(body: Any) -> None:
     try:
         expected = json.loads(body)
     except (ValueError, RecursionError):
@@ -62,7 +62,7 @@ async def test_anything_else_is_rejected_as_invalid(body):
 
 
 @pytest.mark.parametrize("wrap", [lambda fields: fields, lambda fields: [fields], lambda fields: [{"a": 1}, fields]])
-async def test_the_number_of_fields_is_limited(wrap):
+async def test_the_number_of_fields_is_limited(wrap: Any) -> None:
     fields = {str(number): 1 for number in range(MAX_FIELDS + 1)}
     with pytest.raises(InvalidRequest, match=r"10,00\d fields; at most"):
         await read(json.dumps(wrap(fields)).encode())
@@ -92,7 +92,7 @@ def items() -> APIRouter:
         (b"/items/%0A", "/items/\n", ("item", "\n")),
     ],
 )
-def test_an_id_may_end_like_a_path(items, sent, path, expected):
+def test_an_id_may_end_like_a_path(items: APIRouter, sent: bytes, path: str, expected: tuple[str, str]) -> None:
     scope = {"type": "http", "method": "GET", "path": path, "raw_path": sent}
     matches = [(route.matches(scope), route.name) for route in items.routes]
     (_, child), name = next(found for found in matches if found[0][0] == Match.FULL)

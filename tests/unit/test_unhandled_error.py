@@ -41,14 +41,14 @@ def lines() -> list:
     return [json.loads(line) for line in ended.stdout.splitlines()]
 
 
-def test_the_response_only_points_to_the_log(lines):
+def test_the_response_only_points_to_the_log(lines: list) -> None:
     status, request_id, text = lines[-1]
     assert (status, request_id) == (500, "42")
     detail = "unexpected error; see the log for this request id"
     assert json.loads(text) == {"error": "internal_error", "detail": detail}
 
 
-def test_the_log_has_the_whole_error_on_one_line(lines):
+def test_the_log_has_the_whole_error_on_one_line(lines: list) -> None:
     unexpected, served = lines[:-1]
     assert (unexpected["event"], unexpected["request_id"]) == ("unexpected_error", "42")
     assert SECRET in unexpected["exception"]

@@ -49,32 +49,36 @@ async def repeat(upstream: Upstream, error: TandemError) -> None:
 @pytest.mark.parametrize(
     "error", [UpstreamUnavailable("unreachable"), UpstreamAnswerInvalid("garbage"), UpstreamTimeout("slow")]
 )
-async def test_calls_to_a_failing_upstream_are_suspended(upstream, error):
+async def test_calls_to_a_failing_upstream_are_suspended(
+    upstream: Upstream, error: UpstreamAnswerInvalid | UpstreamTimeout | UpstreamUnavailable
+) -> None:
     await repeat(upstream, error)
     with pytest.raises(UpstreamSuspended):
         await call(upstream)
 
 
 @pytest.mark.parametrize("error", [ReleaseNotLoaded("other"), UnknownItem("none"), UpstreamOverloaded("busy")])
-async def test_an_upstream_that_rejects_requests_is_healthy(upstream, error):
+async def test_an_upstream_that_rejects_requests_is_healthy(
+    upstream: Upstream, error: ReleaseNotLoaded | UnknownItem | UpstreamOverloaded
+) -> None:
     await repeat(upstream, error)
     await call(upstream)
     assert upstream.state == State.CLOSED
 
 
-async def test_a_call_ends_at_the_deadline(upstream):
+async def test_a_call_ends_at_the_deadline(upstream: Upstream) -> None:
     with pytest.raises(UpstreamTimeout):
         await hang(upstream, 0.01)
 
 
-async def test_calls_to_a_hanging_upstream_are_suspended(upstream):
+async def test_calls_to_a_hanging_upstream_are_suspended(upstream: Upstream) -> None:
     for _ in range(FAILURES + 1):
         with pytest.raises((UpstreamTimeout, UpstreamSuspended)):  # suspended one call earlier on a busy machine
             await hang(upstream, ENOUGH)
     assert upstream.state == State.OPEN
 
 
-async def test_timeouts_of_very_short_calls_do_not_count(upstream):
+async def test_timeouts_of_very_short_calls_do_not_count(upstream: Upstream) -> None:
     for _ in range(2 * FAILURES):
         with pytest.raises(UpstreamTimeout):
             await hang(upstream, PATIENCE_SECONDS / 10)
@@ -90,13 +94,13 @@ async def abandon(upstream: Upstream, allowed: float, after: float) -> None:
         await task
 
 
-async def test_calls_cancelled_before_the_deadline_do_not_count(upstream):
+async def test_calls_cancelled_before_the_deadline_do_not_count(upstream: Upstream) -> None:
     for _ in range(2 * FAILURES):
         await abandon(upstream, allowed=10.0, after=0.001)
     assert upstream.state == State.CLOSED
 
 
-async def test_bugs_in_this_process_do_not_count(upstream):
+async def test_bugs_in_this_process_do_not_count(upstream: Upstream) -> None:
     for _ in range(FAILURES):
         with pytest.raises(TypeError):
             await call(upstream, TypeError("a bug"))
@@ -107,7 +111,7 @@ def in_state(upstream: Upstream, state: State) -> float | None:
     return REGISTRY.get_sample_value("tandem_breaker_state", {"upstream": upstream.name, "state": state})
 
 
-async def test_the_breakers_of_replicas_are_counted_by_state(upstream):
+async def test_the_breakers_of_replicas_are_counted_by_state(upstream: Upstream) -> None:
     other = Upstream(upstream.name)
     assert (in_state(upstream, State.CLOSED), in_state(upstream, State.OPEN)) == (2, 0)
     await repeat(other, UpstreamUnavailable("unreachable"))

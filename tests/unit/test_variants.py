@@ -47,20 +47,20 @@ def click(user_id: str, recommendation_id: str | None, item_id: str = "i1", even
     return Event(user_id=user_id, item_id=item_id, event=event, recommendation_id=recommendation_id)
 
 
-async def test_an_event_counts_for_the_variant_of_its_recommendation(variants):
+async def test_an_event_counts_for_the_variant_of_its_recommendation(variants: Variants) -> None:
     counted = Counted()
     variants.count_events([click(CHALLENGED, issued(CHALLENGER)), click(OTHER, issued(CHAMPION)), click(OTHER, None)])
     assert counted() == (1, 1)
 
 
-async def test_the_id_of_a_response_counts(variants):
+async def test_the_id_of_a_response_counts(variants: Variants) -> None:
     counted = Counted()
     response = await recommend(await open_pipeline(), OTHER)
     variants.count_events([click(OTHER, response.recommendation_id)])
     assert counted() == (1, 0)
 
 
-async def test_an_event_does_not_count_for_a_variant_that_its_user_does_not_get(variants):
+async def test_an_event_does_not_count_for_a_variant_that_its_user_does_not_get(variants: Variants) -> None:
     counted = Counted()
     variants.count_events([click(CHALLENGED, issued(CHAMPION)), click(OTHER, issued(CHALLENGER))])
     assert counted() == (0, 0)
@@ -82,14 +82,14 @@ MALFORMED = [
 
 
 @pytest.mark.parametrize("recommendation_id", MALFORMED)
-async def test_an_id_that_was_never_issued_does_not_count(variants, recommendation_id):
+async def test_an_id_that_was_never_issued_does_not_count(variants: Variants, recommendation_id: str) -> None:
     counted = Counted()
     variants.count_events([click(OTHER, recommendation_id)])
     assert counted() == (0, 0)
     assert recommended_by(recommendation_id) is None
 
 
-async def test_the_same_kind_of_event_on_the_same_recommended_item_counts_once(variants):
+async def test_the_same_kind_of_event_on_the_same_recommended_item_counts_once(variants: Variants) -> None:
     counted, recommendation_id = Counted(), issued(CHAMPION)
     first, again = click(OTHER, recommendation_id), click(OTHER, recommendation_id)
     assert first.event_id != again.event_id
@@ -106,7 +106,9 @@ async def test_the_same_kind_of_event_on_the_same_recommended_item_counts_once(v
     assert counted() == (4, 0)
 
 
-async def test_the_counted_events_that_are_remembered_are_bounded(variants, monkeypatch):
+async def test_the_counted_events_that_are_remembered_are_bounded(
+    variants: Variants, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(variants_module, "MAX_COUNTED_EVENTS", 100)
     counted, ids = Counted(), [issued(CHAMPION) for _ in range(150)]
     variants.count_events([click(OTHER, recommendation_id) for recommendation_id in ids])
