@@ -124,8 +124,8 @@ class Outcome:
             f"{self.seconds / 60:.0f} minutes, {promoted} promotions (their jobs took {median} each), "
             f"{counts.recorded:,} events of {settings.soak_active_users:,} active and {counts.arrived:,} idle users, "
             f"{counts.requests:,} requests.",
-            f"Statuses: {_listed(counts.statuses)}. Refused, and sent again if they are events: {_listed(counts.refused)}. "
-            f"Unexpected: {_listed(counts.unexpected)}.",
+            f"Statuses: {_listed(counts.statuses)}. Refused, and sent again if they are events: "
+            f"{_listed(counts.refused)}. Unexpected: {_listed(counts.unexpected)}.",
             f"Tiers: {_listed(counts.tiers)}. Lower than the stack can serve: {_listed(reasons)}.",
             f"Recommendations took {p50} ms (p50), {p95} ms (p95) and {p99} ms (p99).",
             f"Keys in Redis at the end: {sum(self.keys_by_kind.values()):,} ({_listed(self.keys_by_kind)}).",

@@ -36,7 +36,7 @@ EXPECTED_REASONS = ("complete", "unknown_user", "no_known_items")
 OK, INVALID, NO_RESPONSE = 200, 422, 0
 REFUSED = (429,)
 EVENTS_REFUSED = (429, 503, 504)
-"""These say that events may not be stored. They are sent again until they are acknowledged, as docs/reliability.md says."""
+"""Documented answers of a busy stack. Events that get one are sent again until they are acknowledged."""
 EVENT_KINDS = ("view", "view", "view", "add_to_cart", "purchase")
 
 Event = dict[str, Any]
