@@ -11,6 +11,7 @@ from recsys.model.candidate_file import CANDIDATES_FILE
 from recsys.model.files import WEIGHTS_FILE
 from recsys.model.local_releases import LOCKS, CopyInUse, LocalReleases
 from recsys.model.memory_limit import MemoryLeft
+from tests import toy
 from tests.unit.release_case import InMemoryRegistry, damage, in_fresh_process, unreclaimable_bytes, write_large_release
 
 
