@@ -50,9 +50,9 @@ class Caller:
             raise Forbidden(f"{what} needs a key with the scope {scope}; the key {self.name!r} has {has}")
 
 
-ANYBODY = Caller("anybody", frozenset(KeyScope))
+ANONYMOUS = Caller("anybody", frozenset(KeyScope))
 """The caller if no keys are configured."""
-NOBODY = Caller("nobody", frozenset())
+UNAUTHENTICATED = Caller("nobody", frozenset())
 """The caller if its key is missing or not valid."""
 
 

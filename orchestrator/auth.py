@@ -17,7 +17,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from orchestrator.api_keys import ANYBODY, NOBODY, ApiKeys, Caller, needed_scope
+from orchestrator.api_keys import ANONYMOUS, UNAUTHENTICATED, ApiKeys, Caller, needed_scope
 from recsys.errors import CallerError, RateLimited, Unauthorized
 from recsys.web.api_paths import is_api_call, path_of
 from recsys.web.error_response import error_response
@@ -83,7 +83,7 @@ class ApiKeyMiddleware:
 
     def _admit(self, scope: Scope) -> Caller:
         """Raises `Unauthorized`, `Forbidden` or `RateLimited`."""
-        caller, outcome = NOBODY if self._keys else ANYBODY, "let_in"
+        caller, outcome = UNAUTHENTICATED if self._keys else ANONYMOUS, "let_in"
         try:
             if self._keys:
                 caller = self._identify(scope)

@@ -44,7 +44,7 @@ class Dependencies:
         """Run `refresh`, and report the problem that it returns or raises. Returns whether there was none.
 
         An unexpected exception is a bug. It is reported too, because the next check may succeed. So is a cancellation
-        that nobody asked for, which would end the caller's loop.
+        that no code requested, which would end the caller's loop.
         """
         try:
             self.report(name, await refresh() or OK)

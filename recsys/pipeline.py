@@ -59,7 +59,7 @@ class RecommendationPipeline:
     ) -> RecommendationResponse:
         """Recommend with the release that serves `variant`: `release_version`, by default the ranker's champion.
 
-        Nobody waits for a `shadow` request, so it has no effect on the quality factor.
+        A `shadow` request has no effect on the quality factor, because no caller waits for it.
         """
         run = RequestRun(current_deadline())
 

@@ -91,7 +91,7 @@ class Traffic:
         ]
 
     async def fill(self, session: aiohttp.ClientSession, progress: Callable[[int], object]) -> None:
-        """Send so many events of every active user that their histories are as long as they can be."""
+        """Send events of every active user until their histories have the maximum length."""
         users = iter(range(self._settings.soak_active_users))
 
         async def client() -> None:

@@ -16,7 +16,7 @@ T = TypeVar("T", bound=Hashable)
 def agreed_releases(replies: Sequence[ServingReleases], current: ServingReleases | None) -> ServingReleases:
     """The releases that can be requested from the replicas together; `current` is the previous result.
 
-    Replicas without a champion have no vote, because they are loading their first release. If nobody has a champion,
+    Replicas without a champion have no vote, because they are loading their first release. If none has a champion,
     the result has none. Whatever else the replicas report differently stays as it is until they agree. `problems` are
     the problems of all replicas, and that their champions differ.
     """

@@ -49,14 +49,16 @@ def popular(stack: Stack) -> dict[str, float]:
 
 
 def test_a_release_is_fetched_once_and_then_loaded_from_disk(
-    registry: Any, no_registry: ModelRegistry, tmp_path: Path
+    registry: ModelRegistry, no_registry: ModelRegistry, tmp_path: Path
 ) -> None:
     assert LocalReleases(tmp_path, registry).load(1).version == 1
     assert {path.name for path in (tmp_path / "1").iterdir()} == {*RELEASE_FILES, RELEASE_FILE, CANDIDATES_FILE}
     assert LocalReleases(tmp_path, no_registry).load(1).version == 1
 
 
-def test_a_copy_that_was_damaged_is_fetched_again(registry: Any, no_registry: ModelRegistry, tmp_path: Path) -> None:
+def test_a_copy_that_was_damaged_is_fetched_again(
+    registry: ModelRegistry, no_registry: ModelRegistry, tmp_path: Path
+) -> None:
     LocalReleases(tmp_path, registry).load(1)
     weights = tmp_path / "1" / WEIGHTS_FILE
     whole = weights.read_bytes()
@@ -76,14 +78,14 @@ def test_an_interrupted_fetch_leaves_nothing_that_could_be_taken_for_a_release(
     assert [path.name for path in tmp_path.iterdir()] == [LOCKS_FOLDER]
 
 
-def test_a_version_that_nobody_registered_is_not_loaded(registry: Any, tmp_path: Path) -> None:
+def test_a_version_that_nobody_registered_is_not_loaded(registry: ModelRegistry, tmp_path: Path) -> None:
     with pytest.raises(ReleaseNotLoaded):
         LocalReleases(tmp_path, registry).load(999)
     assert registry.version_of("no such fingerprint", {}) is None
     assert "no_such_alias" not in registry.aliases()
 
 
-def test_the_champion_is_remembered_on_disk(registry: Any, tmp_path: Path) -> None:
+def test_the_champion_is_remembered_on_disk(registry: ModelRegistry, tmp_path: Path) -> None:
     releases = LocalReleases(tmp_path, registry)
     assert releases.last_aliases() == {}
     releases.remember({CHAMPION: 12})
@@ -92,7 +94,7 @@ def test_the_champion_is_remembered_on_disk(registry: Any, tmp_path: Path) -> No
     assert releases.aliases()[CHAMPION] == 1
 
 
-def test_a_release_that_was_damaged_before_it_was_uploaded_is_refused(registry: Any, tmp_path: Path) -> None:
+def test_a_release_that_was_damaged_before_it_was_uploaded_is_refused(registry: ModelRegistry, tmp_path: Path) -> None:
     class Damaging(ModelRegistry):
         def fetch(self, version: int, destination: Path) -> None:
             super().fetch(version, destination)
@@ -129,7 +131,7 @@ def test_seeding_again_changes_nothing_and_keeps_what_happened_in_between(stack:
 
 
 @pytest.fixture
-def search_tag_restored(registry: Any) -> Iterator[None]:
+def search_tag_restored(registry: ModelRegistry) -> Iterator[None]:
     """Restores the tag by which version 1 is verified for Qdrant Edge; indexing on a server replaces it."""
     before = registry.tags_of(1)[SEARCH_TAG]
     yield

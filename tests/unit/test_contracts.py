@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from recsys.contracts import base, events, features, ranking, recommendation, retrieval
 from recsys.contracts.base import (
@@ -205,14 +205,14 @@ def test_every_contract_is_tested_here() -> None:
 
 @pytest.mark.parametrize("model", MODELS, ids=by_name)
 @given(data=st.data())
-def test_contracts_survive_a_json_round_trip(model: Any, data: Any) -> None:
+def test_contracts_survive_a_json_round_trip(model: type[BaseModel], data: Any) -> None:
     sent = data.draw(MODELS[model])
     assert model.model_validate_json(sent.model_dump_json()) == sent
 
 
 @pytest.mark.parametrize("model", REQUESTS, ids=by_name)
 @given(data=st.data())
-def test_requests_reject_unknown_fields(model: Any, data: Any) -> None:
+def test_requests_reject_unknown_fields(model: type[BaseModel], data: Any) -> None:
     body = json.loads(data.draw(MODELS[model]).model_dump_json()) | {"no_such_field": 1}
     with pytest.raises(ValidationError, match="no_such_field"):
         model.model_validate_json(json.dumps(body))
@@ -220,7 +220,7 @@ def test_requests_reject_unknown_fields(model: Any, data: Any) -> None:
 
 @pytest.mark.parametrize("model", RESPONSES, ids=by_name)
 @given(data=st.data())
-def test_responses_ignore_unknown_fields(model: Any, data: Any) -> None:
+def test_responses_ignore_unknown_fields(model: type[BaseModel], data: Any) -> None:
     response = data.draw(MODELS[model])
     body = json.loads(response.model_dump_json()) | {"from_a_newer_service": 1}
     assert model.model_validate_json(json.dumps(body)) == response
@@ -236,7 +236,7 @@ anything = st.recursive(
 
 @pytest.mark.parametrize("model", REQUESTS, ids=by_name)
 @given(data=st.data())
-def test_any_body_is_accepted_or_rejected(model: Any, data: Any) -> None:
+def test_any_body_is_accepted_or_rejected(model: type[BaseModel], data: Any) -> None:
     body = data.draw(st.fixed_dictionaries({}, optional=dict.fromkeys(model.model_fields, anything)) | anything)
     try:
         accepted = model.model_validate(body)
@@ -273,7 +273,7 @@ OUT_OF_BOUNDS: list[tuple[type[RequestModel], str, st.SearchStrategy[Any]]] = [
 @pytest.mark.parametrize(("model", "field", "values"), OUT_OF_BOUNDS, ids=lambda part: getattr(part, "__name__", None))
 @given(data=st.data())
 def test_a_value_out_of_bounds_is_rejected_with_the_name_of_its_field(
-    model: Any, field: Any, values: Any, data: Any
+    model: type[BaseModel], field: Any, values: Any, data: Any
 ) -> None:
     body = data.draw(MODELS[model]).model_dump() | {field: data.draw(values)}
     with pytest.raises(ValidationError) as caught:
@@ -283,7 +283,7 @@ def test_a_value_out_of_bounds_is_rejected_with_the_name_of_its_field(
 
 @pytest.mark.parametrize("model", MODELS, ids=by_name)
 @given(data=st.data())
-def test_contracts_are_immutable(model: Any, data: Any) -> None:
+def test_contracts_are_immutable(model: type[BaseModel], data: Any) -> None:
     shape = data.draw(MODELS[model])
     with pytest.raises(ValidationError, match="frozen"):
         setattr(shape, next(iter(model.model_fields)), None)
@@ -333,12 +333,12 @@ REJECTED = [
 
 
 @pytest.mark.parametrize(("model", "body"), ACCEPTED)
-def test_requests_within_the_limits_are_accepted(model: Any, body: Any) -> None:
+def test_requests_within_the_limits_are_accepted(model: type[BaseModel], body: Any) -> None:
     model.model_validate_json(json.dumps(body))
 
 
 @pytest.mark.parametrize(("model", "body"), REJECTED)
-def test_requests_beyond_the_limits_are_rejected(model: Any, body: Any) -> None:
+def test_requests_beyond_the_limits_are_rejected(model: type[BaseModel], body: Any) -> None:
     with pytest.raises(ValidationError):
         model.model_validate_json(json.dumps(body))
 

@@ -25,6 +25,7 @@ from training.promotion import gate
 from training.promotion.gate import GATE_TAG, GateRecord, Opponent, compare, pass_gate
 from training.promotion.rolled_back import ROLLED_BACK_TAG, RolledBack
 from training.release_manifest import describe_release
+from training.settings import JobSettings
 
 MARGIN = 0.05
 USERS = 4_000
@@ -59,19 +60,19 @@ def registry() -> FolderRegistry:
 
 
 @pytest.fixture
-def settings(tmp_path: Path) -> Any:
+def settings(tmp_path: Path) -> JobSettings:
     settings = toy.job_settings(tmp_path)
     toy.write_prepared(settings)
     return settings
 
 
-def data_hash(settings: Any) -> str:
+def data_hash(settings: JobSettings) -> str:
     sequences = load_sequences(settings.processed_dir, settings.models_dir)
     content = content_features(settings.processed_dir / CATALOGUE_FILE, sequences.vocabulary.item_ids)
     return learning_data_hash(settings.processed_dir, content)
 
 
-def trained(settings: Any, name: str, *, seed: int = 1, on: Any = None) -> Any:
+def trained(settings: JobSettings, name: str, *, seed: int = 1, on: Any = None) -> Any:
     """A release that was trained on the prepared data, or on the data with the hash `on`."""
     directory = toy.write_model(settings, name, seed=seed)
     record = json.loads((directory / TRAINING_FILE).read_text())
@@ -84,7 +85,7 @@ def trained(settings: Any, name: str, *, seed: int = 1, on: Any = None) -> Any:
 # --- on the same held-out items ---------------------------------------------------------------------------------------
 
 
-def test_a_release_has_the_gains_that_evaluate_measures(settings: Any) -> None:
+def test_a_release_has_the_gains_that_evaluate_measures(settings: JobSettings) -> None:
     directory = trained(settings, "first")
     held_out = load_held_out(settings, data_hash(settings), USERS)
     assert len(held_out.examples) == len(toy.USERS)
@@ -99,7 +100,7 @@ def test_a_release_has_the_gains_that_evaluate_measures(settings: Any) -> None:
     assert gains_on(held_out, directory).mean() > 0
 
 
-def test_a_held_out_item_that_a_release_does_not_know_is_a_miss(settings: Any) -> None:
+def test_a_held_out_item_that_a_release_does_not_know_is_a_miss(settings: JobSettings) -> None:
     directory = trained(settings, "old")
     held_out = load_held_out(settings, data_hash(settings), USERS)
     known = gains_on(held_out, directory)
@@ -112,7 +113,7 @@ def test_a_held_out_item_that_a_release_does_not_know_is_a_miss(settings: Any) -
     assert gains_on(held_out, directory)[hit] == 0
 
 
-def test_data_that_a_release_was_not_trained_on_is_not_held_out_from_it(settings: Any) -> None:
+def test_data_that_a_release_was_not_trained_on_is_not_held_out_from_it(settings: JobSettings) -> None:
     with pytest.raises(JobError, match="is not the data that it was trained on"):
         load_held_out(settings, "another hash", USERS)
 
@@ -123,7 +124,7 @@ def test_without_prepared_data_nothing_is_held_out(tmp_path: Path) -> None:
 
 
 def test_a_better_number_on_other_data_does_not_help_a_worse_release(
-    settings: Any, registry: Any, monkeypatch: pytest.MonkeyPatch
+    settings: JobSettings, registry: FolderRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The stored metrics say that version 2 is better, because its data was easier. On the same users it is worse."""
     gains = dict(zip((1, 2), _gains_of_means(0.30, 0.15), strict=True))
@@ -139,7 +140,7 @@ def test_a_better_number_on_other_data_does_not_help_a_worse_release(
 
 
 def test_a_worse_number_on_other_data_does_not_hurt_a_better_release(
-    settings: Any, registry: Any, monkeypatch: pytest.MonkeyPatch
+    settings: JobSettings, registry: FolderRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gains = dict(zip((1, 2), _gains_of_means(0.15, 0.30), strict=True))
     for version, stored in ((1, "0.5000"), (2, "0.2000")):
@@ -151,7 +152,7 @@ def test_a_worse_number_on_other_data_does_not_hurt_a_better_release(
     assert "+0.1500" in line
 
 
-def test_real_releases_are_downloaded_and_measured(settings: Any, registry: Any) -> None:
+def test_real_releases_are_downloaded_and_measured(settings: JobSettings, registry: FolderRegistry) -> None:
     for version in (1, 2):
         registry.add(version, trained(settings, f"v{version}", seed=version))
     record, line = pass_gate(registry, 2, 1, registry.folders[2], settings, 0.99)
@@ -165,7 +166,7 @@ def _gains_of_means(*means: Any) -> Any:
     return [mean + (noise - noise.mean()) * mean for mean in means]
 
 
-def _measured_as(monkeypatch: pytest.MonkeyPatch, registry: Any, gains: Any) -> None:
+def _measured_as(monkeypatch: pytest.MonkeyPatch, registry: FolderRegistry, gains: Any) -> None:
     """Replace the measurement of releases, whose folders are those of the registry or copies of them."""
     version_of = {ReleaseManifest.read(folder).weights_hash: version for version, folder in registry.folders.items()}
     monkeypatch.setattr(
@@ -191,7 +192,9 @@ def test_a_difference_that_may_be_chance_is_not_refused() -> None:
     assert not comparison.refused(MARGIN)
 
 
-def test_losses_within_the_margin_do_not_add_up(settings: Any, registry: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_losses_within_the_margin_do_not_add_up(
+    settings: JobSettings, registry: FolderRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each release loses 3% against the one before. The third one would have lost 6% against the first."""
     gains = dict(zip((1, 2, 3), _gains_of_means(0.30, 0.291, 0.282), strict=True))
     for version in (1, 2, 3):
@@ -205,7 +208,7 @@ def test_losses_within_the_margin_do_not_add_up(settings: Any, registry: Any, mo
 
 
 def test_the_best_release_is_the_one_that_is_best_today(
-    settings: Any, registry: Any, monkeypatch: pytest.MonkeyPatch
+    settings: JobSettings, registry: FolderRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Version 1 was the best once, and is out of date: it no longer holds version 3 back."""
     gains = dict(zip((1, 2, 3), _gains_of_means(0.10, 0.291, 0.285), strict=True))
@@ -219,7 +222,7 @@ def test_the_best_release_is_the_one_that_is_best_today(
 
 @pytest.mark.parametrize("fate", ["rolled back", "deleted"])
 def test_a_best_release_that_was_taken_back_or_deleted_sets_no_standard(
-    fate: str, settings: Any, registry: Any, monkeypatch: pytest.MonkeyPatch
+    fate: str, settings: JobSettings, registry: FolderRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gains = dict(zip((1, 2, 3), _gains_of_means(0.90, 0.291, 0.290), strict=True))
     for version in (1, 2, 3):
@@ -237,7 +240,9 @@ def test_a_best_release_that_was_taken_back_or_deleted_sets_no_standard(
 # --- without the data -------------------------------------------------------------------------------------------------
 
 
-def test_without_the_data_the_stored_metrics_count_if_both_are_of_the_same_data(settings: Any, registry: Any) -> None:
+def test_without_the_data_the_stored_metrics_count_if_both_are_of_the_same_data(
+    settings: JobSettings, registry: FolderRegistry
+) -> None:
     for version, stored in ((1, "0.2000"), (2, "0.1950"), (3, "0.1000")):
         registry.add(version, trained(settings, f"v{version}", seed=version, on="elsewhere"), ndcg_at_10=stored)
     record, line = pass_gate(registry, 2, 1, registry.folders[2], settings, MARGIN)
@@ -247,7 +252,9 @@ def test_without_the_data_the_stored_metrics_count_if_both_are_of_the_same_data(
         pass_gate(registry, 3, 1, registry.folders[3], settings, MARGIN)
 
 
-def test_without_the_data_metrics_of_other_data_are_not_compared(settings: Any, registry: Any) -> None:
+def test_without_the_data_metrics_of_other_data_are_not_compared(
+    settings: JobSettings, registry: FolderRegistry
+) -> None:
     registry.add(1, trained(settings, "v1", on="last week"), ndcg_at_10="0.1000")
     registry.add(2, trained(settings, "v2", seed=2, on="elsewhere"), ndcg_at_10="0.9000")
     with pytest.raises(JobError, match=r"version 2 cannot be compared with the champion, version 1: .*FORCE=1"):

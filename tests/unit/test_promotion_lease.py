@@ -39,14 +39,14 @@ def registry() -> SharedTags:
     return SharedTags()
 
 
-def held_by(registry: Any, **fields: Any) -> None:
+def held_by(registry: SharedTags, **fields: Any) -> None:
     """Another job that has the lease."""
     values = {"token": "another", "job": "promote version 7", "host": "elsewhere", "pid": 1}
     holder = Holder.model_validate({**values, "expires": time.time() + 30, **fields})
     registry.tags[LEASE_TAG] = holder.model_dump_json()
 
 
-def test_a_second_job_is_refused_and_told_which_one_is_running(registry: Any) -> None:
+def test_a_second_job_is_refused_and_told_which_one_is_running(registry: SharedTags) -> None:
     with (
         promotion_lease(registry, "promote version 7"),
         pytest.raises(JobError, match=rf"'promote version 7' \(process \d+ on {socket.gethostname()}\) is running"),
@@ -58,7 +58,7 @@ def test_a_second_job_is_refused_and_told_which_one_is_running(registry: Any) ->
     assert registry.tags == {}
 
 
-def test_the_lease_of_a_job_that_ended_without_a_word_is_free(registry: Any) -> None:
+def test_the_lease_of_a_job_that_ended_without_a_word_is_free(registry: SharedTags) -> None:
     held_by(registry, expires=time.time() - 1)
     with promotion_lease(registry, "rollback"):
         pass
@@ -70,7 +70,7 @@ def test_the_lease_of_a_job_that_ended_without_a_word_is_free(registry: Any) -> 
 
 
 def test_of_two_jobs_that_take_the_lease_at_the_same_time_one_has_it(
-    registry: Any, monkeypatch: pytest.MonkeyPatch
+    registry: SharedTags, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The other job writes between this job's write and its second look."""
     monkeypatch.setattr(module.time, "sleep", lambda _: held_by(registry))
@@ -79,7 +79,7 @@ def test_of_two_jobs_that_take_the_lease_at_the_same_time_one_has_it(
     assert "another" in registry.tags[LEASE_TAG], "the lease of the other job was deleted"
 
 
-def test_a_job_whose_lease_was_taken_over_may_not_move_an_alias(registry: Any) -> None:
+def test_a_job_whose_lease_was_taken_over_may_not_move_an_alias(registry: SharedTags) -> None:
     with promotion_lease(registry, "promote version 7") as lease:
         lease.require()
         with (
@@ -91,7 +91,7 @@ def test_a_job_whose_lease_was_taken_over_may_not_move_an_alias(registry: Any) -
             lease.require()
 
 
-def test_a_long_job_renews_its_lease(registry: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_job_renews_its_lease(registry: SharedTags, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "RENEW_SECONDS", 0.01)
     with promotion_lease(registry, "promote version 7"):
         first = registry.tags[LEASE_TAG]
@@ -101,7 +101,7 @@ def test_a_long_job_renews_its_lease(registry: Any, monkeypatch: pytest.MonkeyPa
         assert Holder.model_validate_json(registry.tags[LEASE_TAG]).expires > Holder.model_validate_json(first).expires
 
 
-def test_a_tag_that_is_no_lease_is_overwritten(registry: Any) -> None:
+def test_a_tag_that_is_no_lease_is_overwritten(registry: SharedTags) -> None:
     registry.tags[LEASE_TAG] = "something else"
     with promotion_lease(registry, "rollback"):
         pass

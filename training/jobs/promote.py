@@ -77,8 +77,8 @@ def _warm_up_and_move(
 def _require_rankers(wanted: ReleaseSettings) -> None:
     if wanted.ranker_url is None and not wanted.no_ranker:
         raise JobError(
-            "RANKER_URL is not set, so nobody would load the version before it serves; set it to the addresses of the "
-            "rankers, or NO_RANKER=1 if none is running"
+            "RANKER_URL is not set, so no ranker would load the version before it serves; set it to the addresses of "
+            "the rankers, or NO_RANKER=1 if none is running"
         )
 
 

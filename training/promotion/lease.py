@@ -74,7 +74,7 @@ class Lease:
         """Raises JobError if another job has taken the lease over. Call it right before an alias moves."""
         holder = self._holder()
         if holder is None or holder.token != self._token:
-            found = "nobody" if holder is None else _described(holder)
+            found = "no job" if holder is None else _described(holder)
             raise JobError(f"the lease of {self._job} is lost, {found} has it now; the champion stays")
 
     def release(self) -> None:
