@@ -19,6 +19,7 @@ from recsys.model.exact_search import nearest_items, searchable_items
 from recsys.model.files import ITEMS_FILE, VOCABULARY_FILE
 from recsys.model.neighbours import Indices
 from recsys.model.query_cache import QueryCache
+from recsys.model.query_encoder import QueryEncoder
 from recsys.model.ranking_features import RankingFeatures
 from recsys.model.ranking_tables import RankingTables
 from recsys.model.release_manifest import ReleaseManifest, verify_release
@@ -60,9 +61,9 @@ class Release:
         self.item_lines = _mapped(self.items_file)
         """The same file, memory-mapped: it stays readable after the local copy is deleted."""
         self.vocabulary = Vocabulary.load(directory / VOCABULARY_FILE)
-        self._model = load_model(directory)
+        model = load_model(directory)
         self.candidate_embeddings = (
-            mapped_candidates(self._model, directory) if keep_candidates else _computed_candidates(self._model)
+            mapped_candidates(model, directory) if keep_candidates else _computed_candidates(model)
         )
         """[num_items, embedding_dim]; row r is the item with item_index r + 1."""
         self.searchable = searchable_items(self.candidate_embeddings)
@@ -72,7 +73,9 @@ class Release:
                 f"{directory}: {len(self.vocabulary)} items in the vocabulary, "
                 f"{len(self.candidate_embeddings)} embeddings"
             )
-        self._second_stage = self._load_second_stage(directory) if manifest.has_second_stage else None
+        self._encoder = QueryEncoder(model, self.candidate_embeddings)
+        content = model.content.numpy()
+        self._second_stage = self._load_second_stage(directory, content) if manifest.has_second_stage else None
         self._queries = QueryCache()
         self.resident_bytes = resident_bytes(manifest.num_items, directory)
         """Memory that unloading it frees, estimated."""
@@ -146,20 +149,13 @@ class Release:
     def _latest_steps(self, indices: Sequence[int]) -> tuple[int, ...]:
         return tuple(latest_steps(indices, self.manifest.policy.max_history))
 
-    def _load_second_stage(self, directory: Path) -> SecondStage:
-        tables = RankingTables.load(directory)
-        features = RankingFeatures(tables, self.candidate_embeddings, self._model.content.numpy())
+    def _load_second_stage(self, directory: Path, content: NDArray[np.uint8]) -> SecondStage:
+        features = RankingFeatures(RankingTables.load(directory), self.candidate_embeddings, content)
         return SecondStage.load(directory, features)
 
     def _encode_indices(self, indices: tuple[int, ...]) -> Embedding:
         cached = self._queries.get(indices)
         if cached is None:
-            cached = self._run_query_tower(indices)
+            cached = self._encoder.encode(np.array(indices, dtype=np.int64))
             self._queries.put(indices, cached)
         return cached
-
-    def _run_query_tower(self, indices: tuple[int, ...]) -> Embedding:
-        with torch.inference_mode():
-            batch = torch.tensor([indices], dtype=torch.int64)
-            encoded: Embedding = self._model.encode(batch, torch.tensor([len(indices)]))[0].numpy()
-        return encoded

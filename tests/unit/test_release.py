@@ -101,7 +101,7 @@ def test_a_release_is_freed_with_its_last_reference(directory: Path) -> None:
         release = Release.load(1, directory)
         release.encode([A, B])
         release.rank([A, B], [C])
-        parts = [weakref.ref(release), weakref.ref(release._model), weakref.ref(release.candidate_embeddings)]
+        parts = [weakref.ref(release), weakref.ref(release._encoder), weakref.ref(release.candidate_embeddings)]
         del release
         assert [part() for part in parts] == [None, None, None]
     finally:
