@@ -67,11 +67,11 @@ def damage(file: Path) -> None:
     file.write_bytes(content)
 
 
-def write_large_release(directory: Path, embedding_dim: int) -> Path:
-    """A release of 20,000 items, of random weights."""
+def write_large_release(directory: Path, num_items: int, embedding_dim: int) -> Path:
+    """A release of random weights."""
     directory.mkdir()
-    config = TwoTowerConfig(num_items=20_000, num_content_features=0, embedding_dim=embedding_dim, num_layers=1)
-    described = [{"item_id": f"item-{number}", "title": f"Item {number}"} for number in range(config.num_items)]
+    config = TwoTowerConfig(num_items=num_items, num_content_features=0, embedding_dim=embedding_dim, num_layers=1)
+    described = [{"item_id": f"item-{number}", "title": f"Item {number}"} for number in range(num_items)]
     toy.write_files(directory, TwoTower(config), described, [[1, 2, 3]])
     describe_release(directory)
     return directory
