@@ -52,7 +52,8 @@ class MergedPopularity:
     async def _read(self) -> list[PopularItem]:
         # Side by side, and not in one pipeline: the replies are parsed one by one, and the event loop runs in between.
         buckets = await asyncio.gather(*map(self._read_bucket, range(keys.BUCKETS)))
-        decays = [(LANDMARK - time.time()) / float(half_life or DEFAULT_HALF_LIFE_SECONDS) for _, half_life in buckets]
+        age = LANDMARK - time.time()
+        decays = [age / float(half_life or DEFAULT_HALF_LIFE_SECONDS) for _, half_life in buckets]
         # Relative to the first bucket, so that as long as all have one half-life the sums are the same in every read.
         sums = defaultdict[str, float](float)
         for (best, _), decay in zip(buckets, decays, strict=True):

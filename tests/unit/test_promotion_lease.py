@@ -87,7 +87,7 @@ def test_a_job_whose_lease_was_taken_over_may_not_move_an_alias(registry: Shared
             pytest.raises(JobError, match=r"'rollback'.* has it now; the champion stays"),
         ):
             lease.require()
-        with pytest.raises(JobError, match="nobody has it now"):
+        with pytest.raises(JobError, match="no job has it now"):
             lease.require()
 
 
