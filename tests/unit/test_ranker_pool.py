@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any
 
 import pytest
 from prometheus_client import REGISTRY
@@ -10,7 +9,7 @@ from prometheus_client import REGISTRY
 from recsys.adapters import ranker_pool
 from recsys.adapters.ranker_pool import GONE_AFTER, RankerPool
 from recsys.contracts.ranking import RankedScores
-from recsys.contracts.recall import RecallMeasurement
+from recsys.contracts.recall import RecallMeasurement, Retrieval
 from recsys.contracts.retrieval import QueryEmbedding, ServingReleases
 from recsys.errors import (
     ReleaseNotLoaded,
@@ -62,8 +61,9 @@ class FakeRanker:
     async def item_lines(self, release_version: int | None) -> bytes:
         return (await self._answer(release_version)).encode()
 
-    async def recall(self, retrieval: Any) -> RecallMeasurement:
-        raise NotImplementedError
+    async def recall(self, retrieval: Retrieval) -> RecallMeasurement:
+        await self._answer(retrieval.release_version)
+        return RecallMeasurement(num_nearest=1, num_found=1)
 
     async def close(self) -> None:
         self.closed = True
