@@ -8,8 +8,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 ARRIVAL_SHARE = 1 / 4
 """The share of the events in which all idle users arrive."""
-WARM_UP_SHARE = 1 / 3
-"""The share of the time in which, besides, pools fill and the first old releases and lists are removed."""
+WARM_UP_SHARE = 1 / 2
+"""The share of the time in which, besides, pools fill and the first old releases and lists are removed. Redis's
+allocator needs most of it until its process is as large as it gets for data of a fixed size."""
 
 
 class SoakSettings(BaseSettings):

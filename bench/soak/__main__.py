@@ -23,12 +23,13 @@ from bench.settings import SoakSettings
 from bench.soak.promotions import Promotions
 from bench.soak.report import Outcome, write_between_markers
 from bench.soak.samples import MIB, Quantity, Sampler, keys_by_kind
-from bench.soak.stack import Stack, service_processes, stack_running
 from bench.soak.traffic import Traffic
+from bench.stack import DataSet, Stack, service_processes, stack_running
 from local.settings import HOST
 from recsys.errors import TandemError
 from training.datasets.manifest import CATALOGUE_FILE, INTERACTIONS_FILE
 
+DATA_SET = DataSet("shop", kept_in="soak")
 INTERRUPTED = 130
 PROGRESS_SECONDS = 30.0
 
@@ -138,7 +139,7 @@ def main() -> int:
 def soak(settings: SoakSettings, folder: Path) -> int:
     """Run a soak and report it; the exit code. Raises TandemError and KeyboardInterrupt, also in groups."""
     with ExitStack() as exits:
-        stack = exits.enter_context(stack_running(folder))
+        stack = exits.enter_context(stack_running(folder, DATA_SET))
         redis = exits.enter_context(closing(Redis(HOST, stack.settings.redis_port, decode_responses=True)))
         run = Soak(settings, stack, redis)
         try:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from bench.soak.stack import Jobs
+from bench.stack import Jobs
 from recsys.model.files import TRAINING_FILE
 from recsys.model.release_manifest import RELEASE_FILE
 from recsys.model.two_tower import load_model, save_model

@@ -27,7 +27,10 @@ REPORTED_ONLY = ("MLflow", "Redis append-only file")
 
 
 class Kind(NamedTuple):
-    """What is measured, and how much of it may be gained after the warm-up."""
+    """What is measured, and how much of it may be gained after the warm-up.
+
+    Memory is that which no file backs. The kernel drops pages of mapped files when it needs them for something else.
+    """
 
     name: str
     unit: float
@@ -76,7 +79,7 @@ class Sampler:
         self._is_warm = is_warm
 
     async def run(self, seconds: float) -> None:
-        """Sample until it is cancelled. The warm-up takes a third of `seconds`, or longer if `is_warm` says so."""
+        """Sample until it is cancelled. The warm-up takes half of `seconds`, or longer if `is_warm` says so."""
         started, interval = time.monotonic(), max(SHORTEST_INTERVAL, seconds / MOST_SAMPLES)
         while True:
             elapsed = time.monotonic() - started
@@ -91,7 +94,8 @@ class Sampler:
         for name, process in self._processes.items():
             try:
                 with process.oneshot():
-                    samples.add(Quantity.MEMORY, name, process.memory_info().rss)
+                    memory = process.memory_info()
+                    samples.add(Quantity.MEMORY, name, memory.rss - memory.shared)
                     samples.add(Quantity.FILES, name, process.num_fds())
                     samples.add(Quantity.THREADS, name, process.num_threads())
             except psutil.NoSuchProcess as error:

@@ -16,7 +16,7 @@ from recsys.model.registry import CHAMPION, ModelRegistry
 from recsys.model.release_manifest import ReleaseManifest
 from tests.e2e.main_job import AT_LOW_PRIORITY, Running, running, settings_in
 
-PIPELINE = [*AT_LOW_PRIORITY, "make", "pipeline"]
+PIPELINE = ["make", "pipeline"]
 STORES = [".venv/bin/python", "-m", "local.stores", "sh", "-c", "echo the stores are up; exec sleep 3600"]
 
 
@@ -106,24 +106,26 @@ def _redis_counts(env: dict[str, str]) -> tuple[int, int]:
 
 
 BESIDE_RUNNING_STORES = {
-    "training.jobs.prepare": 0.8,
-    "training.jobs.train": 4.0,
-    "training.jobs.evaluate": 3.0,
-    "training.jobs.register": 4.0,
-    "training.jobs.index": 4.0,
-    "training.jobs.seed": 1.2,
+    "data": ("training.jobs.prepare", 0.8),
+    "train": ("training.jobs.train", 4.0),
+    "evaluate": ("training.jobs.evaluate", 3.0),
+    "register": ("training.jobs.register", 4.0),
+    "index": ("training.jobs.index", 4.0),
+    "seed": ("training.jobs.seed", 1.2),
 }
+"""The steps of the pipeline in their order; for each, part of a command line, and the seconds after which the process
+is killed, mostly in the middle of its work."""
 WITH_ITS_OWN_STORES = {
     "training.jobs.promote": 3.0,
     "mlflow server": 0.0,
     "valkey-server": 0.0,
     "-m local.stores make": 0.5,
 }
-"""Part of a command line, and the seconds after which the process is killed, mostly in the middle of its work."""
+"""The same for processes of the whole pipeline."""
 
 
-def interrupt_pipeline(env: dict[str, str], victim: str, after: float) -> None:
-    with running(PIPELINE, env) as interrupted:
+def interrupt(command: list[str], env: dict[str, str], victim: str, after: float) -> None:
+    with running([*AT_LOW_PRIORITY, *command], env) as interrupted:
         if kill_one(interrupted, victim, after):
             assert interrupted.finish() != 0, f"{victim}: {interrupted.output}"
         else:
@@ -133,11 +135,13 @@ def interrupt_pipeline(env: dict[str, str], victim: str, after: float) -> None:
 @pytest.mark.timeout(1200)
 def test_the_pipeline_ends_the_same_after_any_process_was_killed(env: dict[str, str]) -> None:
     with stores_running(env):
-        for victim, after in BESIDE_RUNNING_STORES.items():
-            interrupt_pipeline(env, victim, after)
+        last_step: list[str] = []
+        for step, (victim, after) in BESIDE_RUNNING_STORES.items():
+            interrupt(["make", *last_step, step], env, victim, after)  # also resumes the step that was killed last
+            last_step = [step]
     for victim, after in WITH_ITS_OWN_STORES.items():
-        interrupt_pipeline(env, victim, after)
-    with running(PIPELINE, env) as again:
+        interrupt(PIPELINE, env, victim, after)
+    with running([*AT_LOW_PRIORITY, *PIPELINE], env) as again:
         assert again.finish() == 0, again.output
     found = state(env)
     assert found == {

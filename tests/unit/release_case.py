@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from recsys.errors import ReleaseNotLoaded, UpstreamUnavailable
+from recsys.model.memory_limit import return_freed_memory
 from recsys.model.registry import SEARCH_TAG, WEIGHTS_TAG
 from recsys.model.release_manifest import ReleaseManifest
 from recsys.model.two_tower import TwoTower, TwoTowerConfig
@@ -84,6 +85,7 @@ def in_fresh_process(work: Callable[[Path], T], folder: Path) -> T:
 
 
 def unreclaimable_bytes() -> int:
-    """Memory of this process that no file backs."""
+    """Memory of this process that is in use and that no file backs."""
+    return_freed_memory()
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     return int(status["RssAnon"].split()[0]) * 1024

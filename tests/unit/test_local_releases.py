@@ -186,7 +186,7 @@ def memory_of_loading(folder: Path) -> tuple[int, int]:
     """Bytes by which loading a large release grows this process, and bytes of its candidate embeddings."""
     registry = InMemoryRegistry(folder / "registry")
     registry.add(1)
-    registry.directories[2] = write_large_release(folder / "large", num_items=20_000, embedding_dim=512)
+    registry.directories[2] = write_large_release(folder / "large", num_items=40_000, embedding_dim=256)
     releases = LocalReleases(folder / "releases", registry)  # type: ignore[arg-type]
     releases.load(1)  # the first load also takes memory for libraries
     before = unreclaimable_bytes()

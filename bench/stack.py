@@ -1,4 +1,4 @@
-"""A stack that only the soak uses: real stores and services on free ports, with their state in a temporary folder."""
+"""A stack that only a benchmark uses: real stores and services on free ports, with their state in a temporary folder."""
 
 import asyncio
 import shutil
@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import httpx
@@ -21,14 +22,13 @@ from local.tour import wait_until_ready
 from recsys.errors import JobError
 from training.settings import JobSettings
 
-DATASET = "shop"
 PREPARATION: dict[str, dict[str, str]] = {
     "prepare": {},
     "train": {"TRAIN_MINUTES": "2"},
     "train_second_stage": {"TRAIN_MINUTES": "15"},  # a limit for busy machines; the second stage takes a part of it
     "evaluate": {},
 }
-"""The jobs that leave a release to serve, in their order, with their variables. Their results are kept."""
+"""The jobs that leave a release to serve, in their order, with their variables."""
 SERVICES = ("feature_service", "ranker_service", "orchestrator")
 STORES = ("redis", "mlflow")
 PORTS = ("orchestrator_port", "feature_service_port", "ranker_port", "mlflow_port", "redis_port")
@@ -86,16 +86,34 @@ class Stack:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class DataSet:
+    name: str
+    """As in DATASET."""
+    kept_in: str
+    """The subfolder of the state folder that keeps the prepared release for the next run."""
+    source: Path | None = None
+
+    @property
+    def kept(self) -> Path:
+        return LocalSettings().state_dir / self.kept_in
+
+    def variables(self, data_dir: Path) -> dict[str, str]:
+        source = {} if self.source is None else {"DATA_SOURCE": str(self.source)}
+        return {"DATASET": self.name, "DATA_DIR": str(data_dir), "VERSION": "", **source}
+
+
 @contextmanager
-def stack_running(folder: Path) -> Iterator[Stack]:
+def stack_running(
+    folder: Path, data_set: DataSet, own_settings: Mapping[str, Any] = MappingProxyType({})
+) -> Iterator[Stack]:
     """Prepare a release, start everything, and serve the release. Raises JobError if any of it fails."""
-    settings = _settings(folder)
+    settings = _settings(folder, data_set, own_settings)
     (folder / "logs").mkdir()
-    jobs = Jobs({**settings.environment(), **_job_variables(folder / "data")}, folder / "logs/jobs.log")
-    kept = LocalSettings().state_dir / "soak"
+    jobs = Jobs({**settings.environment(), **data_set.variables(folder / "data")}, folder / "logs/jobs.log")
     for name, variables in PREPARATION.items():
-        _run(jobs, name, **_job_variables(kept), **variables)
-    shutil.copytree(kept, folder / "data")
+        _run(jobs, name, **data_set.variables(data_set.kept), **variables)
+    shutil.copytree(data_set.kept, folder / "data")
     with ExitStack() as stack:
         stack.enter_context(stores_running(settings))
         for name in SERVICES:
@@ -107,7 +125,7 @@ def stack_running(folder: Path) -> Iterator[Stack]:
             problem = wait_until_ready(client, settings)
         if problem is not None:
             raise JobError(problem)
-        data = JobSettings.model_validate({"dataset": DATASET, "data_dir": folder / "data"})
+        data = JobSettings.model_validate({"dataset": data_set.name, "data_dir": folder / "data"})
         yield Stack(settings, data, jobs)
 
 
@@ -133,14 +151,11 @@ def service_processes(settings: LocalSettings) -> dict[str, psutil.Process]:
     return found
 
 
-def _settings(folder: Path) -> LocalSettings:
-    own: dict[str, Any] = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
+def _settings(folder: Path, data_set: DataSet, own_settings: Mapping[str, Any]) -> LocalSettings:
+    ports: dict[str, Any] = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
     unset = {"redis_url": None, "mlflow_tracking_uri": None, "qdrant_url": None}
-    return LocalSettings.model_validate({"dataset": DATASET, "state_dir": folder, **own, **unset})
-
-
-def _job_variables(data_dir: Path) -> dict[str, str]:
-    return {"DATASET": DATASET, "DATA_DIR": str(data_dir), "VERSION": ""}
+    values = {"dataset": data_set.name, "state_dir": folder, **ports, **unset, **own_settings}
+    return LocalSettings.model_validate(values)
 
 
 def _run(jobs: Jobs, name: str, **environment: str) -> None:
