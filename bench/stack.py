@@ -1,4 +1,4 @@
-"""A stack that only a benchmark uses: real stores and services on free ports, with their state in a temporary folder."""
+"""A stack that only a benchmark uses: real stores and services on free ports, with state in a temporary folder."""
 
 import asyncio
 import shutil

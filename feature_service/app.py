@@ -8,7 +8,7 @@ from fastapi import FastAPI, Request
 from starlette.middleware import Middleware
 
 from feature_service.bootstrap import open_feature_store
-from feature_service.endpoints import router
+from feature_service.endpoints import direct_route, router
 from feature_service.settings import FeatureServiceSettings
 from recsys.adapters.redis_client import MAX_CONNECTIONS
 from recsys.deadline import LONGEST_MS
@@ -18,7 +18,7 @@ from recsys.observability import configure_logging
 from recsys.web.admission import Admission
 from recsys.web.internal_token import InternalTokenMiddleware
 from recsys.web.readiness import OK, Readiness
-from recsys.web.service import create_service
+from recsys.web.service import create_service, middleware_stack
 
 ADMISSION = Admission(max_concurrent=MAX_CONNECTIONS, max_queued=MAX_CONNECTIONS, deadline_ms=LONGEST_MS, may_wait=0.75)
 """One request at a time per Redis connection."""
@@ -45,10 +45,11 @@ def create_app() -> FastAPI:
     app = create_service(
         "Tandem feature service",
         "User histories and trending items, in Redis.",
-        ADMISSION,
         lifespan,
         readiness,
-        [Middleware(InternalTokenMiddleware, settings.internal_token)],
+        middleware_stack(
+            ADMISSION, [Middleware(InternalTokenMiddleware, settings.internal_token)], direct_route, log_all=False
+        ),
     )
     app.include_router(router)
     return app

@@ -3,12 +3,17 @@
 from typing import Annotated
 
 from fastapi import Depends, Path, Query, Request
+from starlette.types import Scope
 
 from recsys.contracts.base import MAX_CANDIDATES, MAX_ID_LENGTH, ReleaseNumber
 from recsys.contracts.events import EventBatch, RecordedEvents
 from recsys.contracts.features import PopularItems, PrecomputedAnswer, SeenAnswer, SeenQuestion, UserFeatures
 from recsys.ports import FeatureStore
+from recsys.web.api_paths import path_of
+from recsys.web.direct_routes import DirectRoute
 from recsys.web.service import create_router
+
+USERS, FEATURES = "/v1/users/", "/features"
 
 router = create_router(prefix="/v1", tags=["features"])
 
@@ -48,3 +53,21 @@ async def record(batch: EventBatch, store: Store) -> RecordedEvents:
 @router.get("/popular", summary="The trending items, best first")
 async def popular(store: Store, top_k: Annotated[int, Query(ge=1, le=MAX_CANDIDATES)] = 100) -> PopularItems:
     return PopularItems(items=await store.popular(top_k))
+
+
+def direct_route(method: str, path: str) -> DirectRoute[str] | None:
+    return FEATURES_ROUTE if method == "GET" and path.startswith(USERS) and path.endswith(FEATURES) else None
+
+
+def _user_id(scope: Scope, _: bytes) -> str | None:
+    user_id = path_of(scope)[len(USERS) : -len(FEATURES)]
+    sent_as_is = scope["raw_path"].endswith(FEATURES.encode())  # the id itself may end in an encoded `/features`
+    return user_id if sent_as_is and 0 < len(user_id) <= MAX_ID_LENGTH else None
+
+
+async def _features(scope: Scope, user_id: str) -> UserFeatures:
+    store: FeatureStore = scope["state"]["feature_store"]
+    return await store.user_features(user_id)
+
+
+FEATURES_ROUTE = DirectRoute("/v1/users/{user_id:any}/features", _user_id, _features)

@@ -11,13 +11,13 @@ from starlette.middleware import Middleware
 from orchestrator.api_keys import ApiKeys
 from orchestrator.auth import KEY_HEADER, ApiKeyMiddleware, RateLimits, cors_middleware
 from orchestrator.bootstrap import open_orchestrator
-from orchestrator.endpoints import orchestrator, router
+from orchestrator.endpoints import direct_route, orchestrator, router
 from orchestrator.settings import OrchestratorSettings
 from recsys.gc_tuning import tune_garbage_collection
 from recsys.observability import configure_logging
 from recsys.web.admission import Admission
 from recsys.web.readiness import Readiness
-from recsys.web.service import create_service, documented
+from recsys.web.service import create_service, documented, middleware_stack
 
 
 def create_app() -> FastAPI:
@@ -45,7 +45,8 @@ def create_app() -> FastAPI:
         *([cors_middleware(origins)] if origins else []),
         Middleware(ApiKeyMiddleware, keys, limits),
     ]
-    app = create_service("Tandem", "Recommendations in real time.", admission, lifespan, readiness, caller_middleware)
+    middleware = middleware_stack(admission, caller_middleware, direct_route)
+    app = create_service("Tandem", "Recommendations in real time.", lifespan, readiness, middleware)
     # `ApiKeyMiddleware` checks the key and its scopes; this dependency only adds it to the OpenAPI description.
     documented_key = [Security(APIKeyHeader(name=KEY_HEADER, auto_error=False))] if keys else []
     app.include_router(router, dependencies=documented_key, responses=documented(403))

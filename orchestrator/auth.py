@@ -7,7 +7,6 @@ import math
 import time
 from collections.abc import Sequence
 
-import structlog
 from fastapi import Request
 from limits import RateLimitItem, parse_many
 from limits.storage import MemoryStorage
@@ -19,6 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from orchestrator.api_keys import ANONYMOUS, UNAUTHENTICATED, ApiKeys, Caller, needed_scope
 from recsys.errors import CallerError, RateLimited, Unauthorized
+from recsys.observability import annotate_request_log
 from recsys.web.api_paths import is_api_call, path_of
 from recsys.web.error_response import error_response
 from recsys.web.security_headers import PAGE_PATHS
@@ -94,7 +94,7 @@ class ApiKeyMiddleware:
             outcome = error.code
             raise
         finally:
-            structlog.contextvars.bind_contextvars(caller=caller.name)
+            annotate_request_log(caller=caller.name)
             CALLS.labels(caller.name, outcome).inc()
         return caller
 

@@ -9,7 +9,8 @@ from orchestrator.recall_monitor import RecallMonitor
 from orchestrator.release_monitor import ReleaseMonitor
 from orchestrator.settings import OrchestratorSettings
 from orchestrator.variants import Variants
-from recsys.adapters.http_clients import HttpFeatureStore, HttpRanker, open_session
+from recsys.adapters.http_clients import HttpFeatureStore, HttpRanker
+from recsys.adapters.http_pool import HttpPool
 from recsys.adapters.open_index import open_index
 from recsys.adapters.ranker_pool import RankerPool
 from recsys.adapters.release_catalogue import ReleaseCatalogue
@@ -36,14 +37,14 @@ class Orchestrator:
 
 @asynccontextmanager
 async def open_orchestrator(settings: OrchestratorSettings) -> AsyncIterator[Orchestrator]:
-    headers = internal_headers(settings.internal_token)
+    headers = internal_headers(settings.internal_token).items()
     async with AsyncExitStack() as stack:
-        feature_session = await stack.enter_async_context(open_session(settings.feature_service_url, headers))
-        ranker = RankerPool(settings.ranker_url, lambda url: HttpRanker(open_session(url, headers)))
+        feature_pool = await stack.enter_async_context(HttpPool(settings.feature_service_url, headers))
+        ranker = RankerPool(settings.ranker_url, lambda url: HttpRanker(HttpPool(url, headers)))
         stack.push_async_callback(ranker.close)
         index = open_index(settings.qdrant_url, settings.qdrant_api_key, settings.qdrant_edge_dir)
         stack.push_async_callback(index.close)
-        features = HttpFeatureStore(feature_session)
+        features = HttpFeatureStore(feature_pool)
         catalogue = ReleaseCatalogue(ranker)
         release_monitor = ReleaseMonitor(ranker, index, catalogue, settings.refresh_seconds)
         quality = QualityFactor(settings.deadline_ms / 1000)

@@ -3,6 +3,7 @@
 from typing import Annotated
 
 from fastapi import Depends, Header, Path, Query, Request
+from starlette.types import Scope
 
 from orchestrator.api_keys import Caller, KeyScope
 from orchestrator.auth import current_caller
@@ -18,10 +19,11 @@ from recsys.contracts.recommendation import (
     RecommendationResponse,
 )
 from recsys.contracts.retrieval import CatalogueItem
-from recsys.deadline import LONGEST_MS, SHORTEST_MS
+from recsys.deadline import DEADLINE_HEADER, LONGEST_MS, SHORTEST_MS
 from recsys.errors import ReleaseNotLoaded, UnknownItem
 from recsys.observability import ANSWERS, STAGES, annotate_request_log
 from recsys.rules import ScoredItem, to_recommendations
+from recsys.web.direct_routes import DirectRoute, header, is_json
 from recsys.web.service import create_router
 
 MAX_QUERY_LENGTH = 200
@@ -76,22 +78,7 @@ async def recommend(
         caller.require(KeyScope.OPERATE, "the header X-Variant")
     if request.debug:
         caller.require(KeyScope.OPERATE, "the field debug")
-    response = await opened.variants.recommend(request, x_variant)
-    ANSWERS.labels(response.tier, response.tier_reason).inc()
-    for stage, spent_ms in response.timings_ms.items():
-        STAGES.labels(stage).observe(spent_ms / 1000)
-    annotate_request_log(
-        "recommendation_served",
-        recommendation_id=response.recommendation_id,
-        user_id=response.user_id,
-        tier=response.tier,
-        tier_reason=response.tier_reason,
-        release=response.release_version,
-        variant=response.variant,
-        timings_ms=response.timings_ms,
-        quality=round(opened.quality.factor, 3),
-    )
-    return response
+    return await _serve(opened, request, x_variant)
 
 
 @router.get("/popular", tags=["recommendations"], summary="Popular items")
@@ -146,3 +133,46 @@ async def _known_items(opened: Orchestrator, events: list[Event]) -> set[str]:
 
 def _item_response(item: CatalogueItem) -> ItemResponse:
     return ItemResponse(item_id=item.item_id, title=item.title, metadata=item.metadata)
+
+
+async def _serve(
+    opened: Orchestrator, request: RecommendationRequest, x_variant: str | None = None
+) -> RecommendationResponse:
+    response = await opened.variants.recommend(request, x_variant)
+    ANSWERS.labels(response.tier, response.tier_reason).inc()
+    for stage, spent_ms in response.timings_ms.items():
+        STAGES.labels(stage).observe(spent_ms / 1000)
+    annotate_request_log(
+        "recommendation_served",
+        recommendation_id=response.recommendation_id,
+        user_id=response.user_id,
+        tier=response.tier,
+        tier_reason=response.tier_reason,
+        release=response.release_version,
+        variant=response.variant,
+        timings_ms=response.timings_ms,
+        quality=round(opened.quality.factor, 3),
+    )
+    return response
+
+
+def _plain_request(scope: Scope, body: bytes) -> RecommendationRequest | None:
+    """The request, unless it needs a scope of its own or has an invalid deadline."""
+    if not is_json(scope) or header(scope, b"x-variant") is not None:
+        return None
+    deadline = header(scope, DEADLINE_HEADER.encode())
+    if deadline is not None and not (deadline.isdigit() and SHORTEST_MS <= int(deadline) <= LONGEST_MS):
+        return None
+    request = RecommendationRequest.model_validate_json(body)
+    return None if request.debug else request
+
+
+async def _serve_directly(scope: Scope, request: RecommendationRequest) -> RecommendationResponse:
+    return await _serve(scope["state"]["orchestrator"], request)
+
+
+RECOMMENDATIONS = DirectRoute("/v1/recommendations", _plain_request, _serve_directly)
+
+
+def direct_route(method: str, path: str) -> DirectRoute[RecommendationRequest] | None:
+    return RECOMMENDATIONS if method == "POST" and path == RECOMMENDATIONS.path else None

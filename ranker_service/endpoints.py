@@ -1,21 +1,24 @@
 """The HTTP endpoints of the ranker service."""
 
 import re
-from collections.abc import AsyncIterator
-from typing import Annotated
+from collections.abc import AsyncIterator, Callable
+from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, Request
 from fastapi.responses import StreamingResponse
+from starlette.types import Scope
 
 from recsys.adapters.local_ranker import LocalRanker
-from recsys.contracts.base import ReleaseNumber
+from recsys.contracts.base import ReleaseNumber, RequestModel
 from recsys.contracts.ranking import RankedScores, RankRequest
 from recsys.contracts.recall import RecallMeasurement, RecallRequest
 from recsys.contracts.retrieval import EncodeRequest, QueryEmbedding, ServingReleases
+from recsys.web.direct_routes import DirectRoute, FindRoute, is_json
 from recsys.web.service import create_router
 
 NDJSON = "application/x-ndjson"
 CHUNK_BYTES = 1 << 18
+T = TypeVar("T", bound=RequestModel)
 OFF_THE_REQUEST_PATH = re.compile(r"/v1/releases(/\d+/items)?|/v1/recall")
 
 router = create_router(prefix="/v1", tags=["ranking"])
@@ -64,6 +67,26 @@ async def items(release_version: ReleaseNumber, ranker: Ranker) -> StreamingResp
 async def _chunks(lines: memoryview) -> AsyncIterator[memoryview]:
     for start in range(0, len(lines), CHUNK_BYTES):
         yield lines[start : start + CHUNK_BYTES]
+
+
+def direct_routes(ranker: Callable[[], LocalRanker]) -> FindRoute[Any]:
+    """`ranker` is called by every request, because the ranker is created after the app."""
+
+    async def encode(_: Scope, request: EncodeRequest) -> QueryEmbedding:
+        return await ranker().encode(request.recent_items, request.release_version)
+
+    async def rank(_: Scope, request: RankRequest) -> RankedScores:
+        return await ranker().rank(request.recent_items, request.candidate_items, request.release_version)
+
+    routes: dict[str, DirectRoute[Any]] = {
+        "/v1/encode": DirectRoute("/v1/encode", _parser(EncodeRequest), encode),
+        "/v1/rank": DirectRoute("/v1/rank", _parser(RankRequest), rank),
+    }
+    return lambda method, path: routes.get(path) if method == "POST" else None
+
+
+def _parser(model: type[T]) -> Callable[[Scope, bytes], T | None]:
+    return lambda scope, body: model.model_validate_json(body) if is_json(scope) else None
 
 
 def is_off_the_request_path(path: str) -> bool:

@@ -13,15 +13,17 @@ from typing import Any, cast
 os.environ["OPENBLAS_NUM_THREADS"] = os.environ.get("OPENBLAS_NUM_THREADS", "1")
 
 import bentoml
+from fastapi import FastAPI
 from starlette.exceptions import HTTPException
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ranker_service.bootstrap import open_release_watch, tune_process
-from ranker_service.endpoints import is_off_the_request_path, router
+from ranker_service.endpoints import direct_routes, is_off_the_request_path, router
 from ranker_service.settings import RankerSettings
 from recsys.adapters.local_ranker import LocalRanker
 from recsys.observability import configure_logging
 from recsys.web.admission import Admission
+from recsys.web.api_paths import is_api_call
 from recsys.web.internal_token import InternalTokenMiddleware
 from recsys.web.security_headers import SecurityHeadersMiddleware
 from recsys.web.service import add_metrics, create_api, middleware_stack
@@ -39,10 +41,15 @@ admission = Admission(
     may_wait=0.75,
     exempt=is_off_the_request_path,
 )
-api = create_api(
+api: FastAPI = create_api(
     "Tandem ranker",
     "Query embeddings and scores from the two-tower model.",
-    middleware_stack(admission, security_headers=False),  # added below, around BentoML's own endpoints too
+    middleware_stack(
+        admission,
+        find_route=direct_routes(lambda: api.state.ranker),
+        security_headers=False,  # added below, around BentoML's own endpoints too
+        log_all=False,
+    ),
 )
 api.include_router(router)
 add_metrics(api)
@@ -51,6 +58,16 @@ add_metrics(api)
 async def serve_api(scope: Scope, receive: Receive, send: Send) -> None:
     """Hides from BentoML that the app is a FastAPI app, so that the app answers requests to unknown paths itself."""
     await api(scope, receive, send)
+
+
+class ApiFirst:
+    """ASGI middleware: answers API calls without BentoML's own layers, which cost as much as a query embedding."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._bento = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await (api if is_api_call(scope) else self._bento)(scope, receive, send)
 
 
 @bentoml.service(
@@ -90,3 +107,4 @@ class RankerService:
 service = cast(Any, RankerService)  # the decorator returns a service, not a class
 service.add_asgi_middleware(SecurityHeadersMiddleware)
 service.add_asgi_middleware(InternalTokenMiddleware, token=settings.internal_token)
+service.add_asgi_middleware(ApiFirst)

@@ -1,20 +1,19 @@
 """The ports over HTTP: clients of the feature service and of the ranker service, used by the orchestrator.
 
 Every call is idempotent (events carry their ids), so a call that loses its connection is sent once more. Each call
-sends the remaining time of its deadline. aiohttp takes a fraction of httpx's CPU per call under concurrency.
+sends the remaining time of its deadline.
 """
 
+import asyncio
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from types import MappingProxyType
 from typing import TypeVar
 from urllib.parse import quote
 
-import aiohttp
 from pydantic import BaseModel, ValidationError
-from yarl import URL
 
+from recsys.adapters.http_pool import Headers, HttpPool
 from recsys.adapters.upstream import FEATURE_SERVICE, MAX_SECONDS, RANKER, Upstream
 from recsys.breaker import State
 from recsys.contracts.base import MAX_ID_LENGTH, ErrorResponse
@@ -46,58 +45,19 @@ from recsys.errors import (
 
 T = TypeVar("T", bound=BaseModel)
 
-CONNECT_SECONDS = 0.5
-POOL_SIZE = 256
-KEEP_ALIVE_SECONDS = 4.0
-"""Below the 5 s after which servers close idle connections, so that no request is sent on a closing one."""
 DOWNLOAD_SECONDS = 300.0
 OK = 200
 SERVER_ERROR = 500
 
 
-def open_session(base_url: str, headers: Mapping[str, str] = MappingProxyType({})) -> aiohttp.ClientSession:
-    """A connection pool for one upstream. Call it inside a running event loop, and close it after use."""
-    return aiohttp.ClientSession(
-        base_url,
-        timeout=aiohttp.ClientTimeout(total=MAX_SECONDS, sock_connect=CONNECT_SECONDS),
-        connector=aiohttp.TCPConnector(limit=POOL_SIZE, keepalive_timeout=KEEP_ALIVE_SECONDS),
-        headers={"content-type": "application/json", **headers},
-    )
-
-
-async def exchange(
-    session: aiohttp.ClientSession,
-    upstream: str,
-    method: str,
-    path: str,
-    *,
-    body: bytes | None = None,
-    headers: Mapping[str, str] = MappingProxyType({}),
-) -> tuple[int, bytes]:
-    """Status and content. Retries once if a pooled connection was closed, and translates the client's errors."""
-    url = URL(path, encoded=True)
-    with translated_errors(upstream):
-        try:
-            return await _exchange_once(session, method, url, body, headers)
-        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
-            return await _exchange_once(session, method, url, body, headers)
-
-
-async def _exchange_once(
-    session: aiohttp.ClientSession, method: str, url: URL, body: bytes | None, headers: Mapping[str, str]
-) -> tuple[int, bytes]:
-    async with session.request(method, url, data=body, headers=headers) as response:
-        return response.status, await response.read()
-
-
 @contextmanager
 def translated_errors(upstream: str) -> Iterator[None]:
-    """Translate the client's errors. Their messages are dropped: they contain addresses."""
+    """Translate the pool's errors. Their messages are dropped: they may contain addresses."""
     try:
         yield
     except TimeoutError as error:
         raise UpstreamTimeout(f"{upstream} did not answer in time") from error
-    except aiohttp.ClientError as error:
+    except OSError as error:
         raise UpstreamUnavailable(f"{upstream} cannot be reached") from error
 
 
@@ -111,8 +71,8 @@ def _only_valid_ids(upstream: str) -> Iterator[None]:
 
 
 class HttpFeatureStore:
-    def __init__(self, session: aiohttp.ClientSession) -> None:
-        self._upstream = _HttpUpstream(FEATURE_SERVICE, session)
+    def __init__(self, pool: HttpPool) -> None:
+        self._upstream = _HttpUpstream(FEATURE_SERVICE, pool)
 
     async def user_features(self, user_id: str) -> UserFeatures:
         return await self._upstream.call("GET", f"/v1/users/{_quote(user_id)}/features", UserFeatures)
@@ -141,8 +101,8 @@ class HttpFeatureStore:
 class HttpRanker:
     """The ports QueryEncoder, Ranker, RecallReference and ReleaseSource, of one replica of the ranker."""
 
-    def __init__(self, session: aiohttp.ClientSession) -> None:
-        self._upstream = _HttpUpstream(RANKER, session)
+    def __init__(self, pool: HttpPool) -> None:
+        self._upstream = _HttpUpstream(RANKER, pool)
 
     @property
     def suspended(self) -> bool:
@@ -150,7 +110,7 @@ class HttpRanker:
         return self._upstream.suspended
 
     async def close(self) -> None:
-        """Close the session, and take the replica out of the metrics."""
+        """Close the connections, and take the replica out of the metrics."""
         await self._upstream.close()
 
     async def encode(self, recent_items: Sequence[str], release_version: int | None = None) -> QueryEmbedding:
@@ -187,9 +147,9 @@ class HttpRanker:
 class _HttpUpstream:
     """Calls one service, and translates its errors and the client's."""
 
-    def __init__(self, name: str, session: aiohttp.ClientSession) -> None:
+    def __init__(self, name: str, pool: HttpPool) -> None:
         self._upstream = Upstream(name)
-        self._session = session
+        self._pool = pool
 
     @property
     def suspended(self) -> bool:
@@ -197,43 +157,43 @@ class _HttpUpstream:
 
     async def close(self) -> None:
         self._upstream.forget()
-        await self._session.close()
+        await self._pool.close()
 
     async def call(self, method: str, path: str, response: type[T], body: bytes | None = None) -> T:
         async with self._upstream.call():
             remaining = current_deadline().remaining() - RESERVE_SECONDS
-            headers = {} if remaining == math.inf else {DEADLINE_HEADER: str(max(1, int(remaining * 1000)))}
-            return await self._send(method, path, response, body, headers)
+            headers = () if remaining == math.inf else ((DEADLINE_HEADER, str(max(1, int(remaining * 1000)))),)
+            return self._parsed(response, await self._send(method, path, body, headers))
 
     async def call_in_background(self, method: str, path: str, response: type[T], body: bytes | None = None) -> T:
         """A call off the request path: without a deadline, and without effect on the breaker."""
-        return await self._send(method, path, response, body, {})
+        return self._parsed(response, await self._send_in(MAX_SECONDS, method, path, body))
 
     async def download(self, path: str) -> bytearray:
         """A file of any size, off the request path: without a deadline, and without effect on the breaker."""
-        timeout = aiohttp.ClientTimeout(total=DOWNLOAD_SECONDS, sock_connect=CONNECT_SECONDS, sock_read=MAX_SECONDS)
-        with translated_errors(self._upstream.name):
-            async with self._session.get(URL(path, encoded=True), timeout=timeout) as response:
-                if response.status != OK:
-                    raise self._error_of(response.status, await response.read())
-                content = bytearray()  # grows in place; joining the chunks would copy all of them at once
-                async for chunk in response.content.iter_any():
-                    content += chunk
-        return content
+        return await self._send_in(DOWNLOAD_SECONDS, "GET", path)
 
-    async def _send(
-        self, method: str, path: str, response: type[T], body: bytes | None, headers: Mapping[str, str]
-    ) -> T:
-        name = self._upstream.name
-        status, content = await exchange(self._session, name, method, path, body=body, headers=headers)
+    async def _send_in(self, seconds: float, method: str, path: str, body: bytes | None = None) -> bytearray:
+        with translated_errors(self._upstream.name):
+            async with asyncio.timeout(seconds):
+                return await self._send(method, path, body)
+
+    async def _send(self, method: str, path: str, body: bytes | None = None, headers: Headers = ()) -> bytearray:
+        """The body of a successful response."""
+        with translated_errors(self._upstream.name):
+            status, content = await self._pool.request(method, path, body, headers)
         if status != OK:
             raise self._error_of(status, content)
+        return content
+
+    def _parsed(self, response: type[T], content: bytearray) -> T:
         try:
             return response.model_validate_json(content)
         except ValidationError as error:
-            raise UpstreamAnswerInvalid(f"{name}: {path} did not return a valid {response.__name__}") from error
+            name = self._upstream.name
+            raise UpstreamAnswerInvalid(f"{name} did not return a valid {response.__name__}") from error
 
-    def _error_of(self, status: int, content: bytes) -> Exception:
+    def _error_of(self, status: int, content: bytearray) -> Exception:
         try:
             response = ErrorResponse.model_validate_json(content)
         except ValidationError:

@@ -9,7 +9,8 @@ from typing import Annotated, Any, Generic, TypeVar
 import msgspec
 from yarl import URL
 
-from recsys.adapters.http_clients import OK, exchange, open_session
+from recsys.adapters.http_clients import OK, translated_errors
+from recsys.adapters.http_pool import HttpPool
 from recsys.adapters.open_collections import OpenCollections, no_collection, unknown_item
 from recsys.adapters.qdrant_points import SIMILAR_POOL, collection_name, point_id, search_params, without_bias
 from recsys.adapters.qdrant_server_collections import ServerCollections
@@ -80,9 +81,7 @@ class QdrantServerIndex:
     """Create it inside a running event loop."""
 
     def __init__(self, url: str, api_key: str | None = None) -> None:
-        # A compressed response takes 40 ms longer: its small packets wait for delayed acknowledgements.
-        headers = {"accept-encoding": "identity", **({"api-key": api_key} if api_key else {})}
-        self._session = open_session(_base_url(url), headers)
+        self._pool = HttpPool(_base_url(url), [("api-key", api_key)] if api_key else [])
         self._upstream = Upstream(QDRANT)
         self._opened = OpenCollections()
         self._collections = ServerCollections(url, api_key)
@@ -140,7 +139,7 @@ class QdrantServerIndex:
         return CollectionStatus(state.points_count or 0, state.indexed_vectors_count or 0, state.status != GREEN)
 
     async def close(self) -> None:
-        await self._session.close()
+        await self._pool.close()
         await self._collections.close()
 
     def staging(self) -> VectorIndex:
@@ -199,9 +198,10 @@ class QdrantServerIndex:
         body: bytes | None,
         decoder: msgspec.json.Decoder[_Envelope[T]],
     ) -> T:
-        address = f"collections/{collection_name(release_version)}{path}"
+        address = f"/collections/{collection_name(release_version)}{path}"
         async with self._upstream.call():
-            status, content = await exchange(self._session, self._upstream.name, method, address, body=body)
+            with translated_errors(self._upstream.name):
+                status, content = await self._pool.request(method, address, body)
             if status == NOT_FOUND:
                 raise no_collection(release_version)
             if status != OK:

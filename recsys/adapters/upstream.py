@@ -10,6 +10,7 @@ from prometheus_client import Counter, Gauge
 from recsys.breaker import Breaker, State
 from recsys.deadline import current_deadline
 from recsys.errors import TandemError, UpstreamError, UpstreamOverloaded, UpstreamSuspended, UpstreamTimeout
+from recsys.observability import annotate_request_log
 
 FEATURE_SERVICE = "feature_service"
 RANKER = "ranker"
@@ -55,7 +56,7 @@ class Upstream:
         Raises `UpstreamTimeout` at the current deadline, and `UpstreamSuspended` at once while the breaker is open.
         """
         if not self._breaker.admits():
-            structlog.contextvars.bind_contextvars(**{f"breaker_{self.name.lower()}": self.state})
+            annotate_request_log(**{f"breaker_{self.name.lower()}": self.state})
             raise UpstreamSuspended(f"{self.name} failed repeatedly; calls are suspended for a moment")
         deadline = current_deadline()
         allowed = min(deadline.remaining(), MAX_SECONDS)

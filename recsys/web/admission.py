@@ -9,12 +9,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import structlog
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from recsys.deadline import DEADLINE_HEADER, LONGEST_MS, Deadline
 from recsys.errors import Overloaded
-from recsys.observability import DEADLINE_MISSES, QUEUED, SHED
+from recsys.observability import DEADLINE_MISSES, QUEUED, SHED, annotate_request_log
 from recsys.web.api_paths import is_api_call
 from recsys.web.error_response import error_response
 from recsys.web.event_loop_lag import EventLoopLag
@@ -54,12 +53,12 @@ class AdmissionMiddleware:
         self._lag.start()
         arrived = time.perf_counter() - self._lag.seconds()
         deadline = Deadline(self._milliseconds(scope) / 1000, arrived)
-        structlog.contextvars.bind_contextvars(deadline_ms=round(deadline.seconds * 1000, 3))
+        annotate_request_log(deadline_ms=round(deadline.seconds * 1000, 3))
         try:
             await self._acquire_slot(deadline)
         except Overloaded as error:
             SHED.inc()
-            structlog.contextvars.bind_contextvars(shed=str(error), queue_depth=self._queued)
+            annotate_request_log(shed=str(error), queue_depth=self._queued)
             await error_response(error)(scope, receive, send)
             return
         try:
@@ -69,7 +68,7 @@ class AdmissionMiddleware:
             self._slots.release()
             if deadline.remaining() < 0:
                 DEADLINE_MISSES.inc()
-                structlog.contextvars.bind_contextvars(deadline_missed=True)
+                annotate_request_log(deadline_missed=True)
 
     async def _acquire_slot(self, deadline: Deadline) -> None:
         """Raises Overloaded if no slot becomes free soon enough."""
@@ -98,7 +97,7 @@ class AdmissionMiddleware:
             self._queued -= 1
             QUEUED.dec()
             queued_ms = round((time.perf_counter() - since) * 1000, 3)
-            structlog.contextvars.bind_contextvars(queued_ms=queued_ms, queue_depth=self._queued)
+            annotate_request_log(queued_ms=queued_ms, queue_depth=self._queued)
 
     def _milliseconds(self, scope: Scope) -> float:
         """The caller's deadline, or the default. The public API rejects an invalid one later."""

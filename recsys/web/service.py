@@ -19,6 +19,7 @@ from recsys.errors import InvalidRequest, TandemError
 from recsys.observability import ObservabilityMiddleware
 from recsys.web.admission import Admission, AdmissionMiddleware
 from recsys.web.body_limit import BodyLimitMiddleware
+from recsys.web.direct_routes import DirectRoutesMiddleware, FindRoute
 from recsys.web.error_response import error_response
 from recsys.web.readiness import Readiness
 from recsys.web.security_headers import SecurityHeadersMiddleware
@@ -66,20 +67,27 @@ def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 
 def middleware_stack(
-    admission: Admission, caller_middleware: Sequence[Middleware] = (), *, security_headers: bool = True
+    admission: Admission,
+    caller_middleware: Sequence[Middleware] = (),
+    find_route: FindRoute[Any] = lambda _, __: None,
+    *,
+    security_headers: bool = True,
+    log_all: bool = True,
 ) -> list[Middleware]:
     """All middleware of a service, outermost first.
 
     A request passes through the list from top to bottom, its response from bottom to top. `caller_middleware` decides
-    who may call (CORS, API keys) before the body is read.
+    who may call (CORS, API keys) before the body is read. `find_route` finds the direct routes. Without `log_all`, only
+    errors are logged, which is enough for a service whose caller logs every request.
     """
     return [
         *([Middleware(SecurityHeadersMiddleware)] if security_headers else []),
-        Middleware(ObservabilityMiddleware),
+        Middleware(ObservabilityMiddleware, log_all=log_all),
         *caller_middleware,
         Middleware(UnhandledErrorMiddleware),
         Middleware(BodyLimitMiddleware),
         Middleware(AdmissionMiddleware, admission=admission),
+        Middleware(DirectRoutesMiddleware, find=find_route),
     ]
 
 
@@ -105,13 +113,12 @@ def create_api(
 def create_service(
     title: str,
     description: str,
-    admission: Admission,
     lifespan: Lifespan,
     readiness: Callable[[Request], Awaitable[Readiness]],
-    caller_middleware: Sequence[Middleware] = (),
+    middleware: Sequence[Middleware],
 ) -> FastAPI:
     """A standalone service: the API with health, readiness and metrics endpoints. BentoML has its own."""
-    app = create_api(title, description, middleware_stack(admission, caller_middleware), lifespan)
+    app = create_api(title, description, middleware, lifespan)
 
     @app.get("/healthz", tags=["operation"], summary="Liveness. Checks no dependency.")
     async def healthz() -> dict[str, str]:

@@ -8,7 +8,8 @@ from contextlib import asynccontextmanager
 import pytest
 
 from local.settings import HOST
-from recsys.adapters.http_clients import HttpFeatureStore, HttpRanker, open_session
+from recsys.adapters.http_clients import HttpFeatureStore, HttpRanker
+from recsys.adapters.http_pool import HttpPool
 from recsys.breaker import FAILING_SECONDS, FAILURES
 from recsys.contracts.recall import Retrieval
 from recsys.deadline import RESERVE_SECONDS, Deadline
@@ -41,9 +42,9 @@ class Listener:
 
 async def test_an_upstream_gets_the_remaining_time_less_a_reserve() -> None:
     listener = Listener()
-    async with listener.opened() as url, open_session(url) as session:
+    async with listener.opened() as url, HttpPool(url) as pool:
         with Deadline(10.0).activate(), pytest.raises(UpstreamError):
-            await HttpRanker(session).encode(["a"])
+            await HttpRanker(pool).encode(["a"])
     assert len(listener.deadlines_ms) == 2  # the call is repeated, with less time
     most = (10.0 - RESERVE_SECONDS) * 1000
     assert most >= listener.deadlines_ms[0] >= listener.deadlines_ms[1] > 5000
@@ -51,24 +52,24 @@ async def test_an_upstream_gets_the_remaining_time_less_a_reserve() -> None:
 
 async def test_without_a_deadline_no_header_is_sent() -> None:
     listener = Listener()
-    async with listener.opened() as url, open_session(url) as session:
+    async with listener.opened() as url, HttpPool(url) as pool:
         with pytest.raises(UpstreamError):
-            await HttpFeatureStore(session).popular(3)
+            await HttpFeatureStore(pool).popular(3)
     assert listener.heads
     assert listener.deadlines_ms == []
 
 
 async def test_a_call_ends_at_the_deadline_not_at_its_own_timeout() -> None:
-    async with server(silent) as url, open_session(url) as session:
+    async with server(silent) as url, HttpPool(url) as pool:
         deadline = Deadline(SECONDS)
         with deadline.activate(), pytest.raises(UpstreamTimeout):
-            await HttpFeatureStore(session).user_features("u")
+            await HttpFeatureStore(pool).user_features("u")
     assert deadline.elapsed() < SECONDS * 5
 
 
 async def test_calls_to_an_unresponsive_service_are_suspended() -> None:
-    async with server(silent) as url, open_session(url) as session:
-        ranker = HttpRanker(session)
+    async with server(silent) as url, HttpPool(url) as pool:
+        ranker = HttpRanker(pool)
         for _ in range(FAILURES):
             with Deadline(SECONDS / 2).activate(), pytest.raises(UpstreamTimeout):
                 await ranker.releases()
@@ -77,8 +78,8 @@ async def test_calls_to_an_unresponsive_service_are_suspended() -> None:
 
 
 async def test_background_calls_do_not_open_the_breaker() -> None:
-    async with server(saying(error_answer("503 Busy", "upstream_unavailable"))) as url, open_session(url) as session:
-        ranker = HttpRanker(session)
+    async with server(saying(error_answer("503 Busy", "upstream_unavailable"))) as url, HttpPool(url) as pool:
+        ranker = HttpRanker(pool)
         for _ in range(2 * FAILURES):
             with pytest.raises(UpstreamUnavailable):
                 await ranker.recall(Retrieval(1, "w", [1.0], 10, (), []))
@@ -88,7 +89,7 @@ async def test_background_calls_do_not_open_the_breaker() -> None:
 
 
 async def test_an_overloaded_upstream_is_not_an_overload_of_this_service() -> None:
-    async with server(saying(error_answer("429 Too Many Requests", "overloaded"))) as url, open_session(url) as session:
+    async with server(saying(error_answer("429 Too Many Requests", "overloaded"))) as url, HttpPool(url) as pool:
         for _ in range(2 * FAILURES):
             with pytest.raises(UpstreamOverloaded):
-                await HttpRanker(session).releases()
+                await HttpRanker(pool).releases()

@@ -1,6 +1,7 @@
 """Adapters translate every failure of an upstream to a `TandemError`."""
 
 import asyncio
+import gzip
 import json
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -9,7 +10,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import aiohttp
 import pytest
 import qdrant_client.common.client_exceptions
 import qdrant_client.http.exceptions
@@ -18,7 +18,8 @@ from httpx import Headers
 
 from local.settings import HOST, LocalSettings
 from recsys.adapters import qdrant_server_collections, qdrant_server_index, redis_client, redis_keys
-from recsys.adapters.http_clients import HttpFeatureStore, HttpRanker, open_session
+from recsys.adapters.http_clients import HttpFeatureStore, HttpRanker
+from recsys.adapters.http_pool import HttpPool
 from recsys.adapters.qdrant_edge_index import QdrantEdgeIndex
 from recsys.adapters.qdrant_points import point_id
 from recsys.adapters.qdrant_server_index import QdrantServerIndex
@@ -46,16 +47,16 @@ from tests.engines import free_ports, local_settings, running
 
 EVENT = Event(user_id="u", item_id="i", event="view")
 RETRIEVAL = Retrieval(1, "w", [1.0], 10, (), [])
-HttpCall = Callable[[aiohttp.ClientSession], Awaitable[Any]]
+HttpCall = Callable[[HttpPool], Awaitable[Any]]
 HTTP_CALLS: dict[str, HttpCall] = {
-    "user_features": lambda session: HttpFeatureStore(session).user_features("u"),
-    "record": lambda session: HttpFeatureStore(session).record([EVENT], []),
-    "popular": lambda session: HttpFeatureStore(session).popular(3),
-    "encode": lambda session: HttpRanker(session).encode(["a"]),
-    "rank": lambda session: HttpRanker(session).rank(["a"], ["b", "c"]),
-    "releases": lambda session: HttpRanker(session).releases(),
-    "recall": lambda session: HttpRanker(session).recall(RETRIEVAL),
-    "catalogue": lambda session: ReleaseCatalogue(HttpRanker(session)).load(1, "w"),
+    "user_features": lambda pool: HttpFeatureStore(pool).user_features("u"),
+    "record": lambda pool: HttpFeatureStore(pool).record([EVENT], []),
+    "popular": lambda pool: HttpFeatureStore(pool).popular(3),
+    "encode": lambda pool: HttpRanker(pool).encode(["a"]),
+    "rank": lambda pool: HttpRanker(pool).rank(["a"], ["b", "c"]),
+    "releases": lambda pool: HttpRanker(pool).releases(),
+    "recall": lambda pool: HttpRanker(pool).recall(RETRIEVAL),
+    "catalogue": lambda pool: ReleaseCatalogue(HttpRanker(pool)).load(1, "w"),
 }
 
 
@@ -63,12 +64,11 @@ def error_answer(status: str, code: str) -> bytes:
     return response(status, json.dumps({"error": code, "detail": "some detail"}).encode())
 
 
-@asynccontextmanager
-async def impatient_session(url: str) -> AsyncIterator[aiohttp.ClientSession]:
-    """A session with a short timeout."""
-    async with open_session(url) as session:
-        session._timeout = aiohttp.ClientTimeout(total=0.2)
-        yield session
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Short timeouts."""
+    for name in ("upstream.MAX_SECONDS", "http_clients.MAX_SECONDS", "http_clients.DOWNLOAD_SECONDS"):
+        monkeypatch.setattr(f"recsys.adapters.{name}", 0.2)
 
 
 @pytest.fixture(params=HTTP_CALLS)
@@ -83,7 +83,10 @@ WRONG: dict[str, tuple[Connection, type[TandemError]]] = {
     "hangs up": (hanging_up, UpstreamUnavailable),
     "hangs up in the middle": (saying(CUT_SHORT), UpstreamUnavailable),
     "invalid chunks": (saying(BAD_CHUNK), UpstreamUnavailable),
-    "invalid gzip": (saying(response("200 OK", b"no gzip", "content-encoding: gzip")), UpstreamUnavailable),
+    "compressed unasked": (
+        saying(response("200 OK", gzip.compress(b"{}"), "content-encoding: gzip")),
+        UpstreamAnswerInvalid,
+    ),
     "redirects to nowhere": (saying(response("302 Found", b"", "location: http://[")), UpstreamUnavailable),
     "redirects in circles": (saying(response("302 Found", b"", "location: /")), UpstreamUnavailable),
     "never answers": (silent, UpstreamTimeout),
@@ -108,24 +111,25 @@ WRONG: dict[str, tuple[Connection, type[TandemError]]] = {
 }
 
 
+@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("wrong", WRONG)
 async def test_failures_of_an_http_upstream_are_translated(call: HttpCall, wrong: Any) -> None:
     connected, expected = WRONG[wrong]
-    async with server(connected) as url, impatient_session(url) as session:
+    async with server(connected) as url, HttpPool(url) as pool:
         with pytest.raises(expected):
-            await call(session)
+            await call(pool)
 
 
 async def test_the_details_of_an_upstreams_error_are_kept(call: HttpCall) -> None:
-    async with server(saying(error_answer("503 Busy", "release_not_loaded"))) as url, impatient_session(url) as session:
+    async with server(saying(error_answer("503 Busy", "release_not_loaded"))) as url, HttpPool(url) as pool:
         with pytest.raises(ReleaseNotLoaded, match="some detail"):
-            await call(session)
+            await call(pool)
 
 
 async def test_a_closed_port_is_an_unavailable_upstream(call: HttpCall) -> None:
-    async with impatient_session(f"http://{HOST}:{free_ports(1)[0]}") as session:
+    async with HttpPool(f"http://{HOST}:{free_ports(1)[0]}") as pool:
         with pytest.raises(UpstreamUnavailable):
-            await call(session)
+            await call(pool)
 
 
 async def test_a_call_is_retried_once_after_a_closed_connection() -> None:
@@ -135,15 +139,15 @@ async def test_a_call_is_retried_once_after_a_closed_connection() -> None:
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await next(responses)(reader, writer)
 
-    async with server(connected) as url, impatient_session(url) as session:
-        assert (await HttpRanker(session).releases()).champion == 5
+    async with server(connected) as url, HttpPool(url) as pool:
+        assert (await HttpRanker(pool).releases()).champion == 5
 
 
 async def test_a_response_without_one_score_per_candidate_is_invalid() -> None:
     short = saying(response("200 OK", b'{"release": 1, "weights": "", "personalized": true, "scores": [1.0]}'))
-    async with server(short) as url, impatient_session(url) as session:
+    async with server(short) as url, HttpPool(url) as pool:
         with pytest.raises(UpstreamAnswerInvalid, match="1 scores for 2"):
-            await HttpRanker(session).rank(["a"], ["b", "c"])
+            await HttpRanker(pool).rank(["a"], ["b", "c"])
 
 
 # --- no error is missing ----------------------------------------------------------------------------------------------
@@ -162,7 +166,7 @@ def made(cls: type[Exception]) -> Exception:
 
 
 class Raises:
-    """A stub session whose requests all raise."""
+    """A stub pool whose requests all raise."""
 
     def __init__(self, error: Exception) -> None:
         self._error = error
@@ -171,8 +175,8 @@ class Raises:
         raise self._error
 
 
-@pytest.mark.parametrize("cls", with_subclasses(aiohttp.ClientError), ids=lambda cls: cls.__name__)
-async def test_every_client_error_of_aiohttp_is_translated(cls: type[Exception]) -> None:
+@pytest.mark.parametrize("cls", with_subclasses(OSError), ids=lambda cls: cls.__name__)
+async def test_every_error_of_a_connection_is_translated(cls: type[Exception]) -> None:
     with pytest.raises(UpstreamTimeout if issubclass(cls, TimeoutError) else UpstreamUnavailable):
         await HttpRanker(Raises(made(cls))).releases()
 
@@ -325,7 +329,6 @@ INDEXED = IndexedItem(CatalogueItem("a", "A", {}), [1.0])
 async def qdrant_at(url: str) -> AsyncIterator[QdrantServerIndex]:
     """An index with a collection that was opened before the failure."""
     index = QdrantServerIndex(url)
-    index._session._timeout = aiohttp.ClientTimeout(total=1)
     await index._opened.open(1, ["a"], "w", EXACT)
     yield index
     await index.close()
@@ -416,6 +419,7 @@ async def test_an_empty_collection_is_not_opened() -> None:
             await index.open(1, ["a"], EXACT)
 
 
+@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("ask", INDEX_CALLS.values(), ids=list(INDEX_CALLS))
 async def test_a_qdrant_server_that_never_responds_times_out(ask: Callable[..., Any]) -> None:
     async with server(silent) as url, qdrant_at(url) as index:
@@ -454,7 +458,7 @@ async def test_a_search_request_follows_its_settings_and_asks_for_ids_uncompress
         assert await index.search(1, [0.5], 3, ["a"], settings) == []
     head, body = asked
     assert head.startswith(b"POST /collections/items_v1/points/query ")
-    assert b"accept-encoding: identity" in head.lower()
+    assert b"accept-encoding" not in head.lower()
     assert json.loads(body) == {
         "query": [0.5],
         "limit": 3,

@@ -9,7 +9,8 @@ import pytest
 from redis.asyncio import Redis
 
 from local.settings import LocalSettings
-from recsys.adapters.http_clients import HttpFeatureStore, open_session
+from recsys.adapters.http_clients import HttpFeatureStore
+from recsys.adapters.http_pool import HttpPool
 from recsys.adapters.in_memory_feature_store import InMemoryFeatureStore
 from recsys.adapters.redis_client import open_redis
 from recsys.adapters.redis_feature_store import RedisFeatureStore
@@ -76,8 +77,8 @@ async def in_cluster(url: str) -> AsyncIterator[FeatureStore]:
 async def over_http(settings: LocalSettings) -> AsyncIterator[FeatureStore]:
     async with Redis.from_url(redis_url(settings)) as redis:
         await redis.flushall()
-    async with open_session(settings.feature_service_url) as session:
-        yield HttpFeatureStore(session)
+    async with HttpPool(settings.feature_service_url) as pool:
+        yield HttpFeatureStore(pool)
 
 
 ADAPTERS = {in_memory: None, in_redis: "feature_engines", in_cluster: "cluster_url", over_http: "feature_engines"}

@@ -7,7 +7,8 @@ from contextlib import asynccontextmanager
 import numpy as np
 import pytest
 
-from recsys.adapters.http_clients import HttpRanker, open_session
+from recsys.adapters.http_clients import HttpRanker
+from recsys.adapters.http_pool import HttpPool
 from recsys.adapters.in_memory import InMemoryRanker
 from recsys.adapters.local_ranker import LocalRanker
 from recsys.adapters.ranker_pool import RankerPool
@@ -40,13 +41,13 @@ async def by_torch(stack: Stack) -> AsyncIterator[LocalRanker]:
 
 @asynccontextmanager
 async def over_http(stack: Stack) -> AsyncIterator[HttpRanker]:
-    async with open_session(stack.settings.ranker_url) as session:
-        yield HttpRanker(session)
+    async with HttpPool(stack.settings.ranker_url) as pool:
+        yield HttpRanker(pool)
 
 
 @asynccontextmanager
 async def through_a_pool(stack: Stack) -> AsyncIterator[RankerPool]:
-    pool = RankerPool(stack.settings.ranker_url, lambda url: HttpRanker(open_session(url)))
+    pool = RankerPool(stack.settings.ranker_url, lambda url: HttpRanker(HttpPool(url)))
     try:
         await pool.releases()
         yield pool

@@ -13,6 +13,7 @@ from recsys.deadline import DEADLINE_HEADER, current_deadline
 from recsys.observability import ObservabilityMiddleware
 from recsys.web.admission import Admission, AdmissionMiddleware
 from recsys.web.body_limit import BodyLimitMiddleware
+from recsys.web.direct_routes import DirectRoutesMiddleware
 from recsys.web.event_loop_lag import BEHIND_SECONDS, LATE_BEATS, SAME_TURN_SECONDS
 from recsys.web.security_headers import SecurityHeadersMiddleware
 from recsys.web.service import create_api, middleware_stack
@@ -210,4 +211,5 @@ def test_the_stack_lists_middleware_in_the_order_in_which_requests_pass_it() -> 
         UnhandledErrorMiddleware,
         BodyLimitMiddleware,
         AdmissionMiddleware,
+        DirectRoutesMiddleware,
     ]

@@ -23,7 +23,7 @@ from orchestrator.settings import OrchestratorSettings
 from recsys.contracts.recommendation import RecommendationResponse, Tier
 from recsys.errors import RateLimited
 from recsys.web.admission import Admission
-from recsys.web.service import create_service
+from recsys.web.service import create_service, middleware_stack
 
 PAGE, APP, TEAM, LOG = "0123456789abcdef", "fedcba9876543210", "0f1e2d3c4b5a6978", "8796a5b4c3d2e1f0"
 keys = st.text(st.characters(min_codepoint=33, max_codepoint=126, exclude_characters=",:"), min_size=16, max_size=64)
@@ -152,7 +152,9 @@ async def never(*_: Any) -> Any:
 
 def api_with(known: ApiKeys) -> FastAPI:
     """A service with these keys, whose every other path answers 200."""
-    app = create_service("guarded", "", ADMISSION, never, never, [Middleware(ApiKeyMiddleware, known, None)])
+    app = create_service(
+        "guarded", "", never, never, middleware_stack(ADMISSION, [Middleware(ApiKeyMiddleware, known, None)])
+    )
     app.router.default = PlainTextResponse("reached")  # what answers if no route matches
     return app
 

@@ -13,34 +13,34 @@ LONG = "x" * (MAX_ID_LENGTH + 1)
 
 
 class SendsNothing:
-    """Stands in for a session: keeps the body of a request, and fails it."""
+    """Stands in for a pool: keeps the body of a request, and fails it."""
 
     sent: bytes = b""
 
-    def request(self, *_: object, data: bytes, **__: object) -> Any:
-        self.sent = data
+    async def request(self, _: str, __: str, body: bytes, *___: object) -> Any:
+        self.sent = body
         raise TimeoutError
 
 
 async def test_long_ids_of_a_history_are_not_sent() -> None:
-    session: Any = SendsNothing()
+    pool: Any = SendsNothing()
     with pytest.raises(UpstreamTimeout):
-        await HttpRanker(session).encode(["a", LONG, "b"])
-    assert b'"recent_items":["a","b"]' in session.sent
+        await HttpRanker(pool).encode(["a", LONG, "b"])
+    assert b'"recent_items":["a","b"]' in pool.sent
     with pytest.raises(UpstreamTimeout):
-        await HttpRanker(session).rank([LONG, "a"], ["b"])
-    assert b'"recent_items":["a"]' in session.sent
+        await HttpRanker(pool).rank([LONG, "a"], ["b"])
+    assert b'"recent_items":["a"]' in pool.sent
 
 
 async def test_other_long_ids_fail_their_stage_and_not_the_request() -> None:
-    session: Any = SendsNothing()
+    pool: Any = SendsNothing()
     retrieval = Retrieval(1, "hash", [1.0], 1, [LONG], ["a"])
     for call in (
-        HttpRanker(session).encode([LONG]),
-        HttpRanker(session).rank(["a"], [LONG]),
-        HttpRanker(session).recall(retrieval),
-        HttpFeatureStore(session).seen_among("u", [LONG]),
+        HttpRanker(pool).encode([LONG]),
+        HttpRanker(pool).rank(["a"], [LONG]),
+        HttpRanker(pool).recall(retrieval),
+        HttpFeatureStore(pool).seen_among("u", [LONG]),
     ):
         with pytest.raises(UpstreamAnswerInvalid, match="a store holds an id"):
             await call
-    assert session.sent == b""
+    assert pool.sent == b""
