@@ -1,26 +1,36 @@
 """The candidates' features for the second stage, computed by the same code in training and in serving.
 
 They depend only on the request (recent items, candidates, query embedding) and on the release, so a model is served
-with the same numbers that it was trained on.
+with the same numbers that it was trained on. The loops are in `ranking_kernels`.
 """
 
-from functools import cached_property
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.model import ranking_kernels as kernels
 from recsys.model.neighbours import Indices, Neighbours
-from recsys.model.ranking_tables import RankingTables, stored_name
+from recsys.model.ranking_feature_names import (
+    AGES,
+    CONTENT_DECAYS,
+    CONTENT_ITEMS,
+    DECAYS,
+    DISTANCE_ITEMS,
+    EASE_DECAYS,
+    FEATURE_NAMES,
+    HIGHEST_OF,
+    ITEM_COLUMNS,
+    LATEST_ITEMS,
+    SIMILAR_ITEMS,
+    SIMILARITY_DECAYS,
+    TOWER_NAMES,
+)
+from recsys.model.ranking_tables import RankingTables
 
 Features = NDArray[np.float32]
-DECAYS = (0.6, 0.8, 0.93)
-EASE_DECAYS = (0.5, 0.8, 0.9, 0.96, 0.985, 1.0)
-LATEST_ITEMS = {"next_items": 10, "followers": 20, "session": 50, "preceded": 20}
-"""Number of latest items that are looked up in each matrix."""
-SIMILAR_ITEMS = 50
-CONTENT_ITEMS = 20
-NEVER = 999.0
-"""The age of an item that is not in the history."""
+SHORTEST = 1e-6
+NEVER = float(kernels.NEVER)
 
 
 class RankingFeatures:
@@ -34,116 +44,82 @@ class RankingFeatures:
         shares = content[1:].mean(axis=0, dtype=np.float64)
         self._content_weights = np.sqrt(-np.log(np.clip(shares, 1e-6, 1.0))).astype(np.float32)
 
-    @cached_property
-    def names(self) -> list[str]:
-        """The features' names, in the order of `matrix`'s columns."""
-        item = np.ones(1, dtype=np.int64)
-        return list(self.of(item, item, np.zeros(self._embeddings.shape[1], dtype=np.float32)))
-
-    def of(self, history: Indices, candidates: Indices, query_embedding: Features) -> dict[str, Features]:
-        """history [steps >= 1] oldest first, candidates [candidates] without repeats -> [candidates] by name."""
-        latest = history[::-1]
-        return {
-            **self._of_tower(candidates, query_embedding),
-            **self._of_items(candidates, len(history)),
-            **self._of_repeats(latest, candidates),
-            **self._of_neighbours(latest, candidates),
-            **self._of_similarity(latest, candidates),
-            **self._of_content(latest, candidates),
-        }
-
     def matrix(self, history: Indices, candidates: Indices, query_embedding: Features) -> Features:
-        """[candidates, features], with the columns in the order of `names`."""
-        return np.stack(list(self.of(history, candidates, query_embedding).values()), axis=1, dtype=np.float32)
-
-    def _of_tower(self, candidates: Indices, query_embedding: Features) -> dict[str, Features]:
+        """history [steps >= 1] oldest first, candidates [candidates] without repeats -> [candidates, FEATURE_NAMES]."""
+        latest = np.ascontiguousarray(history[::-1])
         embeddings = self._embeddings[candidates - 1]
+        columns = _Columns(len(candidates))
+        self._add_tower(columns, embeddings, query_embedding)
+        self._add_items(columns, candidates, len(history))
+        self._add_neighbours(columns, latest, candidates)
+        self._add_similarity(columns, latest, embeddings)
+        self._add_content(columns, latest, candidates)
+        return columns.features
+
+    def _add_tower(self, columns: "_Columns", embeddings: Features, query_embedding: Features) -> None:
         score = embeddings @ query_embedding
         behind_best = score - score.max()
-        order = np.argsort(-score, kind="stable")
-        rank = np.empty(len(score), dtype=np.float32)
-        rank[order] = np.arange(len(score))
-        return {
-            "tower_score": score,
-            "tower_behind_best": behind_best,
-            "tower_log_probability": behind_best - np.log(np.exp(behind_best).sum()),
-            "tower_rank": rank,
-            "tower_bias": embeddings[:, -1],
-        }
+        features = columns.take(len(TOWER_NAMES))
+        features[:, 0] = score
+        features[:, 1] = behind_best
+        features[:, 2] = behind_best - np.log(np.exp(behind_best).sum())
+        features[np.argsort(-score, kind="stable"), 3] = np.arange(len(score))
+        features[:, 4] = embeddings[:, -1]
 
-    def _of_items(self, candidates: Indices, steps: int) -> dict[str, Features]:
-        tables = self._tables
-        columns = ("popularity", "mean_log_position", "mean_share_before", "mean_log_history_length", "year")
-        of_items = {stored_name(name): getattr(tables, name)[candidates] for name in columns}
-        return {**of_items, "history_length": np.full(len(candidates), steps, dtype=np.float32)}
+    def _add_items(self, columns: "_Columns", candidates: Indices, steps: int) -> None:
+        for name in ITEM_COLUMNS:
+            columns.take(1)[:, 0] = getattr(self._tables, name)[candidates]
+        columns.take(1)[:] = steps
 
-    def _of_repeats(self, latest: Indices, candidates: Indices) -> dict[str, Features]:
-        """How often and how many steps ago the candidate itself is in the history, for catalogues with repeats."""
-        at = latest[:, None] == candidates
-        times = at.sum(axis=0, dtype=np.float32)
-        age = np.where(times > 0, at.argmax(axis=0), NEVER).astype(np.float32)
-        return {"times_seen": times, "steps_since_seen": age}
-
-    def _of_neighbours(self, latest: Indices, candidates: Indices) -> dict[str, Features]:
-        tables = self._tables
-        column_of = np.full(len(tables.popularity), -1, dtype=np.int32)
-        column_of[candidates] = np.arange(len(candidates), dtype=np.int32)
-        features: dict[str, Features] = {}
+    def _add_neighbours(self, columns: "_Columns", latest: Indices, candidates: Indices) -> None:
+        table = kernels.columns_of(candidates)
+        kernels.repeats(latest, table, columns.take(2))
         for name, depth in LATEST_ITEMS.items():
-            neighbours: Neighbours = getattr(tables, name)
-            found = neighbours.lookup(latest[:depth], column_of, len(candidates))
-            for age in range(3 if name in ("next_items", "followers") else 1):
-                features[f"{name}_{age}"] = found[age] if age < len(found) else np.zeros_like(found[0])
-            features |= _decayed(name, found, DECAYS)
-            strongest = found.max(axis=0)
-            features[f"{name}_strongest"] = strongest
-            features[f"{name}_strongest_age"] = np.where(strongest > 0, found.argmax(axis=0), NEVER).astype(np.float32)
-            features[f"{name}_count"] = (found > 0).sum(axis=0, dtype=np.float32)
-        found = tables.ease.lookup(latest, column_of, len(candidates))
-        return features | _decayed("ease", found, EASE_DECAYS)
+            matrix: Neighbours = getattr(self._tables, name)
+            by_age, sums, strongest = columns.take(AGES[name]), columns.take(len(DECAYS)), columns.take(3)
+            rows, decays = latest[:depth], _floats(DECAYS)
+            kernels.neighbours(rows, matrix.items, matrix.weights, table, decays, by_age, sums, strongest)
+        ease, decays = self._tables.ease, _floats(EASE_DECAYS)
+        none, sums = columns.take(0), columns.take(len(EASE_DECAYS))
+        kernels.neighbours(latest, ease.items, ease.weights, table, decays, none, sums, none)
 
-    def _of_similarity(self, latest: Indices, candidates: Indices) -> dict[str, Features]:
+    def _add_similarity(self, columns: "_Columns", latest: Indices, embeddings: Features) -> None:
         """Cosines between the embeddings of the candidates and of the latest items, without the bias."""
-        of_candidates = _unit(self._embeddings[candidates - 1, :-1])
         of_history = _unit(self._embeddings[latest[:SIMILAR_ITEMS] - 1, :-1])
-        cosines = of_history @ of_candidates.T
-        return {
-            "similarity_0": cosines[0],
-            "similarity_highest": cosines.max(axis=0),
-            "similarity_highest_of_10": cosines[:10].max(axis=0),
-            **_decayed("similarity", cosines, (0.8, 0.97), mean=True),
-        }
+        cosines = of_history @ _unit(embeddings[:, :-1]).T
+        columns.take(1)[:, 0] = cosines[0]
+        kernels.highest(cosines, HIGHEST_OF, columns.take(2))
+        kernels.decayed_means(cosines, _floats(SIMILARITY_DECAYS), columns.take(len(SIMILARITY_DECAYS)))
 
-    def _of_content(self, latest: Indices, candidates: Indices) -> dict[str, Features]:
-        year, log_price = self._tables.year, self._tables.log_price
+    def _add_content(self, columns: "_Columns", latest: Indices, candidates: Indices) -> None:
         rows = latest[:CONTENT_ITEMS]
-        overlap = self._content_vectors(rows) @ self._content_vectors(candidates).T
-        years = np.abs(year[candidates] - year[rows[:10], None])
-        prices = np.abs(log_price[candidates] - log_price[rows[:10], None])
-        return {
-            "content_0": overlap[0],
-            **_decayed("content", overlap, (0.8, 1.0), mean=True),
-            "year_distance_0": years[0],
-            "year_distance": years.mean(axis=0),
-            "price_distance_0": prices[0],
-            "price_distance": prices.mean(axis=0),
-        }
-
-    def _content_vectors(self, items: Indices) -> Features:
-        """[items] -> [items, content features] of length 1, or 0 if an item has no content."""
-        return _unit(self._content[items] * self._content_weights)
+        overlap = kernels.content_overlap(rows, candidates, self._content, self._content_weights)
+        columns.take(1)[:, 0] = overlap[0]
+        kernels.decayed_means(overlap, _floats(CONTENT_DECAYS), columns.take(len(CONTENT_DECAYS)))
+        for values in (self._tables.year, self._tables.log_price):
+            kernels.distances(latest[:DISTANCE_ITEMS], candidates, values, columns.take(2))
 
 
-def _decayed(name: str, found: Features, decays: tuple[float, ...], *, mean: bool = False) -> dict[str, Features]:
-    """found [ages, candidates] -> its sum (or mean) over ages, weighted by decay ** age, for every decay."""
-    ages = np.arange(len(found), dtype=np.float32)
-    weights = np.asarray(decays, dtype=np.float32)[:, None] ** ages
-    if mean:
-        weights /= weights.sum(axis=1, keepdims=True)
-    return dict(zip((f"{name}_{decay}" for decay in decays), weights @ found, strict=True))
+class _Columns:
+    """Hands out the columns of a feature matrix from left to right."""
+
+    def __init__(self, num_candidates: int) -> None:
+        self.features: Features = np.empty((num_candidates, len(FEATURE_NAMES)), dtype=np.float32)
+        self._next = 0
+
+    def take(self, count: int) -> Features:
+        """[candidates, count]: the next columns, to be filled."""
+        taken = self.features[:, self._next : self._next + count]
+        self._next += count
+        return taken
+
+
+@cache
+def _floats(decays: tuple[float, ...]) -> Features:
+    return np.array(decays, dtype=np.float32)
 
 
 def _unit(rows: Features) -> Features:
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    units: Features = rows / np.maximum(lengths, 1e-6)
+    lengths = np.sqrt(np.einsum("ij,ij->i", rows, rows))[:, None]
+    units: Features = rows / np.maximum(lengths, np.float32(SHORTEST))
     return units

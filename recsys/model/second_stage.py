@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from recsys.errors import ReleaseDamaged
 from recsys.model.files import SECOND_STAGE_FILE
 from recsys.model.neighbours import Indices
+from recsys.model.ranking_feature_names import FEATURE_NAMES
 from recsys.model.ranking_features import RankingFeatures
 
 
@@ -30,7 +31,7 @@ class SecondStage:
             trees = lgb.Booster(model_str=path.read_text(encoding="utf-8"))
         except (OSError, ValueError, lgb.basic.LightGBMError) as error:
             raise ReleaseDamaged(f"{path} is not a readable second stage: {error}") from error
-        if trees.feature_name() != features.names:
+        if trees.feature_name() != FEATURE_NAMES:
             raise ReleaseDamaged(f"{path} was trained on other features than this version of Tandem computes")
         return cls(trees, features)
 

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-HEAVY = ("torch", "lightgbm")
+HEAVY = ("torch", "lightgbm", "numba")
 
 
 @pytest.mark.parametrize(
@@ -15,7 +15,7 @@ HEAVY = ("torch", "lightgbm")
         ("seed", (*HEAVY, "mlflow")),
         ("releases", HEAVY),
         ("rollback", HEAVY),
-        ("train", ("lightgbm", "mlflow")),
+        ("train", ("lightgbm", "numba", "mlflow")),
     ],
 )
 def test_a_job_imports_what_it_needs(job: str, unneeded: tuple[str, ...]) -> None:

@@ -8,17 +8,21 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
+from recsys.contracts.base import MAX_HISTORY
 from recsys.errors import ReleaseDamaged
 from recsys.model.files import ITEMS_FILE, RANKING_TABLES_FILE, SECOND_STAGE_FILE
-from recsys.model.neighbours import Neighbours
-from recsys.model.ranking_features import NEVER, RankingFeatures
+from recsys.model.neighbours import Indices, Neighbours
+from recsys.model.ranking_feature_names import FEATURE_NAMES
+from recsys.model.ranking_features import NEVER, Features, RankingFeatures
 from recsys.model.ranking_tables import RankingTables
 from recsys.model.release import Release
 from recsys.model.second_stage import SecondStage
 from recsys.model.two_tower import load_model
 from tests import toy
+from tests.unit.reference_ranking_features import ReferenceFeatures
 from training.datasets.sequences import load_sequences
 from training.models.exact_retrieval import ExactRetrieval
 from training.models.ranking_tables import ranking_tables, strongest
@@ -29,12 +33,10 @@ MATRIX = np.array([[0, 0, 0, 0], [0, 0, 5, -7], [0, 1, 0, 2], [0, 3, 0, 0]], dty
 PARTS = ("items", "weights")
 
 
-def test_neighbours_are_the_strongest_of_a_row_and_looked_up_by_column() -> None:
+def test_neighbours_are_the_strongest_of_a_row() -> None:
     neighbours = strongest(MATRIX)
-    column_of = np.array([-1, 1, -1, 0], dtype=np.int32)
-    found = neighbours.lookup(np.array([1, 2, 2]), column_of, 2)
-    assert found.tolist() == [[-7, 0], [2, 1], [2, 1]]
-    assert neighbours.lookup(np.array([], dtype=np.int64), column_of, 2).shape == (0, 2)
+    assert neighbours.items.tolist() == [[0, 0], [3, 2], [3, 1], [1, 0]]
+    assert neighbours.weights.tolist() == [[0, 0], [-7, 5], [2, 1], [3, 0]]
 
 
 def test_large_catalogues_keep_few_neighbours(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -42,6 +44,11 @@ def test_large_catalogues_keep_few_neighbours(monkeypatch: pytest.MonkeyPatch) -
     neighbours = strongest(MATRIX)
     assert neighbours.items.tolist() == [[0], [3], [3], [1]]
     assert neighbours.weights.tolist() == [[0], [-7], [2], [3]]
+
+
+def by_name(features: RankingFeatures, history: Indices, candidates: Indices, query: Features) -> dict[str, Features]:
+    """[candidates] by name."""
+    return dict(zip(FEATURE_NAMES, features.matrix(history, candidates, query).T, strict=True))
 
 
 def toy_features(num_items: int = 3) -> RankingFeatures:
@@ -62,7 +69,7 @@ def toy_features(num_items: int = 3) -> RankingFeatures:
 
 def test_hand_computed_features() -> None:
     history, candidates = np.array([3, 1, 2]), np.array([1, 3])
-    features = toy_features().of(history, candidates, np.array([2, 1, 1], dtype=np.float32))
+    features = by_name(toy_features(), history, candidates, np.array([2, 1, 1], dtype=np.float32))
     expected = {
         "tower_score": [2.5, 3.0],
         "tower_behind_best": [-0.5, 0.0],
@@ -114,8 +121,8 @@ def test_stored_names_do_not_change(tmp_path: Path) -> None:
     assert (loaded.mean_share_before == 2.0).all()
     assert (loaded.mean_log_history_length == 3.0).all()
     features = RankingFeatures(loaded, toy_features()._embeddings, toy_features()._content)
-    assert features.names[5:11] == ["popularity", "usual_step", "usual_share", "audience", "year", "history_length"]
-    found = features.of(np.array([1]), np.array([2]), np.zeros(3, np.float32))
+    assert FEATURE_NAMES[5:11] == ["popularity", "usual_step", "usual_share", "audience", "year", "history_length"]
+    found = by_name(features, np.array([1]), np.array([2]), np.zeros(3, np.float32))
     assert [found[name][0] for name in ("usual_step", "usual_share", "audience")] == [1.0, 2.0, 3.0]
 
 
@@ -129,9 +136,44 @@ def test_the_order_of_candidates_does_not_matter() -> None:
 def test_an_item_table_without_content_has_the_same_features() -> None:
     bare = toy_features()
     bare._content, bare._content_weights = np.zeros((4, 0), np.uint8), np.zeros(0, np.float32)
-    features = bare.of(np.array([1]), np.array([2, 3]), np.zeros(3, np.float32))
+    features = by_name(bare, np.array([1]), np.array([2, 3]), np.zeros(3, np.float32))
     assert features["content_0"].tolist() == [0, 0]
-    assert list(features) == toy_features().names
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_compiled_features_are_those_of_the_reference(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    num_items, steps = int(rng.integers(2, 400)), int(rng.integers(1, MAX_HISTORY + 1))
+    tables, embeddings, content = random_tables(num_items, rng)
+    history = rng.integers(1, num_items + 1, steps)
+    candidates = rng.permutation(num_items)[: rng.integers(1, 201)] + 1
+    query = rng.normal(size=embeddings.shape[1]).astype(np.float32)
+    expected = ReferenceFeatures(tables, embeddings, content).of(history, candidates, query)
+    assert list(expected) == FEATURE_NAMES
+    found = by_name(RankingFeatures(tables, embeddings, content), history, candidates, query)
+    for name, values in expected.items():
+        np.testing.assert_allclose(found[name], values, rtol=1e-4, atol=1e-5, err_msg=name)
+
+
+def random_tables(num_items: int, rng: np.random.Generator) -> tuple[RankingTables, Features, NDArray[np.uint8]]:
+    """Tables, candidate embeddings and content of items of which some have no neighbours, years or content."""
+
+    def neighbours(width: int) -> Neighbours:
+        items = np.zeros((num_items + 1, width), np.int32)
+        for item in range(1, num_items + 1):
+            found = rng.permutation(num_items)[: rng.integers(0, width + 1)] + 1
+            items[item, : len(found)] = found
+        return Neighbours(items, np.where(items > 0, rng.random(items.shape), 0).astype(np.float32))
+
+    def per_item() -> Features:
+        return rng.random(num_items + 1, dtype=np.float32)
+
+    year, log_price = 2000 + 20 * per_item(), per_item()
+    year[rng.random(num_items + 1) < 0.2] = log_price[rng.random(num_items + 1) < 0.2] = np.nan
+    matrices = [neighbours(width) for width in (30, 40, 50, 20, 60)]
+    tables = RankingTables(*matrices, *(per_item() for _ in range(4)), year, log_price)
+    content = (rng.random((num_items + 1, 40)) < 0.1).astype(np.uint8)
+    return tables, rng.normal(size=(num_items, 17)).astype(np.float32), content
 
 
 @pytest.fixture

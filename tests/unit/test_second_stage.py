@@ -11,6 +11,7 @@ import pytest
 
 from recsys.errors import JobError
 from recsys.model.files import ITEMS_FILE, WEIGHTS_FILE
+from recsys.model.ranking_feature_names import FEATURE_NAMES
 from recsys.model.ranking_tables import RankingTables
 from recsys.model.release_manifest import SECOND_STAGE_FILES
 from tests.unit.sequence_fixtures import cyclic_sequences, job_settings, train_model, write_processed
@@ -141,7 +142,7 @@ def test_the_same_again_trains_nothing(trained: JobSettings) -> None:
     ("setting", "value"),
     [
         ("training.models.second_stage.PARAMETERS", {**second_stage.PARAMETERS, "num_leaves": 7}),
-        ("training.models.second_stage._feature_names", lambda: ["another_feature"]),
+        ("training.models.second_stage.FEATURE_NAMES", ["another_feature", *FEATURE_NAMES[1:]]),
         ("training.models.ranking_tables.MAX_NEIGHBOURS", 100),
         ("training.fingerprints.SECOND_STAGE_VERSION", 0),
     ],

@@ -6,7 +6,7 @@ lift is cross-validated: every user is scored by trees that were fitted without 
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,14 +17,13 @@ from tqdm import tqdm
 
 from recsys.contracts.base import NUM_CANDIDATES
 from recsys.model.files import SECOND_STAGE_FILE
-from recsys.model.neighbours import Neighbours
-from recsys.model.ranking_features import (
+from recsys.model.ranking_feature_names import (
     CONTENT_ITEMS,
     DECAYS,
     EASE_DECAYS,
+    FEATURE_NAMES,
     LATEST_ITEMS,
     SIMILAR_ITEMS,
-    RankingFeatures,
 )
 from recsys.model.ranking_tables import RankingTables
 from recsys.model.two_tower import load_model
@@ -35,8 +34,10 @@ from training.models.exact_retrieval import ExactRetrieval, Retrieved
 from training.models.ranking_tables import ranking_tables
 
 if TYPE_CHECKING:
-    # Importing it takes a second, so the functions that need it do. Every job that asks for a fingerprint gets here.
+    # Importing them takes seconds, so the functions that need them do. Every job that asks for a fingerprint gets here.
     import lightgbm as lgb
+
+    from recsys.model.ranking_features import RankingFeatures
 
 FOLDS = 5
 MIN_USERS = 200
@@ -91,7 +92,7 @@ class CrossValidation:
 def feature_settings() -> dict[str, Any]:
     """Every setting that the features follow from, besides the tables."""
     return {
-        "names": _feature_names(),
+        "names": FEATURE_NAMES,
         "latest_items": LATEST_ITEMS,
         "decays": DECAYS,
         "ease_decays": EASE_DECAYS,
@@ -130,6 +131,8 @@ def fit_second_stage(
 
     `towers` holds the files of the two towers; `catalogue` has one row per item in the order of the item indices.
     """
+    from recsys.model.ranking_features import RankingFeatures
+
     started = time.monotonic()
     model = load_model(towers)
     tables = ranking_tables(sequences, catalogue)
@@ -143,12 +146,12 @@ def fit_second_stage(
     labelled = label(examples, retrieval, features, model.config.max_history, features_until)
     if len(labelled.ranks) < MIN_USERS:
         return {"shipped": False, "outcome": f"no second stage: {len(labelled.ranks)} users to learn from are too few"}
-    validated = cross_validate(labelled, features.names, seed, started + FINAL_FIT_SHARE * budget_seconds)
+    validated = cross_validate(labelled, FEATURE_NAMES, seed, started + FINAL_FIT_SHARE * budget_seconds)
     before = ndcg_gains(labelled.ranks, 10)
     lift, error = _mean_and_error(validated.gains - before, labelled.num_users)
     shipped = _helps(lift, error)
     if shipped:
-        _save(output, tables, _fit(labelled, features.names, seed, validated.num_trees))
+        _save(output, tables, _fit(labelled, FEATURE_NAMES, seed, validated.num_trees))
     found = f"second stage of {validated.num_trees} trees: {lift:+.4f} (standard error {error:.4f})"
     return {
         "shipped": shipped,
@@ -166,7 +169,7 @@ def fit_second_stage(
 
 
 def label(
-    examples: list[Example], retrieval: ExactRetrieval, features: RankingFeatures, max_history: int, until: float
+    examples: list[Example], retrieval: ExactRetrieval, features: "RankingFeatures", max_history: int, until: float
 ) -> Labelled:
     """The features of all candidates, for as many users as possible before `until` on the monotonic clock."""
     matrices: list[NDArray[np.float32]] = []
@@ -222,17 +225,6 @@ def cross_validate(labelled: Labelled, names: list[str], seed: int, until: float
             if num_trees - best.num_trees >= PATIENCE_ROUNDS or time.monotonic() > until:
                 break
     return best
-
-
-def _feature_names() -> list[str]:
-    """The features' names. They do not depend on the data, so a catalogue of one item has them too."""
-    matrix = Neighbours(np.zeros((2, 1), dtype=np.int32), np.zeros((2, 1), dtype=np.float32))
-    column = np.zeros(2, dtype=np.float32)
-    tables: dict[str, Any] = {
-        field.name: matrix if field.type is Neighbours else column for field in fields(RankingTables)
-    }
-    embeddings, content = np.ones((1, 2), dtype=np.float32), np.zeros((2, 0), dtype=np.uint8)
-    return RankingFeatures(RankingTables(**tables), embeddings, content).names
 
 
 def _retrieve(examples: list[Example], retrieval: ExactRetrieval) -> list[Retrieved]:
