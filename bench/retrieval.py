@@ -5,20 +5,16 @@ Searches exclude 40 items, as for a user with some history.
 """
 
 import asyncio
-import json
-import multiprocessing
 import time
 from collections.abc import Sequence
-from multiprocessing.connection import Connection
 
 import numpy as np
 
-from recsys.adapters.qdrant_points import point_id
+from bench.stub_qdrant import stub_running
 from recsys.adapters.qdrant_server_index import QdrantServerIndex
 from recsys.contracts.base import NUM_CANDIDATES
 from recsys.contracts.retrieval import SearchSettings
 
-HOST = "127.0.0.1"
 NUM_ITEMS = 50_000
 NUM_EXCLUDED = 40
 EMBEDDING_DIM = 128
@@ -27,57 +23,6 @@ SEARCHES = 4_000
 CONCURRENCY = (1, 8)
 RELEASE_VERSION = 1
 ITEM_IDS = [f"P{number:06d}" for number in range(NUM_ITEMS)]
-END_OF_HEAD = b"\r\n\r\n"
-
-
-class Responses(asyncio.Protocol):
-    """Returns the first point with its weights to a scroll, and the points found to any other request."""
-
-    def __init__(self, found: bytes, first: bytes) -> None:
-        self._found = found
-        self._first = first
-        self._received = b""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-
-    def data_received(self, data: bytes) -> None:
-        self._received += data
-        head, ended, body = self._received.partition(END_OF_HEAD)
-        if not ended:
-            return
-        length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
-        if len(body) >= length:
-            self._received = b""
-            self._transport.write(self._first if b"/points/scroll" in head else self._found)
-
-
-def http_response(result: object) -> bytes:
-    """The bytes that a server sends, including the times and versions, which have to be parsed too."""
-    body = json.dumps({"result": result, "status": "ok", "time": 0.00123456}, separators=(",", ":")).encode()
-    head = f"HTTP/1.1 200 OK\r\ncontent-length: {len(body)}\r\ncontent-type: application/json\r\n\r\n"
-    return head.encode() + body
-
-
-def serve(port: Connection) -> None:
-    """The server process: sends its port, and answers until it is terminated."""
-    scores = np.random.default_rng(0).uniform(5, 15, NUM_CANDIDATES).astype(np.float32)
-    points = [
-        {"id": point_id(item_id), "version": 12, "score": float(score)}
-        for item_id, score in zip(ITEM_IDS, sorted(scores, reverse=True), strict=False)
-    ]
-    found = http_response({"points": points})
-    first = http_response(
-        {"points": [{"id": point_id(ITEM_IDS[0]), "payload": {"weights": "hash"}}], "next_page_offset": None}
-    )
-
-    async def listen() -> None:
-        server = await asyncio.get_running_loop().create_server(lambda: Responses(found, first), HOST, 0)
-        port.send(server.sockets[0].getsockname()[1])
-        await server.serve_forever()
-
-    asyncio.run(listen())
 
 
 async def measure(url: str) -> None:
@@ -114,13 +59,8 @@ async def search_repeatedly(index: QdrantServerIndex, queries: Sequence[Sequence
 
 
 def main() -> None:
-    here, there = multiprocessing.Pipe()
-    server = multiprocessing.get_context("spawn").Process(target=serve, args=(there,), daemon=True)
-    server.start()
-    try:
-        asyncio.run(measure(f"http://{HOST}:{here.recv()}"))
-    finally:
-        server.terminate()
+    with stub_running(ITEM_IDS, "hash") as url:
+        asyncio.run(measure(url))
 
 
 if __name__ == "__main__":

@@ -13,6 +13,26 @@ WARM_UP_SHARE = 1 / 2
 allocator needs most of it until its process is as large as it gets for data of a fixed size."""
 
 
+class BenchSettings(BaseSettings):
+    """What `make bench` measures."""
+
+    model_config = SettingsConfigDict(env_ignore_empty=True)
+
+    bench_items: int = Field(default=60_000, ge=1_000)
+    bench_users: int = Field(default=100_000, ge=1_000)
+    """The size of the generated log."""
+    bench_seconds: float = Field(default=8.0, ge=1)
+    """How long each measurement lasts."""
+    bench_rounds: int = Field(default=3, ge=1)
+    """How often everything is measured; the medians are reported."""
+    bench_ray: bool = True
+    """Whether to measure the Ray Serve composition, which is installed at the first time."""
+    qdrant_url: str | None = None
+    """A Qdrant server with the collection, to measure searches on. By default a stub answers them."""
+    bench_page: Path | None = None
+    """A page whose tables are replaced."""
+
+
 class SoakSettings(BaseSettings):
     """The size of `make soak`."""
 

@@ -21,10 +21,11 @@ from tqdm import tqdm
 
 from bench.settings import SoakSettings
 from bench.soak.promotions import Promotions
-from bench.soak.report import Outcome, write_between_markers
+from bench.soak.report import MARKER, Outcome
 from bench.soak.samples import MIB, Quantity, Sampler, keys_by_kind
 from bench.soak.traffic import Traffic
 from bench.stack import DataSet, Stack, service_processes, stack_running
+from bench.tables import write_between_markers
 from local.settings import HOST
 from recsys.errors import TandemError
 from training.datasets.manifest import CATALOGUE_FILE, INTERACTIONS_FILE
@@ -153,7 +154,7 @@ def soak(settings: SoakSettings, folder: Path) -> int:
     for problem in problems:
         print(f"soak: failed: {problem}", file=sys.stderr)
     if not problems and settings.soak_table is not None:
-        write_between_markers(settings.soak_table, f"{outcome.table()}\n\n{outcome.summary()}")
+        write_between_markers(settings.soak_table, MARKER, f"{outcome.table()}\n\n{outcome.summary()}")
     return 1 if problems else 0
 
 

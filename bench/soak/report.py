@@ -13,7 +13,7 @@ from bench.soak.flatness import LEAST_MEASUREMENTS, Trend, Verdict, trend
 from bench.soak.samples import MIB, REPORTED_ONLY, Quantity, Samples
 from bench.soak.traffic import Counts
 
-BEGIN, END = "<!-- soak: begin -->", "<!-- soak: end -->"
+MARKER = "soak"
 RESULTS = Path("bench/results/soak.json")
 TOLERATED_UNEXPECTED = 1e-3
 """Share of requests that may fail in a way in which no service should fail."""
@@ -168,15 +168,6 @@ class Outcome:
         partial = path.with_suffix(".partial")
         partial.write_text(json.dumps(self.as_json(), indent=1) + "\n", encoding="utf-8")
         partial.replace(path)
-
-
-def write_between_markers(page: Path, text: str) -> None:
-    """Replace what is between the markers. Raises ValueError if the page has none."""
-    before, begin, rest = page.read_text(encoding="utf-8").partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end):
-        raise ValueError(f"{page} has no lines {BEGIN} and {END}, between which the table belongs")
-    page.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8")
 
 
 def _worst(verdicts: Sequence[Verdict | None]) -> Verdict | None:

@@ -14,9 +14,10 @@ from pydantic import ValidationError
 from bench.settings import SoakSettings
 from bench.soak.flatness import Verdict, trend
 from bench.soak.promotions import write_variant
-from bench.soak.report import BEGIN, END, Outcome, write_between_markers
+from bench.soak.report import Outcome
 from bench.soak.samples import Quantity, Samples
 from bench.soak.traffic import FILLED_EVENTS, TRIMMED_EVENTS, Counts, Traffic
+from bench.tables import write_between_markers
 from recsys.adapters.redis_feature_store import MAX_EVENT_IDS, MAX_RECENT
 from recsys.contracts.base import MAX_HISTORY
 from recsys.model.release_manifest import weights_of
@@ -117,16 +118,16 @@ def test_many_unexpected_responses_are_a_problem() -> None:
 
 def test_the_table_replaces_the_previous_one(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
-    page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
-    write_between_markers(page, "new")
-    assert page.read_text() == f"before\n{BEGIN}\nnew\n{END}\nafter\n"
+    page.write_text("before\n<!-- soak: begin -->\nold\n<!-- soak: end -->\nafter\n")
+    write_between_markers(page, "soak", "new")
+    assert page.read_text() == "before\n<!-- soak: begin -->\nnew\n<!-- soak: end -->\nafter\n"
 
 
 def test_a_page_without_markers_is_refused(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("nothing")
     with pytest.raises(ValueError, match=r"page\.md has no lines"):
-        write_between_markers(page, "new")
+        write_between_markers(page, "soak", "new")
 
 
 # --- traffic and promotions -------------------------------------------------------------------------------------------
