@@ -17,7 +17,7 @@ MARKER = "soak"
 RESULTS = Path("bench/results/soak.json")
 TOLERATED_UNEXPECTED = 1e-3
 """Share of requests that may fail in a way in which no service should fail."""
-TOLERATED_REFUSED = 0.01
+TOLERATED_REFUSED = 0.05
 """Share of requests that may be refused because a service is busy."""
 COLUMNS = {
     "MiB of": "---",
