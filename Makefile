@@ -131,8 +131,8 @@ format: $(VENV)/dev ## Format the code with ruff
 	@$(BIN)/ruff format .
 
 .PHONY: bench
-bench: $(VENV)/local ## Measure a running `make demo`, relative to the floor of the same run
-	@$(BIN)/python -m bench.load
+bench: $(VENV)/local ## Speed and CPU of a stack of its own, beside Ray Serve; needs wrk; writes docs/performance.md
+	@BENCH_PAGE=docs/performance.md $(BIN)/python -m bench.speed
 
 .PHONY: overload
 overload: $(VENV)/local ## Load a running `make demo` with up to three times its capacity

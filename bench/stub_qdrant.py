@@ -23,8 +23,7 @@ END_OF_HEAD = b"\r\n\r\n"
 def stub_running(item_ids: Sequence[str], weights_hash: str) -> Iterator[str]:
     """The URL of a stub whose searches find the first items. Each collection has these weights."""
     here, there = multiprocessing.Pipe()
-    found = list(item_ids[:NUM_CANDIDATES])
-    arguments = (there, found, weights_hash)
+    arguments = (there, list(item_ids[:NUM_CANDIDATES]), len(item_ids), weights_hash)
     server = multiprocessing.get_context("spawn").Process(target=_serve, args=arguments, daemon=True)
     server.start()
     try:
@@ -35,11 +34,12 @@ def stub_running(item_ids: Sequence[str], weights_hash: str) -> Iterator[str]:
 
 
 class _Responses(asyncio.Protocol):
-    """Returns the first point with its weights to a scroll, and the points found to any other request."""
+    """Returns the first point with its weights to a scroll, its state to a GET, and the points found to a search."""
 
-    def __init__(self, found: bytes, first: bytes) -> None:
+    def __init__(self, found: bytes, first: bytes, state: bytes) -> None:
         self._found = found
         self._first = first
+        self._state = state
         self._received = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -51,10 +51,15 @@ class _Responses(asyncio.Protocol):
         head, ended, body = self._received.partition(END_OF_HEAD)
         if not ended:
             return
-        length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
+        length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0] or 0)
         if len(body) >= length:
             self._received = b""
-            self._transport.write(self._first if b"/points/scroll" in head else self._found)
+            self._transport.write(self._response_to(head))
+
+    def _response_to(self, head: bytes) -> bytes:
+        if head.startswith(b"GET "):
+            return self._state
+        return self._first if b"/points/scroll" in head else self._found
 
 
 def _http_response(result: object) -> bytes:
@@ -64,8 +69,8 @@ def _http_response(result: object) -> bytes:
     return head.encode() + body
 
 
-def _serve(port: Connection, item_ids: Sequence[str], weights_hash: str) -> None:
-    """The server process: sends its port, and answers until it is terminated."""
+def _serve(port: Connection, item_ids: Sequence[str], num_items: int, weights_hash: str) -> None:
+    """The server process: sends its port, and answers until it is terminated. Every search finds `item_ids`."""
     scores = np.random.default_rng(0).uniform(5, 15, NUM_CANDIDATES).astype(np.float32)
     points = [
         {"id": point_id(item_id), "version": 12, "score": float(score)}
@@ -76,8 +81,11 @@ def _serve(port: Connection, item_ids: Sequence[str], weights_hash: str) -> None
         {"points": [{"id": point_id(item_ids[0]), "payload": {"weights": weights_hash}}], "next_page_offset": None}
     )
 
+    counts = {"points_count": num_items, "indexed_vectors_count": num_items}
+    state = _http_response({"status": "green", **counts})
+
     async def listen() -> None:
-        server = await asyncio.get_running_loop().create_server(lambda: _Responses(found, first), HOST, 0)
+        server = await asyncio.get_running_loop().create_server(lambda: _Responses(found, first, state), HOST, 0)
         port.send(server.sockets[0].getsockname()[1])
         await server.serve_forever()
 

@@ -14,7 +14,7 @@ class FeatureServiceSettings(BaseSettings):
     """The secret that calls have to carry. Without it, every call is answered."""
     user_ttl_days: int = Field(default=180, ge=1)
     """A user without events for this long is forgotten. `make seed` counts from the time that it runs."""
-    popular_seconds: float = Field(default=1.0, ge=0)
+    popular_seconds: float = Field(default=5.0, ge=0)
     """How old popular items may be. They are read from every bucket of users, and kept for this long."""
     log_level: str = Field(default="info", validation_alias="LOG_LEVEL")
 

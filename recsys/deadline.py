@@ -24,6 +24,8 @@ class Deadline:
     seconds: float
     """The time that the whole request may take."""
     started: float = field(default_factory=time.perf_counter)
+    enforced: bool = False
+    """Whether work in its block is cancelled when it passes, so that nothing inside needs a timeout of its own."""
 
     def elapsed(self) -> float:
         return time.perf_counter() - self.started
@@ -33,8 +35,8 @@ class Deadline:
         return self.seconds - self.elapsed()
 
     def fraction(self, fraction: float) -> "Deadline":
-        """An earlier deadline of the same request."""
-        return Deadline(self.seconds * fraction, self.started)
+        """An earlier deadline of the same request, which the caller enforces."""
+        return Deadline(self.seconds * fraction, self.started, enforced=True)
 
     @contextmanager
     def activate(self) -> Iterator[None]:

@@ -1,5 +1,6 @@
 """The order of items, and the form in which they are returned."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -27,8 +28,10 @@ class Shortlist:
 
 def best_first(item_ids: Sequence[str], scores: Sequence[float | None]) -> list[ScoredItem]:
     """Items by descending score. Ties, and items without a score, keep their input order."""
-    scored = [ScoredItem(item_id, score) for item_id, score in zip(item_ids, scores, strict=True)]
-    return sorted(scored, key=lambda item: (item.score is None, -(item.score or 0.0)))
+    unscored = -math.inf
+    keys = [unscored if score is None else score for _, score in zip(item_ids, scores, strict=True)]
+    order = sorted(range(len(keys)), key=keys.__getitem__, reverse=True)  # stable, also in reverse
+    return [ScoredItem(item_ids[place], scores[place]) for place in order]
 
 
 def by_similarity(candidates: Sequence[Candidate]) -> list[ScoredItem]:

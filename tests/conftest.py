@@ -33,12 +33,7 @@ from training.settings import JobSettings
 Responses = dict[str, httpx.Response]
 
 TIMED_TESTS = ("tests/faults/", "tests/contract/test_deadlines.py", "tests/integration/test_three_rankers.py")
-STACK_TESTS = (
-    "tests/integration/",
-    "tests/contract/test_described_apis.py",
-    "tests/contract/test_direct_routes.py",
-    "tests/contract/test_ranker.py",
-)
+STACK_TESTS = "tests/integration/"
 """They share one stack, so they run on one worker."""
 WITHOUT_STACK = (
     "tests/integration/test_internal_token.py",

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import repeat
 
 from recsys.adapters.qdrant_points import PointIds, collection_name, nearest_by_angle
 from recsys.contracts.retrieval import Candidate, SearchSettings
@@ -21,8 +22,7 @@ class OpenCollection:
     def candidates(self, point_ids: Sequence[int], similarities: Sequence[float]) -> list[Candidate]:
         """Raises `UpstreamAnswerInvalid` for a point that is not an item of the release."""
         item_ids = self.point_ids.item_ids_of(point_ids)
-        weights_hash = self.weights_hash
-        return [Candidate(*each, weights_hash) for each in zip(item_ids, similarities, strict=True)]
+        return list(map(Candidate._make, zip(item_ids, similarities, repeat(self.weights_hash), strict=False)))
 
     def nearest_by_angle(
         self, anchor: Sequence[float], point_ids: Sequence[int], vectors: Sequence[Sequence[float]], top_k: int

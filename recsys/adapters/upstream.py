@@ -61,7 +61,8 @@ class Upstream:
         deadline = current_deadline()
         allowed = min(deadline.remaining(), MAX_SECONDS)
         try:
-            async with asyncio.timeout(max(0.0, allowed)):
+            is_limited = deadline.enforced and allowed < MAX_SECONDS
+            async with asyncio.timeout(None if is_limited else max(0.0, allowed)):
                 yield
         except TimeoutError as error:
             self._was_late(allowed)

@@ -54,10 +54,14 @@ class SearchSettings(ResponseModel):
 
     def scaled(self, query_embedding: Sequence[float]) -> list[float]:
         """The query as it is sent to the index."""
+        if self.query_scale == 1.0:
+            return list(query_embedding)
         return [component * self.query_scale for component in query_embedding]
 
-    def unscaled(self, similarities: Sequence[float]) -> list[float]:
+    def unscaled(self, similarities: list[float]) -> list[float]:
         """The index's similarities, as dot products with the original query."""
+        if self.query_scale == 1.0:
+            return similarities
         return [similarity / self.query_scale for similarity in similarities]
 
 

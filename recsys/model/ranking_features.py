@@ -85,8 +85,10 @@ class RankingFeatures:
 
     def _add_similarity(self, columns: "_Columns", latest: Indices, embeddings: Features) -> None:
         """Cosines between the embeddings of the candidates and of the latest items, without the bias."""
-        of_history = _unit(self._embeddings[latest[:SIMILAR_ITEMS] - 1, :-1])
-        cosines = of_history @ _unit(embeddings[:, :-1]).T
+        of_history, of_candidates = self._embeddings[latest[:SIMILAR_ITEMS] - 1, :-1], embeddings[:, :-1]
+        cosines = of_history @ of_candidates.T
+        cosines /= _lengths(of_history)[:, None]
+        cosines /= _lengths(of_candidates)
         columns.take(1)[:, 0] = cosines[0]
         kernels.highest(cosines, HIGHEST_OF, columns.take(2))
         kernels.decayed_means(cosines, _floats(SIMILARITY_DECAYS), columns.take(len(SIMILARITY_DECAYS)))
@@ -119,7 +121,7 @@ def _floats(decays: tuple[float, ...]) -> Features:
     return np.array(decays, dtype=np.float32)
 
 
-def _unit(rows: Features) -> Features:
-    lengths = np.sqrt(np.einsum("ij,ij->i", rows, rows))[:, None]
-    units: Features = rows / np.maximum(lengths, np.float32(SHORTEST))
-    return units
+def _lengths(rows: Features) -> Features:
+    """[rows, dim] -> [rows]; at least SHORTEST, so that they can divide."""
+    lengths: Features = np.maximum(np.sqrt(np.einsum("ij,ij->i", rows, rows)), np.float32(SHORTEST))
+    return lengths

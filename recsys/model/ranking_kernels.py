@@ -14,6 +14,8 @@ Columns = tuple[NDArray[np.int64], NDArray[np.int32]]
 
 NEVER = np.float32(999.0)
 """The age of an item that is not in the history."""
+BLOCK = 16
+"""Content features that are skipped together if none of them is set."""
 FREE = -1
 NO_COLUMN = -1
 MULTIPLIER = 2654435761
@@ -146,12 +148,17 @@ def content_overlap(rows: Indices, candidates: Indices, content: NDArray[np.uint
     overlap = np.zeros((len(rows), len(candidates)), np.float32)
     for column in range(len(candidates)):
         length = np.float32(0)
-        for feature in range(content.shape[1]):
-            if content[candidates[column], feature]:  # few are set
-                value = np.float32(content[candidates[column], feature])
-                length += value * value * squares[feature]
-                for age in range(len(rows)):
-                    overlap[age, column] += value * of_rows[feature, age]
+        for start in range(0, content.shape[1], BLOCK):
+            end = min(start + BLOCK, content.shape[1])
+            any_set = np.uint8(0)
+            for feature in range(start, end):  # few are set, and this loop becomes one instruction
+                any_set |= content[candidates[column], feature]
+            if any_set:
+                for feature in range(start, end):
+                    value = np.float32(content[candidates[column], feature])
+                    length += value * value * squares[feature]
+                    for age in range(len(rows)):
+                        overlap[age, column] += value * of_rows[feature, age]
         for age in range(len(rows)):
             both = np.sqrt(length) * np.sqrt(row_lengths[age])
             overlap[age, column] = overlap[age, column] / both if both > 0 else np.float32(0)

@@ -135,10 +135,12 @@ class Release:
         self, item_ids: Sequence[str], score: Callable[[Indices], NDArray[np.floating[Any]]]
     ) -> list[float | None]:
         """One score per item, None if unknown. `score` is called with the known items, without repeats."""
-        indices = [self.vocabulary.index_of(item_id) for item_id in item_ids]
-        known = list(dict.fromkeys(index for index in indices if index is not None))
+        indices = self.vocabulary.indices_or_none(item_ids)
+        known = [index for index in dict.fromkeys(indices) if index is not None]
         if not known:
             return [None] * len(indices)
+        if len(known) == len(indices):  # nearly always: retrieval returns items of the release
+            return list(score(np.array(known)).tolist())
         by_index = dict(zip(known, score(np.array(known)).tolist(), strict=True))
         return [None if index is None else by_index[index] for index in indices]
 

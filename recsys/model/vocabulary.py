@@ -32,6 +32,10 @@ class Vocabulary:
     def index_of(self, item_id: str) -> int | None:
         return self._index_of.get(item_id)
 
+    def indices_or_none(self, item_ids: Sequence[str]) -> list[int | None]:
+        """One index per item, None if it is unknown."""
+        return list(map(self._index_of.get, item_ids))
+
     def indices(self, item_ids: Iterable[str]) -> list[int]:
         """The indices of the known `item_ids`, in order; unknown ones are dropped."""
         return [index for item_id in item_ids if (index := self._index_of.get(item_id)) is not None]

@@ -2,7 +2,7 @@
 
 These take 0.3 ms per call, as much as the work. The endpoints exist in FastAPI too, which describes them; a call that
 is unusual in any way is left to it, so this needs no error messages of its own.
-`tests/contract/test_direct_routes.py` checks that both answer the same.
+`tests/integration/test_direct_routes.py` checks that both answer the same.
 """
 
 from collections.abc import Awaitable, Callable
