@@ -105,6 +105,12 @@ class Process:
         return self._started.wait(STOP_SECONDS)
 
     @property
+    def family(self) -> list[psutil.Process]:
+        """The process and all its descendants."""
+        first = psutil.Process(self._started.pid)
+        return [first, *first.children(recursive=True)]
+
+    @property
     def _started(self) -> subprocess.Popen[bytes]:
         assert self._process is not None, f"{self.name} was never started"
         return self._process
@@ -112,8 +118,7 @@ class Process:
     def _signal_all(self, number: int) -> None:
         """Signal the process and all its descendants, including those in other sessions, such as BentoML's workers."""
         with suppress(psutil.NoSuchProcess):
-            first = psutil.Process(self._started.pid)
-            for each in [first, *first.children(recursive=True)]:
+            for each in self.family:
                 each.send_signal(number)
 
     def _log_tail(self) -> str:
