@@ -8,7 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +31,7 @@ from local.ports import free_ports
 from local.settings import HOST, LocalSettings
 from local.stores import running
 from local.tour import wait_until_ready
+from recsys.contracts.events import MAX_EVENTS
 from recsys.errors import JobError
 from training.datasets.manifest import CATALOGUE_FILE, INTERACTIONS_FILE
 
@@ -40,6 +41,9 @@ NUM_REQUESTS = 20_000
 ZIPF_OFFSET = 10
 EVENT_EVERY = 10
 TOP_K = 10
+HISTORY_LENGTHS = (1, 20, 100, 200)
+HISTORIES = 1_000
+SEEN_ITEMS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +64,9 @@ def main() -> int:
         return 1
     try:
         with tempfile.TemporaryDirectory(prefix="tandem-bench-") as folder, ExitStack() as exits:
-            targets = list(started(settings, Path(folder), exits))
-            report = measure(settings, targets)
+            stack = exits.enter_context(prepared(settings, Path(folder)))
+            targets = list(started(settings, stack, Path(folder), exits))
+            report = Report(settings, measure(settings, targets), measure(settings, list(by_user(stack, Path(folder)))))
     except JobError as error:
         print(f"bench: failed: {error}", file=sys.stderr)
         return 1
@@ -73,13 +78,20 @@ def main() -> int:
     return 0
 
 
-def started(settings: BenchSettings, folder: Path, exits: ExitStack) -> Iterator[Target]:
-    """Start everything that is measured, until `exits` ends."""
-    kept = LocalSettings().state_dir / "bench"
+def prepared(settings: BenchSettings, folder: Path) -> AbstractContextManager[Stack]:
+    """A stack that serves a release of the generated log."""
     name = f"{settings.bench_items}-{settings.bench_users}"
-    source = write_log(kept / f"log-{name}", settings.bench_items, settings.bench_users)
+    source = write_log(kept_folder() / f"log-{name}", settings.bench_items, settings.bench_users)
     data_set = DataSet("csv", kept_in=f"bench/{name}", source=source.resolve())
-    stack = exits.enter_context(stack_running(folder, data_set, {"log_level": "info"}))
+    return stack_running(folder, data_set, {"log_level": "info"})
+
+
+def kept_folder() -> Path:
+    return LocalSettings().state_dir / "bench"
+
+
+def started(settings: BenchSettings, stack: Stack, folder: Path, exits: ExitStack) -> Iterator[Target]:
+    """The targets of the comparison. What they need besides the stack runs until `exits` ends."""
     users = drawn_users(stack)
     mixed = write_requests(folder / "mixed", list(with_events(users, stack)))
     groups = grouped(stack.settings)
@@ -88,7 +100,7 @@ def started(settings: BenchSettings, folder: Path, exits: ExitStack) -> Iterator
     yield Target(TANDEM, url, mixed, groups)
     yield exits.enter_context(on_a_server(stack, mixed))
     if settings.bench_ray:
-        python = ray_environment(kept / "ray")
+        python = ray_environment(kept_folder() / "ray")
         [port] = free_ports(1)
         process = exits.enter_context(ray_running(python, port, folder / "ray.log"))
         time.sleep(WARM_UP_SECONDS)
@@ -150,7 +162,29 @@ def with_events(users: list[str], stack: Stack) -> Iterator[tuple[str, object]]:
             yield "/v1/events", [{"user_id": user_id, "item_id": item_id, "event": "view"}]
 
 
-def measure(settings: BenchSettings, targets: list[Target]) -> Report:
+def by_user(stack: Stack, folder: Path) -> Iterator[Target]:
+    """Users with histories of a certain length, and one who has seen many items."""
+    items = pl.read_parquet(stack.data.processed_dir / CATALOGUE_FILE, columns=["item_id"])["item_id"]
+    groups, url = grouped(stack.settings), stack.settings.orchestrator_url
+    for steps in HISTORY_LENGTHS:
+        requests = [
+            (
+                "/v1/recommendations",
+                {"user_id": f"new-{seed}", "session_items": items.sample(steps, seed=seed).to_list()},
+            )
+            for seed in range(HISTORIES)
+        ]
+        yield Target(f"a history of {steps} items", url, write_requests(folder / f"history-{steps}", requests), groups)
+    with httpx.Client(base_url=url, timeout=10, headers={"x-deadline-ms": "2000"}) as client:
+        for batch in items.sample(SEEN_ITEMS, seed=0).to_frame().iter_slices(MAX_EVENTS):
+            events = [{"user_id": "heavy", "item_id": item, "event": "view"} for item in batch["item_id"]]
+            client.post("/v1/events", json=events).raise_for_status()
+    heavy = write_requests(folder / "heavy", [recommendation("heavy")])
+    yield Target(f"{SEEN_ITEMS:,} seen items", url, heavy, groups)
+
+
+def measure(settings: BenchSettings, targets: list[Target]) -> list[Measured]:
+    """Load every target in turn, with every number of clients."""
     for target in targets:
         run_wrk(target.url, target.requests, CLIENTS[-1], WARM_UP_SECONDS)
     measured: list[Measured] = []
@@ -163,7 +197,7 @@ def measure(settings: BenchSettings, targets: list[Target]) -> Report:
                 cpu_ms = {name: (spent[name] - before[name]) / load.requests * 1000 for name in spent}
                 measured.append(Measured(target.name, clients, load, cpu_ms, memory_mib(target.groups)))
                 print(f"round {number + 1} of {settings.bench_rounds}: {measured[-1]}", flush=True)
-    return Report.of(settings, measured)
+    return measured
 
 
 if __name__ == "__main__":

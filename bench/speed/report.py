@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from functools import partial
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
@@ -47,13 +47,11 @@ class Measured:
 class Report:
     settings: BenchSettings
     rounds: list[Measured]
-
-    @classmethod
-    def of(cls, settings: BenchSettings, rounds: list[Measured]) -> Self:
-        return cls(settings, rounds)
+    by_user: list[Measured]
+    """Tandem on Edge, for certain kinds of users."""
 
     def text(self) -> str:
-        return f"{self._speeds()}\n\n{self._cpu()}\n\n{self._ratios()}"
+        return f"{self._speeds()}\n\n{self._cpu()}\n\n{self._ratios()}\n\n{self._users()}"
 
     def write(self, page: Path | None) -> None:
         """Write the JSON; and, if there is a page, its tables and the plot."""
@@ -85,6 +83,18 @@ class Report:
             listed = ", ".join(f"{name} {spent:.2f}" for name, spent in parts.items())
             memory = self._median(target, CLIENTS[1], lambda each: sum(each.memory_mib.values()))
             rows.append(f"| {target} | {listed} | {sum(parts.values()):.2f} | {memory:,.0f} |")
+        return "\n".join(rows)
+
+    def _users(self) -> str:
+        users = Report(self.settings, self.by_user, [])
+        rows = ["| Tandem on Edge, by user | 1 client: p50 ms | 16 clients: requests/s | ms of CPU per request |"]
+        rows.append("| --- | ---: | ---: | ---: |")
+        for target in users._targets():
+            alone = users._median(target, CLIENTS[0], lambda each: each.load.p50)
+            per_second = users._median(target, CLIENTS[1], lambda each: each.load.per_second)
+            rows.append(
+                f"| {target} | {alone:.1f} | {per_second:,.0f} | {sum(users._cpu_by_group(target).values()):.2f} |"
+            )
         return "\n".join(rows)
 
     def _ratios(self) -> str:
@@ -128,6 +138,7 @@ class Report:
             "settings": self.settings.model_dump(mode="json", exclude={"bench_page", "qdrant_url"}),
             "machine": {"cores": os.cpu_count(), "python": platform.python_version()},
             "rounds": [asdict(each) for each in self.rounds],
+            "by_user": [asdict(each) for each in self.by_user],
         }
 
     def _plot(self) -> None:
