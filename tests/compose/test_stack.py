@@ -6,9 +6,9 @@ All tests use one stack and depend on the order of this file.
 import json
 import re
 import time
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
 from typing import Any
 
 import pytest
@@ -46,6 +46,7 @@ IMAGES = ("orchestrator", "feature_service", "ranker_service", "mlflow", "jobs")
 MOST_BYTES = {"orchestrator": 400_000_000, "ranker_service": 1_600_000_000}
 USER = "1"
 BURST = 120
+PRINT_METRICS = "import urllib.request as u; print(u.urlopen('http://127.0.0.1:8000/metrics').read().decode())"
 AT_ONCE = 12
 ROUTES = {"ranker_service": "/v1/rank", "feature_service": "/v1/users/"}
 """The route of each scaled service that is called once per recommendation."""
@@ -238,23 +239,27 @@ def champion(stack: Stack) -> int:
 
 def test_replicas_share_the_load(stack: Stack) -> None:
     stack.up("--no-recreate", "--scale", "ranker_service=2", "--scale", "feature_service=2")
-    since = datetime.now().astimezone().isoformat()
 
     def shared() -> bool:
+        before = {service: served(stack, service, route) for service, route in ROUTES.items()}
         with ThreadPoolExecutor(AT_ONCE) as pool:
             answers = list(pool.map(lambda _: stack.answer("new-user"), range(BURST)))
         assert {answer["tier"] for answer in answers} == {"personalized"}
-        counts = {service: served(stack, service, route, since) for service, route in ROUTES.items()}
+        counts = {service: served(stack, service, route) - before[service] for service, route in ROUTES.items()}
         say(f"requests by replica: {counts}")
         return all(len(count) == 2 and min(count.values()) > BURST / 10 for count in counts.values())
 
     eventually(shared)
 
 
-def served(stack: Stack, service: str, route: str, since: str) -> dict[str, int]:
-    """The number of requests of a route in the log of each replica."""
-    logs = {name: run("docker", "logs", "--since", since, name).stdout for name in stack.containers(service)}
-    return {name: log.count(f'"route": "{route}') for name, log in logs.items()}
+def served(stack: Stack, service: str, route: str) -> Counter[str]:
+    """The number of requests of a route in the metrics of each replica."""
+    counts = Counter[str]()
+    for name in stack.containers(service):
+        for line in run("docker", "exec", name, "python", "-c", PRINT_METRICS).stdout.splitlines():
+            if line.startswith("tandem_requests_total{") and f'route="{route}' in line:
+                counts[name] += int(float(line.split()[-1]))
+    return counts
 
 
 def test_grafana_is_given_what_it_needs() -> None:
