@@ -20,7 +20,6 @@ USERS = 500
 class Measured:
     seconds: float
     milliseconds: list[float] = field(default_factory=list)
-    stages: dict[str, list[float]] = field(default_factory=dict)
     tiers: Counter[str] = field(default_factory=Counter)
     statuses: Counter[int] = field(default_factory=Counter)
 
@@ -46,8 +45,6 @@ def recommendation_sender(users: list[str]) -> SendRequest:
             body = await response.json()
         if response.status == 200:
             measured.tiers[body["tier"]] += 1
-            for stage, spent in body["timings_ms"].items():
-                measured.stages.setdefault(stage, []).append(spent)
         return response.status
 
     return send

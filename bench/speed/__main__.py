@@ -174,7 +174,7 @@ def by_user(stack: Stack, folder: Path) -> Iterator[Target]:
             )
             for seed in range(HISTORIES)
         ]
-        yield Target(f"a history of {steps} items", url, write_requests(folder / f"history-{steps}", requests), groups)
+        yield Target(f"history length {steps}", url, write_requests(folder / f"history-{steps}", requests), groups)
     with httpx.Client(base_url=url, timeout=10, headers={"x-deadline-ms": "2000"}) as client:
         for batch in items.sample(SEEN_ITEMS, seed=0).to_frame().iter_slices(MAX_EVENTS):
             events = [{"user_id": "heavy", "item_id": item, "event": "view"} for item in batch["item_id"]]
