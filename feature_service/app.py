@@ -1,7 +1,7 @@
 """`uvicorn --factory feature_service.app:create_app`"""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -11,6 +11,7 @@ from feature_service.bootstrap import open_feature_store
 from feature_service.endpoints import direct_route, router
 from feature_service.settings import FeatureServiceSettings
 from recsys.adapters.redis_client import MAX_CONNECTIONS
+from recsys.adapters.redis_feature_store import RedisFeatureStore
 from recsys.deadline import LONGEST_MS
 from recsys.errors import UpstreamError
 from recsys.gc_tuning import tune_garbage_collection
@@ -24,6 +25,13 @@ ADMISSION = Admission(max_concurrent=MAX_CONNECTIONS, max_queued=MAX_CONNECTIONS
 """One request at a time per Redis connection."""
 
 
+async def _warm_up(store: RedisFeatureStore) -> None:
+    """Spare the first requests what is done only once, like connecting. Without Redis they have to do it."""
+    with suppress(UpstreamError):
+        await store.user_features("nobody")
+        await store.popular(top_k=1)
+
+
 def create_app() -> FastAPI:
     settings = FeatureServiceSettings()
     configure_logging("feature_service", settings.log_level)
@@ -31,6 +39,7 @@ def create_app() -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, Any]]:
         async with open_feature_store(settings) as store:
+            await _warm_up(store)
             tune_garbage_collection()
             yield {"feature_store": store}
 

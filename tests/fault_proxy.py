@@ -110,7 +110,7 @@ class FaultProxy:
             self._connections.remove(connection)
 
     async def _forward_requests(self, requests: asyncio.StreamReader, connection: Connection) -> None:
-        with suppress(OSError):
+        with _ending_both(connection):
             while received := await requests.read(CHUNK):
                 if self.behaviour.resets:
                     connection.abort(reset=True)
@@ -123,7 +123,7 @@ class FaultProxy:
             connection.server.write_eof()
 
     async def _forward_responses(self, responses: asyncio.StreamReader, connection: Connection) -> None:
-        with suppress(OSError):
+        with _ending_both(connection):
             while received := await responses.read(CHUNK):
                 if connection.awaits_response:
                     connection.awaits_response = False
@@ -131,6 +131,15 @@ class FaultProxy:
                 connection.client.write(received)
                 await connection.client.drain()
             connection.client.close()
+
+
+@contextmanager
+def _ending_both(connection: Connection) -> Iterator[None]:
+    """If one end is reset, close the other one too; otherwise it would wait for ever."""
+    try:
+        yield
+    except OSError:
+        connection.abort()
 
 
 def _run(work: Coroutine[None, None, None]) -> None:

@@ -18,8 +18,10 @@ LONGEST_SECONDS = 10
 class Load:
     """Requests recommendations in a separate thread until the block ends."""
 
-    def __init__(self, url: str, *, keep_connections: bool = True) -> None:
+    def __init__(self, url: str, *, keep_connections: bool = True, deadline_ms: int | None = None) -> None:
+        """`deadline_ms` replaces the orchestrator's default."""
         self._url = url
+        self._headers = {} if deadline_ms is None else {"x-deadline-ms": str(deadline_ms)}
         self._keep_connections = keep_connections
         self._ends = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), name="load")
@@ -49,7 +51,9 @@ class Load:
     async def _run(self) -> None:
         connector = aiohttp.TCPConnector(limit=0, force_close=not self._keep_connections)
         timeout = aiohttp.ClientTimeout(total=LONGEST_SECONDS)
-        async with aiohttp.ClientSession(self._url, connector=connector, timeout=timeout) as session:
+        async with aiohttp.ClientSession(
+            self._url, connector=connector, timeout=timeout, headers=self._headers
+        ) as session:
             pending: set[asyncio.Task[None]] = set()
             started = time.perf_counter()
             for number, question in enumerate(questions()):
