@@ -69,14 +69,12 @@ async def _chunks(lines: memoryview) -> AsyncIterator[memoryview]:
         yield lines[start : start + CHUNK_BYTES]
 
 
-def direct_routes(ranker: Callable[[], LocalRanker]) -> FindRoute[Any]:
-    """`ranker` is called by every request, because the ranker is created after the app."""
-
+def direct_routes(ranker: LocalRanker) -> FindRoute[Any]:
     async def encode(_: Scope, request: EncodeRequest) -> QueryEmbedding:
-        return await ranker().encode(request.recent_items, request.release_version)
+        return await ranker.encode(request.recent_items, request.release_version)
 
     async def rank(_: Scope, request: RankRequest) -> RankedScores:
-        return await ranker().rank(request.recent_items, request.candidate_items, request.release_version)
+        return await ranker.rank(request.recent_items, request.candidate_items, request.release_version)
 
     routes: dict[str, DirectRoute[Any]] = {
         "/v1/encode": DirectRoute("/v1/encode", _parser(EncodeRequest), encode),

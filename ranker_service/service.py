@@ -3,6 +3,9 @@
 The endpoints are an ASGI app inside the Bento, because BentoML's own JSON APIs take three times the CPU per request.
 BentoML provides /livez, /healthz and /readyz, and starts and supervises the worker. Its own metrics are off, because
 they keep every path that was ever called.
+
+BentoML imports this module in its supervisor, too. What only the worker needs, such as torch and MLflow, is imported
+when the worker creates the service: that halves the memory and the time to start.
 """
 
 import os
@@ -13,51 +16,32 @@ from typing import Any, cast
 os.environ["OPENBLAS_NUM_THREADS"] = os.environ.get("OPENBLAS_NUM_THREADS", "1")
 
 import bentoml
-from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from ranker_service.bootstrap import open_release_watch, tune_process
-from ranker_service.endpoints import direct_routes, is_off_the_request_path, router
 from ranker_service.settings import RankerSettings
-from recsys.adapters.local_ranker import LocalRanker
-from recsys.observability import configure_logging
-from recsys.web.admission import Admission
 from recsys.web.api_paths import is_api_call
 from recsys.web.internal_token import InternalTokenMiddleware
 from recsys.web.security_headers import SecurityHeadersMiddleware
-from recsys.web.service import add_metrics, create_api, middleware_stack
 
 TIMEOUT_SECONDS = 2
 """Short, because BentoML keeps a timer per request for this long."""
 
 settings = RankerSettings()
 
-# Requests run one at a time, because computing never waits for I/O. One whose deadline passed in the queue is rejected.
-admission = Admission(
-    max_concurrent=1,
-    max_queued=64,
-    deadline_ms=TIMEOUT_SECONDS * 1000,
-    may_wait=0.75,
-    exempt=is_off_the_request_path,
-)
-api: FastAPI = create_api(
-    "Tandem ranker",
-    "Query embeddings and scores from the two-tower model.",
-    middleware_stack(
-        admission,
-        find_route=direct_routes(lambda: api.state.ranker),
-        security_headers=False,  # added below, around BentoML's own endpoints too
-        log_all=False,
-    ),
-)
-api.include_router(router)
-add_metrics(api)
+
+class Api:
+    """The app of the endpoints. It hides from BentoML that this is a FastAPI app, so that the app answers requests to
+    unknown paths itself."""
+
+    app: ASGIApp
+    """Set when the worker creates the service, before the first request."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self.app(scope, receive, send)
 
 
-async def serve_api(scope: Scope, receive: Receive, send: Send) -> None:
-    """Hides from BentoML that the app is a FastAPI app, so that the app answers requests to unknown paths itself."""
-    await api(scope, receive, send)
+api = Api()
 
 
 class ApiFirst:
@@ -67,7 +51,7 @@ class ApiFirst:
         self._bento = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await (api if is_api_call(scope) else self._bento)(scope, receive, send)
+        await (api.app if is_api_call(scope) else self._bento)(scope, receive, send)
 
 
 @bentoml.service(
@@ -78,13 +62,19 @@ class ApiFirst:
     logging={"access": {"enabled": False}},
     metrics={"enabled": False},
 )
-@bentoml.asgi_app(serve_api, path="/")
+@bentoml.asgi_app(api, path="/")
 class RankerService:
     def __init__(self) -> None:
+        from ranker_service.app import create_app
+        from ranker_service.bootstrap import open_release_watch, tune_process
+        from recsys.adapters.local_ranker import LocalRanker
+        from recsys.observability import configure_logging
+
         configure_logging("ranker_service", settings.log_level)
         tune_process()
-        api.state.ranker = LocalRanker()
-        self._watch = open_release_watch(settings, api.state.ranker)
+        self._ranker = LocalRanker()
+        api.app = create_app(self._ranker, TIMEOUT_SECONDS)
+        self._watch = open_release_watch(settings, self._ranker)
 
     @bentoml.on_startup
     async def start_watching(self) -> None:
@@ -96,10 +86,10 @@ class RankerService:
 
     async def __is_ready__(self) -> bool:
         problems = "; ".join(self._watch.problems)
-        if api.state.ranker.champion is None:
+        if self._ranker.champion is None:
             raise HTTPException(503, detail=f"no release is loaded: {problems or 'there is no champion yet'}")
         if problems:  # still ready, with an older release; BentoML accepts a message only as an exception
-            raise HTTPException(200, detail=f"release {api.state.ranker.champion} is serving, but: {problems}")
+            raise HTTPException(200, detail=f"release {self._ranker.champion} is serving, but: {problems}")
         return True
 
 

@@ -6,12 +6,18 @@ from pathlib import Path
 from yarl import URL
 
 from recsys.adapters.qdrant_edge_index import QdrantEdgeIndex
-from recsys.adapters.qdrant_server_index import QdrantServerIndex
 from recsys.ports import VectorIndex
 
+
+def _open_qdrant_server(url: str, api_key: str | None) -> VectorIndex:
+    from recsys.adapters.qdrant_server_index import QdrantServerIndex  # importing Qdrant's client takes a second
+
+    return QdrantServerIndex(url, api_key)
+
+
 ADAPTERS: Mapping[str, Callable[[str, str | None], VectorIndex]] = {
-    "http": QdrantServerIndex,
-    "https": QdrantServerIndex,
+    "http": _open_qdrant_server,
+    "https": _open_qdrant_server,
 }
 """By URL scheme; called with the URL and the API key. Another index needs its adapter and a line here."""
 

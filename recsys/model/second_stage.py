@@ -5,12 +5,12 @@ A release contains the LightGBM model as text, and the tables from which its fea
 
 from pathlib import Path
 
-import lightgbm as lgb
 import numpy as np
 from numpy.typing import NDArray
 
 from recsys.errors import ReleaseDamaged
 from recsys.model.files import SECOND_STAGE_FILE
+from recsys.model.lightgbm_alone import lgb
 from recsys.model.neighbours import Indices
 from recsys.model.ranking_feature_names import FEATURE_NAMES
 from recsys.model.ranking_features import RankingFeatures

@@ -35,8 +35,7 @@ from training.models.ranking_tables import ranking_tables
 
 if TYPE_CHECKING:
     # Importing them takes seconds, so the functions that need them do. Every job that asks for a fingerprint gets here.
-    import lightgbm as lgb
-
+    from recsys.model.lightgbm_alone import lgb
     from recsys.model.ranking_features import RankingFeatures
 
 FOLDS = 5
@@ -200,7 +199,7 @@ def cross_validate(labelled: Labelled, names: list[str], seed: int, until: float
     The number of trees is the one with the best mean over all folds. Growing ends after PATIENCE_ROUNDS trees without
     an improvement, or at `until` on the monotonic clock.
     """
-    import lightgbm as lgb
+    from recsys.model.lightgbm_alone import lgb
 
     fold_of = np.random.default_rng(seed).permutation(len(labelled.ranks)) % FOLDS
     folds = [np.flatnonzero(fold_of == fold) for fold in range(FOLDS)]
@@ -244,14 +243,14 @@ def _ranks(scores: NDArray[np.float64], labelled: Labelled, users: NDArray[np.in
 
 
 def _fit(labelled: Labelled, names: list[str], seed: int, num_trees: int) -> "lgb.Booster":
-    import lightgbm as lgb
+    from recsys.model.lightgbm_alone import lgb
 
     dataset = _dataset(labelled, np.arange(len(labelled.ranks)), names)
     return lgb.train({**PARAMETERS, "seed": seed}, dataset, num_trees)
 
 
 def _dataset(labelled: Labelled, users: NDArray[np.int64], names: list[str]) -> "lgb.Dataset":
-    import lightgbm as lgb
+    from recsys.model.lightgbm_alone import lgb
 
     return lgb.Dataset(
         np.concatenate([labelled.features[user] for user in users]),
