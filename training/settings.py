@@ -120,8 +120,8 @@ class ReleaseSettings(BaseSettings):
     version: int | None = Field(default=None, ge=1)
     """The version to index or promote. The default is the version of the latest model."""
     force: bool = False
-    """Promote without a comparison with the champion, or a version that was rolled back. Roll back even while another
-    job changes the champion, which then fails."""
+    """Promote without a comparison with the champion, a version below the best baseline, or one that was rolled back.
+    Roll back even while another job changes the champion, which then fails."""
     reason: str | None = Field(default=None, max_length=500)
     """Why `rollback` takes the champion back."""
     promote_margin: float = Field(default=0.05, ge=0, lt=1)

@@ -26,7 +26,13 @@ def test_the_latest_model_is_tested_beside_its_baselines(tmp_path: Path) -> None
     # What follows an item in a circle is known to co-visitation as well.
     assert metrics["models"]["covisitation"]["hr_at_10"] > 0.9
     assert metrics["served"] == "two_stage"
+    # The timestamps are positions, and seen items are not recommended, so there are no other baselines.
     assert set(metrics["models"]) == {"popularity", "ease", "covisitation", "two_tower", "two_stage"}
+    assert metrics["best_baseline"] in ("ease", "covisitation")
+    assert metrics["best_baseline_ndcg_at_10"] == metrics["models"][metrics["best_baseline"]]["ndcg_at_10"]
+    difference = metrics["ndcg_at_10"] - metrics["best_baseline_ndcg_at_10"]
+    assert metrics["lift_over_best_baseline"] == pytest.approx(difference)
+    assert metrics["lift_over_best_baseline_low"] <= difference <= metrics["lift_over_best_baseline_high"]
     for metric in ("ndcg", "hr", "mrr"):
         assert {f"{metric}_at_{k}" for k in (10, 50, 100, 200)} <= set(metrics["models"]["two_stage"])
     low, high = metrics["second_stage_lift_interval"]
@@ -41,6 +47,8 @@ def test_the_latest_model_is_tested_beside_its_baselines(tmp_path: Path) -> None
     report = settings.reports_dir / directory.name
     text = (report / "report.md").read_text()
     assert "| two towers |" in text
+    assert "The best baseline on validation is **" in text
+    assert "Left out, because the timestamps are positions in a sequence: popularity of 7 days; " in text
     for image in ("metrics_by_k.png", "intervals.png", "validation.png"):
         assert f"({image})" in text
         assert (report / image).stat().st_size > 1000

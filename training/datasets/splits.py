@@ -105,13 +105,19 @@ def _require_times(lengths: UserLengths, times: NDArray[np.int64], file: Path) -
     within_user[firsts] = False
     if (np.diff(times, prepend=times[:1])[within_user] < 0).any():
         raise DataError("it is not sorted by time; run `make data` again", file=file, column="timestamp")
+    problem = not_times(lengths, times)
+    if problem is not None:
+        raise DataError(f"{problem}; it cannot be split in time", file=file, column="timestamp")
+
+
+def not_times(lengths: UserLengths, times: NDArray[np.int64]) -> str | None:
+    """Why the timestamps are no times, but positions in a sequence, for example; None if they are times."""
+    firsts = np.cumsum(lengths) - lengths
     if times.min() == times.max():
-        problem = f"all {len(times):,} interactions have the same timestamp, {int(times[0]):,}"
-    elif len(lengths) > 1 and len(np.unique(times[firsts])) == 1:
-        problem = (
+        return f"all {len(times):,} interactions have the same timestamp, {int(times[0]):,}"
+    if len(lengths) > 1 and len(np.unique(times[firsts])) == 1:
+        return (
             f"every one of {len(lengths):,} users begins at {int(times[0]):,}, so these are positions in a sequence "
             "instead of timestamps"
         )
-    else:
-        return
-    raise DataError(f"{problem}; it cannot be split in time", file=file, column="timestamp")
+    return None

@@ -1,4 +1,7 @@
-"""Baselines of the evaluation: popularity, EASE and directed co-visitation."""
+"""Baselines of the evaluation: popularity, the user's own items, EASE and directed co-visitation.
+
+Each is a `Scorer`; `training/evaluation/baseline_set.py` decides which of them a data set gets.
+"""
 
 import numpy as np
 import scipy.sparse as sp
@@ -13,14 +16,60 @@ EASE_DECAY = 0.9
 
 
 class PopularityScorer:
-    """Scores every item by its training count, for all users; counts [num_items + 1] from `Sequences.train_counts`."""
+    """Scores every item by its count, for all users; counts [num_items + 1], of any period, or decayed."""
 
-    def __init__(self, counts: NDArray[np.int64]) -> None:
+    def __init__(self, counts: NDArray[np.int64] | NDArray[np.float64]) -> None:
         self._scores = counts[1:].astype(np.float32)
         self.num_items = len(self._scores)
 
     def scores(self, histories: list[History]) -> NDArray[np.float32]:
         return np.tile(self._scores, (len(histories), 1))
+
+
+class OwnCountsScorer:
+    """How often the user had the item; all other items have the score 0, and share a mean rank."""
+
+    def __init__(self, num_items: int) -> None:
+        self.num_items = num_items
+
+    def scores(self, histories: list[History]) -> NDArray[np.float32]:
+        counts = [np.bincount(history, minlength=self.num_items + 1)[1:] for history in histories]
+        return np.stack(counts).astype(np.float32)
+
+
+class OwnLatestScorer:
+    """The user's items, the latest first; all other items have the score 0, and share a mean rank."""
+
+    def __init__(self, num_items: int) -> None:
+        self.num_items = num_items
+
+    def scores(self, histories: list[History]) -> NDArray[np.float32]:
+        scores = np.zeros((len(histories), self.num_items), dtype=np.float32)
+        for row, history in zip(scores, histories, strict=True):
+            np.maximum.at(row, history - 1, np.arange(1, len(history) + 1, dtype=np.float32))
+        return scores
+
+
+class OwnCountsThenPopularityScorer:
+    """The user's items by how often the user had them, then all other items; popularity decides between equals.
+
+    counts [num_items + 1]: the popularity. Repeat consumption by frequency is the strongest simple baseline for next
+    baskets (Li et al. 2023, "A Next Basket Recommendation Reality Check", TOIS 41(4)).
+    """
+
+    def __init__(self, counts: NDArray[np.int64]) -> None:
+        # Places instead of counts, so that float32 tells all of them apart.
+        distinct, self._places = np.unique(counts[1:], return_inverse=True)
+        self._num_places = len(distinct)
+        self.num_items = len(self._places)
+
+    def scores(self, histories: list[History]) -> NDArray[np.float32]:
+        scores = np.tile(self._places.astype(np.float32), (len(histories), 1))
+        for row, history in zip(scores, histories, strict=True):
+            own, counts = np.unique(history - 1, return_counts=True)
+            _, place = np.unique(counts * self._num_places + self._places[own], return_inverse=True)
+            row[own] = self._num_places + place
+        return scores
 
 
 class EaseScorer:
@@ -40,25 +89,26 @@ class EaseScorer:
 
 
 class CovisitationScorer:
-    """Items that followed the latest items, weighted by recency: sum over age a of 0.8^a * P(next | item).
+    """Items that followed the latest items, weighted by recency: sum over age a of decay^a * P(next | item).
 
     cooccurrence [num_items + 1, num_items + 1] comes from `directed_cooccurrence`. Its rows are scaled to sum to 1, so
     that popular items of the history do not outweigh the others. Items that never followed any of them have the score
-    0, and share a mean rank.
+    0, and share a mean rank. With `decay` 1 and no limit on the `latest` items, all of them count the same.
     """
 
-    def __init__(self, cooccurrence: sp.csr_matrix) -> None:
+    def __init__(self, cooccurrence: sp.csr_matrix, *, latest: int | None = LATEST_ITEMS, decay: float = DECAY) -> None:
         followers = np.asarray(cooccurrence.sum(axis=1)).ravel()
         scale = np.divide(1.0, followers, out=np.zeros_like(followers), where=followers > 0)
         self._next_item = sp.csr_matrix(sp.diags(scale) @ cooccurrence)
+        self._latest, self._decay = latest, decay
         self.num_items = cooccurrence.shape[0] - 1
 
     def scores(self, histories: list[History]) -> NDArray[np.float32]:
-        latest = [history[::-1][:LATEST_ITEMS] for history in histories]
+        latest = [history[::-1][: self._latest] for history in histories]
         rows = np.repeat(np.arange(len(latest)), [len(items) for items in latest])
         ages = np.concatenate([np.arange(len(items)) for items in latest])
         weights = sp.csr_matrix(
-            ((DECAY**ages).astype(np.float32), (rows, np.concatenate(latest))),
+            ((self._decay**ages).astype(np.float32), (rows, np.concatenate(latest))),
             shape=(len(latest), self.num_items + 1),
         )
         scores: NDArray[np.float32] = (weights @ self._next_item).toarray()[:, 1:]

@@ -1,7 +1,8 @@
 """Rank held-out items among all items, for any model that scores the catalogue given histories."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -63,27 +64,56 @@ class TwoTowerScorer:
         return scores
 
 
-def rank_held_out(scorer: Scorer, examples: list[Example], exclude_seen: bool = True) -> Ranking:
+class _Chunk(NamedTuple):
+    places: NDArray[np.int64]
+    """[chunk]: which of the examples these are."""
+    scores: NDArray[np.float32]
+    """[chunk, num_items], -inf for excluded items."""
+    ranks: Ranks
+    """[chunk]"""
+
+
+def rank_held_out(
+    scorer: Scorer, examples: list[Example], exclude_seen: bool = True, shown: list[History] | None = None
+) -> Ranking:
     """Rank each example's target among all items; without the items of its history if `exclude_seen`.
 
-    The rank of an excluded target is infinite. MAX_SCORES_PER_CHUNK bounds the memory.
+    `shown` holds what the scorer gets in place of each history, such as the last basket alone. The rank of an excluded
+    target is infinite. MAX_SCORES_PER_CHUNK bounds the memory.
     """
-    users_per_chunk = max(1, min(MAX_USERS_PER_CHUNK, MAX_SCORES_PER_CHUNK // scorer.num_items))
     top_k = min(TOP_K, scorer.num_items)
     ranks = np.empty(len(examples))
     recommended = np.empty((len(examples), top_k), dtype=np.int64)
+    for places, scores, of_chunk in _scored(scorer, examples, exclude_seen, shown):
+        ranks[places] = of_chunk
+        best = np.argpartition(-scores, top_k - 1, axis=1)[:, :top_k]
+        order = np.argsort(-np.take_along_axis(scores, best, axis=1), axis=1, kind="stable")
+        recommended[places] = np.take_along_axis(best, order, axis=1)
+    return Ranking(ranks, recommended)
+
+
+def ranks_of_held_out(
+    scorer: Scorer, examples: list[Example], exclude_seen: bool = True, shown: list[History] | None = None
+) -> Ranks:
+    """Only the ranks of `rank_held_out`, in a fraction of its time for large catalogues."""
+    ranks = np.empty(len(examples))
+    for places, _, of_chunk in _scored(scorer, examples, exclude_seen, shown):
+        ranks[places] = of_chunk
+    return ranks
+
+
+def _scored(
+    scorer: Scorer, examples: list[Example], exclude_seen: bool, shown: list[History] | None
+) -> Iterator[_Chunk]:
+    users_per_chunk = max(1, min(MAX_USERS_PER_CHUNK, MAX_SCORES_PER_CHUNK // scorer.num_items))
     # Histories of similar length share a chunk, to keep the padding small.
     by_length = np.argsort([len(history) for history, _ in examples], kind="stable")
     for start in range(0, len(examples), users_per_chunk):
         chunk = by_length[start : start + users_per_chunk]
         histories = [examples[i][0] for i in chunk]
         targets = np.array([examples[i][1] for i in chunk], dtype=np.int64) - 1
-        scores = scorer.scores(histories)
+        scores = scorer.scores(histories if shown is None else [shown[i] for i in chunk])
         if exclude_seen:
             mask_seen_items(scores, histories)
         excluded = np.isneginf(scores[np.arange(len(chunk)), targets])
-        ranks[chunk] = np.where(excluded, np.inf, target_ranks(scores, targets))
-        best = np.argpartition(-scores, top_k - 1, axis=1)[:, :top_k]
-        order = np.argsort(-np.take_along_axis(scores, best, axis=1), axis=1, kind="stable")
-        recommended[chunk] = np.take_along_axis(best, order, axis=1)
-    return Ranking(ranks, recommended)
+        yield _Chunk(chunk, scores, np.where(excluded, np.inf, target_ranks(scores, targets)))

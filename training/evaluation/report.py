@@ -9,8 +9,15 @@ from matplotlib.figure import Figure
 TITLES = {
     "two_stage": "two towers and second stage",
     "two_tower": "two towers",
+    "own_counts_popularity": "own counts, then popularity of 30 days",
+    "own_counts": "own counts",
+    "own_latest": "own latest items",
     "covisitation": "directed co-visitation",
+    "last_basket": "co-visitation of the last basket",
     "ease": "EASE, fading input",
+    "popularity_7_days": "popularity of 7 days",
+    "popularity_30_days": "popularity of 30 days",
+    "popularity_decayed": "popularity with decay",
     "popularity": "popularity",
 }
 MORE_COLUMNS = {"coverage_at_10": "coverage@10", "popularity_bias_at_10": "popularity bias@10"}
@@ -77,7 +84,9 @@ def _protocol(metrics: dict[str, Any], training: dict[str, Any]) -> list[str]:
             f"{metrics['num_unsearchable_items']:,} items have neither an event in training nor content. The towers "
             "cannot place them, so they can be found by id and title only, and count as missed here.",
         ]
-    lines += [f"\nLeft out: {TITLES[name]}, as {reason}." for name, reason in metrics["skipped"].items()]
+    for reason in dict.fromkeys(metrics["skipped"].values()):
+        names = [TITLES[name] for name, its_reason in metrics["skipped"].items() if its_reason == reason]
+        lines += ["", f"Left out, because {reason}: {'; '.join(names)}."]
     return lines
 
 
@@ -113,7 +122,14 @@ def _main_table(models: Models, intervals: dict[str, tuple[float, float]]) -> li
 
 
 def _lift(metrics: dict[str, Any]) -> list[str]:
+    best = metrics["best_baseline"]
     lines = [
+        f"The best baseline on validation is **{TITLES[best]}**, with NDCG@10 "
+        f"{metrics['best_baseline_ndcg_at_10']:.4f} on test. The model differs from it by "
+        f"{metrics['lift_over_best_baseline']:+.4f}, user by user (interval "
+        f"{metrics['lift_over_best_baseline_low']:+.4f} to {metrics['lift_over_best_baseline_high']:+.4f}).",
+        "",
+        *_clock(metrics),
         f"NDCG@10 is {metrics['lift_over_popularity']:.1f} times that of popularity and "
         f"{metrics['lift_over_covisitation']:.2f} times that of co-visitation.",
         "",
@@ -126,6 +142,19 @@ def _lift(metrics: dict[str, Any]) -> list[str]:
             "",
         ]
     return lines
+
+
+def _clock(metrics: dict[str, Any]) -> list[str]:
+    """What the baselines with a clock count."""
+    if metrics["half_life_days"] is None:
+        return []
+    until = "the end of training" if metrics["cuts"] is None else "the cut before the test"
+    return [
+        f"Popularity of some days or with decay counts what happened before {until}, as a shop would know it; the "
+        f"half-life of {metrics['half_life_days']:g} days was chosen on validation. The last basket is what the user "
+        "took at the latest time of the history.",
+        "",
+    ]
 
 
 def _cutoff_table(models: Models, cutoffs: list[int]) -> list[str]:
@@ -176,12 +205,12 @@ def _plot_by_cutoff(models: Models, cutoffs: list[int], path: Path) -> None:
         axes.set_ylabel(f"{METRICS[metric]}@k")
         axes.set_ylim(bottom=0)
         axes.grid(alpha=0.3)
-    panels[0].legend()
+    panels[1].legend(loc="center left", bbox_to_anchor=(1, 0.5))
     figure.savefig(path, dpi=120, bbox_inches="tight")
 
 
 def _plot_intervals(models: Models, intervals: dict[str, tuple[float, float]], path: Path) -> None:
-    figure = Figure(figsize=(6, 3))
+    figure = Figure(figsize=(6, 1 + 0.3 * len(models)))
     axes = figure.subplots()
     for place, (name, values) in enumerate(reversed(models.items())):
         low, high = intervals[name]

@@ -15,7 +15,7 @@ from recsys.model.files import METRICS_FILE, SECOND_STAGE_FILE
 from recsys.model.two_tower import load_model
 from training.atomic import atomic_directory, atomic_file, exclusive_lock
 from training.datasets.sequences import Example, Sequences, load_sequences
-from training.evaluation.baselines import CovisitationScorer, EaseScorer, PopularityScorer
+from training.evaluation.baseline_set import BaselineSet
 from training.evaluation.metrics import (
     Ranks,
     bootstrap_interval,
@@ -26,21 +26,22 @@ from training.evaluation.metrics import (
     ndcg_gains,
     popularity_bias,
 )
-from training.evaluation.ranking import Ranking, Scorer, TwoTowerScorer, rank_held_out
-from training.evaluation.report import write_report
-from training.evaluation.sample import sample_users, tested_users
+from training.evaluation.ranking import Ranking, Scorer, TwoTowerScorer, rank_held_out, ranks_of_held_out
+from training.evaluation.report import TITLES, write_report
 from training.evaluation.slices import Slice, slices_of
 from training.evaluation.two_stage_scorer import TwoStageScorer
+from training.evaluation.windows import window_of_newcomers, window_of_test, window_of_validation
 from training.job import run_job
 from training.model_directory import latest_model, read_training, require_trained_on
-from training.models.cooccurrence import directed_cooccurrence
-from training.models.ease import ease_weights
 from training.settings import JobSettings
 
 CUTOFFS = [10, 50, 100, 200]
 NEWCOMERS = "separately: users who joined after the cut, on their second item"
-MAX_EASE_BASELINE_ITEMS = 20_000
-"""The baseline is left out for larger catalogues: EASE inverts a dense matrix of the catalogue's size."""
+NO_SECOND_STAGE = "the release has no second stage"
+MAX_VALIDATION_USERS = 5_000
+"""Users on whose validation items the best baseline is chosen, at most."""
+EVALUATION_VERSION = 2
+"""Raise it when a change of the code leads to other metrics of the same model, which is then evaluated again."""
 
 
 def evaluate(settings: JobSettings) -> str:
@@ -50,7 +51,9 @@ def evaluate(settings: JobSettings) -> str:
     with exclusive_lock(report):
         metrics_file = directory / METRICS_FILE
         if metrics_file.exists() and report.exists():
-            return f"{directory.name} is already evaluated; {_headline(json.loads(metrics_file.read_text('utf-8')))}"
+            measured = json.loads(metrics_file.read_text(encoding="utf-8"))
+            if measured.get("evaluation_version") == EVALUATION_VERSION:
+                return f"{directory.name} is already evaluated; {_headline(measured)}"
         sequences = load_sequences(settings.processed_dir, settings.models_dir, settings.split)
         require_trained_on(directory, settings.processed_dir, sequences)
         training = read_training(directory)
@@ -64,36 +67,47 @@ def evaluate(settings: JobSettings) -> str:
 
 def _measure(settings: JobSettings, sequences: Sequences, directory: Path, training: dict[str, Any]) -> dict[str, Any]:
     """The content of metrics.json: the served model's metrics, and those of all models under `models`."""
-    users = tested_users(sequences, settings.seed)
-    examples = [sequences.test(int(user)) for user in users]
-    newcomers = sample_users(sequences.newcomers, settings.seed)
-    second_items = [sequences.newcomer_test(int(user)) for user in newcomers]
+    test = window_of_test(sequences, settings.seed)
+    newcomers = window_of_newcomers(sequences, settings.seed)
     counts = sequences.train_counts()
     exclude_seen = bool(training["exclude_seen"])
-    rankings: dict[str, Ranking] = {}
-    ranks_of_newcomers: dict[str, Ranks] = {}
-    skipped: dict[str, str] = {}
+    print("evaluate: the baselines ...", flush=True)
+    baselines = BaselineSet(sequences, exclude_seen=exclude_seen)
+    chosen = baselines.choose(window_of_validation(sequences, settings.seed, MAX_VALIDATION_USERS))
+    rankings = baselines.rank(test, chosen)
+    ranks_of_newcomers = {name: ranking.ranks for name, ranking in baselines.rank(newcomers, chosen).items()}
     two_tower = TwoTowerScorer(load_model(directory))
-    for name, scorer in _scorers(sequences, counts, directory, two_tower, exclude_seen).items():
-        if isinstance(scorer, str):
-            skipped[name] = scorer
-        else:
-            print(f"evaluate: {name} ...", flush=True)
-            rankings[name] = rank_held_out(scorer, examples, exclude_seen)
-            ranks_of_newcomers[name] = rank_held_out(scorer, second_items, exclude_seen).ranks
+    scorers: dict[str, Scorer] = {"two_tower": two_tower}
+    if (directory / SECOND_STAGE_FILE).exists():
+        scorers["two_stage"] = TwoStageScorer(two_tower.model, directory, exclude_seen=exclude_seen)
+    for name, scorer in scorers.items():
+        print(f"evaluate: {name} ...", flush=True)
+        rankings[name] = rank_held_out(scorer, test.examples, exclude_seen)
+        ranks_of_newcomers[name] = ranks_of_held_out(scorer, newcomers.examples, exclude_seen)
+    skipped = baselines.skipped if "two_stage" in scorers else {**baselines.skipped, "two_stage": NO_SECOND_STAGE}
     gains = {name: ndcg_gains(ranking.ranks, 10) for name, ranking in rankings.items()}
     models = {name: metrics_of(ranking, counts[1:]) for name, ranking in rankings.items()}
     served = "two_stage" if "two_stage" in models else "two_tower"
     ours = models[served]
+    over_best = gains[served] - gains[chosen.best]
+    low, high = bootstrap_interval(over_best, settings.seed)
     measured: dict[str, Any] = {
         **ours,
+        "evaluation_version": EVALUATION_VERSION,
         "served": served,
+        "best_baseline": chosen.best,
+        "best_baseline_ndcg_at_10": models[chosen.best]["ndcg_at_10"],
+        "lift_over_best_baseline": float(over_best.mean()),
+        "lift_over_best_baseline_low": low,
+        "lift_over_best_baseline_high": high,
+        "baselines_on_validation": chosen.ndcg_at_10,
+        "half_life_days": chosen.half_life_days,
         "ndcg_at_10_interval": bootstrap_interval(gains[served], settings.seed),
         "lift_over_popularity": _ratio(ours["ndcg_at_10"], models["popularity"]["ndcg_at_10"]),
         "lift_over_covisitation": _ratio(ours["ndcg_at_10"], models["covisitation"]["ndcg_at_10"]),
-        "num_users": len(users),
+        "num_users": len(test.examples),
         "num_evaluable_users": len(sequences.tested_users),
-        "share_seen_before": _share_seen_before(examples),
+        "share_seen_before": _share_seen_before(test.examples),
         "exclude_seen": exclude_seen,
         "split": settings.split,
         "cuts": sequences.split.cuts,
@@ -104,7 +118,7 @@ def _measure(settings: JobSettings, sequences: Sequences, directory: Path, train
         "models": models,
         "skipped": skipped,
         "intervals": {name: bootstrap_interval(values, settings.seed) for name, values in gains.items()},
-        "slices": _by_slice(slices_of(examples, counts), rankings),
+        "slices": _by_slice(slices_of(test.examples, counts), rankings),
     }
     if sequences.split.cuts is not None:
         measured["slices"]["newcomers"] = _of_slice(NEWCOMERS, ranks_of_newcomers)
@@ -113,28 +127,6 @@ def _measure(settings: JobSettings, sequences: Sequences, directory: Path, train
         measured["second_stage_lift"] = float(lift.mean())
         measured["second_stage_lift_interval"] = bootstrap_interval(lift, settings.seed)
     return measured
-
-
-def _scorers(
-    sequences: Sequences,
-    counts: NDArray[np.int64],
-    directory: Path,
-    two_tower: TwoTowerScorer,
-    exclude_seen: bool,
-) -> dict[str, Scorer | str]:
-    """The scorers by model name; for a model that is left out, the reason instead."""
-    scorers: dict[str, Scorer | str] = {
-        "popularity": PopularityScorer(counts),
-        "ease": EaseScorer(ease_weights(sequences))
-        if sequences.num_items <= MAX_EASE_BASELINE_ITEMS
-        else f"its matrix grows with the square of the catalogue size, which is {sequences.num_items:,} items",
-        "covisitation": CovisitationScorer(directed_cooccurrence(sequences)),
-        "two_tower": two_tower,
-        "two_stage": "the release has no second stage",
-    }
-    if (directory / SECOND_STAGE_FILE).exists():
-        scorers["two_stage"] = TwoStageScorer(two_tower.model, directory, exclude_seen=exclude_seen)
-    return scorers
 
 
 def metrics_of(ranking: Ranking, counts: NDArray[np.int64]) -> dict[str, float]:
@@ -180,10 +172,11 @@ def _ratio(value: float, base: float) -> float:
 
 
 def _headline(metrics: dict[str, Any]) -> str:
-    others = ", ".join(
-        f"{name} {values['ndcg_at_10']:.4f}" for name, values in metrics["models"].items() if name != metrics["served"]
+    best = metrics["best_baseline"]
+    return (
+        f"NDCG@10 {metrics['ndcg_at_10']:.4f} and HR@200 {metrics['hr_at_200']:.4f} on test; the best baseline is "
+        f"{TITLES[best]} with {metrics['best_baseline_ndcg_at_10']:.4f}"
     )
-    return f"NDCG@10 {metrics['ndcg_at_10']:.4f} and HR@200 {metrics['hr_at_200']:.4f} on test ({others})"
 
 
 if __name__ == "__main__":

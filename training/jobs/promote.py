@@ -12,9 +12,11 @@ from recsys.errors import JobError, ReleaseNotLoaded
 from recsys.internal_token import internal_headers
 from recsys.model.registry import CHAMPION, NEXT, PREVIOUS, ModelRegistry
 from recsys.model.release import Release
+from recsys.model.release_manifest import ReleaseManifest
 from training.indexing.build import index_release, newest_version
 from training.job import run_job
 from training.precomputed_lists import store_lists
+from training.promotion.baseline_gate import pass_baseline
 from training.promotion.gate import GATE_TAG, GateRecord, pass_gate
 from training.promotion.lease import Lease, promotion_lease
 from training.promotion.rolled_back import ROLLED_BACK_TAG, require_not_rolled_back
@@ -23,8 +25,8 @@ from training.settings import JobSettings, RegistrySettings, ReleaseSettings
 
 
 def promote(settings: JobSettings) -> str:
-    """The job. Raises JobError if the version is worse than the champion, or was rolled back, if a ranker does not load
-    it, or if another promotion is running.
+    """The job. Raises JobError if the version is worse than the champion or the best baseline, or was rolled back, if a
+    ranker does not load it, or if another promotion is running.
     """
     registry, wanted = ModelRegistry(RegistrySettings().mlflow_tracking_uri), ReleaseSettings()
     version = wanted.version or newest_version(registry, settings)
@@ -98,9 +100,11 @@ def _pass_gate(
     settings: JobSettings,
     wanted: ReleaseSettings,
 ) -> GateRecord:
+    metrics = ReleaseManifest.read(directory).metrics
+    print(f"promote: {pass_baseline(version, metrics, force=wanted.force, first=champion is None)}", flush=True)
     if champion is None or wanted.force:
         reason = "there is no champion" if champion is None else "FORCE is set"
-        print(f"promote: version {version} is not compared, because {reason}", flush=True)
+        print(f"promote: version {version} is not compared with other releases, because {reason}", flush=True)
         return GateRecord(best=version)
     record, line = pass_gate(registry, version, champion, directory, settings, wanted.promote_margin)
     print(f"promote: {line}", flush=True)
