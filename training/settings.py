@@ -14,13 +14,16 @@ from training.indexing.recall_target import RecallTarget
 SECOND_STAGE_SHARE = 0.2
 """The second stage's share of `train_minutes`."""
 MAX_SECOND_STAGE_SECONDS = 240.0
+REPEATS = ("complete-journey",)
+"""The data sets whose seen items may be recommended again, unless EXCLUDE_SEEN says otherwise."""
 
 
 class JobSettings(BaseSettings):
     model_config = SettingsConfigDict(env_ignore_empty=True)
 
     dataset: str = "shop"
-    """The data set: shop, ml-latest-small, ml-100k, ml-1m, ml-20m, ml-25m, ml-32m, amazon-<category> or csv."""
+    """The data set: shop, ml-latest-small, ml-100k, ml-1m, ml-20m, ml-25m, ml-32m, complete-journey,
+    amazon-<category> or csv."""
     data_source: str | None = None
     """A folder or an archive with a local copy of the data set. If it is not set, the data set is downloaded."""
     data_columns: str | None = None
@@ -35,8 +38,9 @@ class JobSettings(BaseSettings):
     """Seeds the generated shop, the initial weights and every shuffle."""
     train_minutes: float = Field(default=10.0, gt=0)
     """The time budget of one training run for both stages, including the time before interruptions."""
-    exclude_seen: bool = True
-    """Whether items that a user has seen are never recommended again: true for films, false for groceries."""
+    exclude_seen: bool = Field(default_factory=lambda given: given.get("dataset") not in REPEATS)
+    """Whether items that a user has seen are never recommended again: true for films, false for groceries. The default
+    is that of the data set."""
     max_history: int = Field(default=MAX_HISTORY, ge=2, le=MAX_HISTORY)
     """How many of a user's latest items the model uses."""
     split: SplitKind = SplitKind.LEAVE_ONE_OUT

