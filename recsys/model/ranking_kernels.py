@@ -146,8 +146,10 @@ def content_overlap(rows: Indices, candidates: Indices, content: NDArray[np.uint
             of_rows[feature, age] = value * squares[feature]
             row_lengths[age] += value * value * squares[feature]
     overlap = np.zeros((len(rows), len(candidates)), np.float32)
+    products = np.zeros(len(rows), np.float32)
     for column in range(len(candidates)):
         length = np.float32(0)
+        products[:] = 0
         for start in range(0, content.shape[1], BLOCK):
             end = min(start + BLOCK, content.shape[1])
             any_set = np.uint8(0)
@@ -156,12 +158,13 @@ def content_overlap(rows: Indices, candidates: Indices, content: NDArray[np.uint
             if any_set:
                 for feature in range(start, end):
                     value = np.float32(content[candidates[column], feature])
-                    length += value * value * squares[feature]
-                    for age in range(len(rows)):
-                        overlap[age, column] += value * of_rows[feature, age]
+                    if value:
+                        length += value * value * squares[feature]
+                        for age in range(len(rows)):
+                            products[age] += value * of_rows[feature, age]
         for age in range(len(rows)):
             both = np.sqrt(length) * np.sqrt(row_lengths[age])
-            overlap[age, column] = overlap[age, column] / both if both > 0 else np.float32(0)
+            overlap[age, column] = products[age] / both if both > 0 else np.float32(0)
     return overlap
 
 
