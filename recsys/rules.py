@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import NamedTuple
 
 from recsys.contracts.features import PopularItem
@@ -14,6 +15,10 @@ class ScoredItem(NamedTuple):
     item_id: str
     score: float | None
     """None if the item could not be scored; such items come last."""
+
+
+NEW_SCORED_ITEM = partial(tuple.__new__, ScoredItem)
+"""Like `ScoredItem._make`, without a Python frame for each of hundreds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +36,9 @@ def best_first(item_ids: Sequence[str], scores: Sequence[float | None]) -> list[
     unscored = -math.inf
     keys = [unscored if score is None else score for _, score in zip(item_ids, scores, strict=True)]
     order = sorted(range(len(keys)), key=keys.__getitem__, reverse=True)  # stable, also in reverse
-    return [ScoredItem(item_ids[place], scores[place]) for place in order]
+    return list(
+        map(NEW_SCORED_ITEM, zip(map(item_ids.__getitem__, order), map(scores.__getitem__, order), strict=True))
+    )
 
 
 def by_similarity(candidates: Sequence[Candidate]) -> list[ScoredItem]:

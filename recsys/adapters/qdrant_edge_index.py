@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from uuid import UUID
+from typing import Any
 
 from qdrant_edge import (
     Distance,
@@ -25,8 +25,10 @@ from qdrant_edge import (
     Point,
     QuantizationSearchParams,
     Query,
+    Record,
     ScalarQuantizationConfig,
     ScalarType,
+    ScoredPoint,
     ScrollRequest,
     SearchParams,
     SearchRequest,
@@ -92,7 +94,7 @@ class QdrantEdgeIndex:
                     params=_params(settings, num_candidates),
                 )
             )
-            ids, similarities = [_point_number(point.id) for point in points], [point.score for point in points]
+            ids, similarities = _point_numbers(points), [point.score for point in points]
         return opened.candidates(ids, settings.unscaled(similarities))
 
     async def similar(self, release_version: int, item_id: str, top_k: int) -> list[Candidate]:
@@ -115,7 +117,7 @@ class QdrantEdgeIndex:
                     with_vector=True,
                 )
             )
-            ids, vectors = [_point_number(point.id) for point in pool], [_dense(point.vector) for point in pool]
+            ids, vectors = _point_numbers(pool), [_dense(point.vector) for point in pool]
         return opened.nearest_by_angle(anchor, ids, vectors, top_k)
 
     async def find_by_title(self, release_version: int, query: str, limit: int) -> list[str]:
@@ -123,7 +125,7 @@ class QdrantEdgeIndex:
         with _translated_errors(release_version):
             condition = Filter(must=[FieldCondition("title", match=MatchText(query))])
             records, _ = self._shards[release_version].scroll(ScrollRequest(limit=limit, filter=condition))
-            ids = [_point_number(record.id) for record in records]
+            ids = _point_numbers(records)
         return opened.point_ids.item_ids_of(ids)
 
     async def status(self, release_version: int) -> CollectionStatus:
@@ -256,10 +258,12 @@ def _without(points: Collection[int]) -> Filter | None:
     return Filter(must_not=[HasIdCondition(set(points))]) if points else None
 
 
-def _point_number(point: int | str | UUID) -> int:
-    if not isinstance(point, int):
-        raise UpstreamAnswerInvalid(f"Qdrant Edge returned the point {point!r}; expected a numeric id")
-    return point
+def _point_numbers(points: Sequence[ScoredPoint] | Sequence[Record]) -> list[int]:
+    ids: list[Any] = [point.id for point in points]
+    if not set(map(type, ids)) <= {int}:  # not one by one: a search returns hundreds
+        other = next(each for each in ids if not isinstance(each, int))
+        raise UpstreamAnswerInvalid(f"Qdrant Edge returned the point {other!r}; expected a numeric id")
+    return ids
 
 
 def _dense(vector: object) -> list[float]:
