@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.adapters.item_rows import ItemRows, SortedNumbers
 from recsys.contracts.retrieval import CatalogueItem, SearchSettings
 from recsys.errors import UpstreamAnswerInvalid
 
@@ -32,7 +33,7 @@ def point_id(item_id: str) -> int:
 
 
 def _point_ids(item_ids: Collection[str]) -> NDArray[np.uint64]:
-    """`point_id` of many items. Not cached: callers invent ids, and a thousand take half a millisecond."""
+    """`point_id` of many items."""
     return np.fromiter(map(point_id, item_ids), dtype=np.uint64, count=len(item_ids))
 
 
@@ -52,46 +53,34 @@ def search_params(settings: SearchSettings, limit: int) -> dict[str, Any]:
 
 
 class PointIds:
-    """Maps the points of a collection to items, in 12 bytes per item."""
+    """Maps the points of a collection to items, and items to points, in 32 bytes per item.
+
+    Items are looked up by `ItemRows` although a point's number is a hash, too: computing that of the thousand items
+    that a user may have seen takes more time than the search.
+    """
 
     def __init__(self, item_ids: Sequence[str]) -> None:
         self._item_ids = item_ids
-        ids = _point_ids(item_ids)
-        order = np.argsort(ids)
-        self._rows = order.astype(np.uint32)
-        self._sorted = ids[order]
-
-    def __len__(self) -> int:
-        return len(self._sorted)
+        self._rows_by_id = ItemRows(item_ids)
+        self._points = _point_ids(item_ids)
+        self._rows_by_point = SortedNumbers(self._points)
 
     @property
     def nbytes(self) -> int:
-        return self._rows.nbytes + self._sorted.nbytes
+        return self._rows_by_id.nbytes + self._points.nbytes + self._rows_by_point.nbytes
 
     def item_ids_of(self, point_ids: Sequence[int]) -> list[str]:
         """The items of these points, in order. Raises `UpstreamAnswerInvalid` for an unknown point."""
-        rows, known = self._find(np.array(point_ids, dtype=np.uint64))
+        rows, known = self._rows_by_point.find(np.array(point_ids, dtype=np.uint64))
         if not known.all():
             raise UpstreamAnswerInvalid(f"the index returned {np.count_nonzero(~known)} points of unknown items")
         return [self._item_ids[row] for row in rows.tolist()]
 
-    def rows_of(self, item_ids: Sequence[str]) -> list[int | None]:
-        """The position of each item in the constructor's `item_ids`; None for an unknown item."""
-        rows, known = self._find(_point_ids(item_ids))
-        return [row if is_known else None for row, is_known in zip(rows.tolist(), known.tolist(), strict=True)]
-
     def points_of(self, item_ids: Collection[str]) -> list[int]:
         """The points of these items. Unknown items are left out."""
-        wanted = _point_ids(item_ids)
-        _, known = self._find(wanted)
-        points: list[int] = wanted[known].tolist()
+        rows = [row for row in self._rows_by_id.rows_of(item_ids) if row is not None]
+        points: list[int] = self._points[rows].tolist()
         return points
-
-    def _find(self, wanted: NDArray[np.uint64]) -> tuple[NDArray[np.uint32], NDArray[np.bool_]]:
-        if not len(self._sorted):
-            return np.zeros(len(wanted), np.uint32), np.zeros(len(wanted), np.bool_)
-        places = np.minimum(np.searchsorted(self._sorted, wanted), len(self._sorted) - 1)
-        return self._rows[places], self._sorted[places] == wanted
 
 
 def nearest_by_angle(

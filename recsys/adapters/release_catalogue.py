@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from prometheus_client import Gauge
 
-from recsys.adapters.qdrant_points import PointIds
+from recsys.adapters.item_rows import ItemRows
 from recsys.contracts.retrieval import CatalogueItem
 from recsys.errors import ReleaseNotLoaded, UpstreamAnswerInvalid
 from recsys.ports import ReleaseSource
@@ -44,13 +44,13 @@ class PackedItems:
             self.item_ids = [NAMED.decode(self._line(row)).item_id for row in range(len(self._ends))]
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise UpstreamAnswerInvalid("the items file of the release has an unexpected format") from error
-        self._point_ids = PointIds(self.item_ids)
+        self._rows = ItemRows(self.item_ids)
         # Unlike `map`, a generator lets other threads run in between.
         ids_bytes = sum(sys.getsizeof(each) for each in self.item_ids) + sys.getsizeof(self.item_ids)
-        self.nbytes = self._lines.nbytes + self._ends.nbytes + self._point_ids.nbytes + ids_bytes
+        self.nbytes = self._lines.nbytes + self._ends.nbytes + self._rows.nbytes + ids_bytes
 
     def described(self, item_ids: Sequence[str]) -> dict[str, CatalogueItem]:
-        rows = zip(item_ids, self._point_ids.rows_of(item_ids), strict=True)
+        rows = zip(item_ids, self._rows.rows_of(item_ids), strict=True)
         return {item_id: self._item(row) for item_id, row in rows if row is not None}
 
     def _item(self, row: int) -> CatalogueItem:

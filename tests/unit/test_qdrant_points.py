@@ -33,20 +33,14 @@ def test_an_unknown_point_is_an_error(unknown: Any) -> None:
         PointIds([]).item_ids_of([unknown])
 
 
-def test_items_are_mapped_to_their_rows() -> None:
-    assert PointIds(IDS).rows_of(["?#%2F", "unknown", "item 7"]) == [len(IDS) - 1, None, 7]
-    assert PointIds([]).rows_of(["item 7"]) == [None]
-    assert len(PointIds(IDS)) == len(IDS)
-
-
 def test_items_are_mapped_to_their_points_and_unknown_ones_are_left_out() -> None:
     assert PointIds(IDS).points_of(["item 7", "unknown", "a\0b"]) == [point_id("item 7"), point_id("a\0b")]
     assert PointIds(IDS).points_of([]) == []
     assert PointIds([]).points_of(["item 7"]) == []
 
 
-def test_the_mapping_takes_twelve_bytes_per_item() -> None:
-    assert PointIds(IDS).nbytes == 12 * len(IDS)
+def test_the_mapping_takes_32_bytes_per_item() -> None:
+    assert PointIds(IDS).nbytes == 32 * len(IDS)
 
 
 def test_only_collections_of_releases_have_a_version() -> None:
