@@ -61,9 +61,11 @@ class Upstream:
         deadline = current_deadline()
         allowed = min(deadline.remaining(), MAX_SECONDS)
         try:
-            is_limited = deadline.enforced and allowed < MAX_SECONDS
-            async with asyncio.timeout(None if is_limited else max(0.0, allowed)):
+            if deadline.enforced and allowed < MAX_SECONDS:
                 yield
+            else:
+                async with asyncio.timeout(max(0.0, allowed)):
+                    yield
         except TimeoutError as error:
             self._was_late(allowed)
             raise UpstreamTimeout(f"{self.name} did not answer in time") from error

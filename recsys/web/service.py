@@ -100,6 +100,7 @@ def create_api(
         description=description,
         lifespan=lifespan,
         responses=documented(401, 405),
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # these services have their own metrics and logs
         redirect_slashes=False,  # behind a proxy, a redirect would reveal this service's internal address
         middleware=middleware,
         exception_handlers={
