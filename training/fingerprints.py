@@ -38,7 +38,7 @@ def towers_fingerprint(data_hash: str, settings: JobSettings, recipe: Recipe) ->
             "seed": settings.seed,
             "train_minutes": settings.train_minutes,
             "exclude_seen": settings.exclude_seen,
-            "split": settings.split,
+            "split": settings.split_name,
             "recipe": recipe.model_dump(),
             "version": TOWERS_VERSION,
         }

@@ -8,11 +8,14 @@ from pydantic import ValidationError
 from recsys.errors import TandemError
 from training.settings import JobSettings
 
+Job = Callable[[JobSettings], str]
+"""Does its work, which may have been done before, and returns one line about it."""
+
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130
 
 
-def run_job(name: str, job: Callable[[JobSettings], str]) -> None:
+def run_job(name: str, job: Job) -> None:
     """Run `job` and print the line it returns. If it fails or is interrupted, print one sentence and exit non-zero."""
     try:
         print(f"{name}: {job(JobSettings())}", flush=True)
@@ -24,6 +27,20 @@ def run_job(name: str, job: Callable[[JobSettings], str]) -> None:
     except KeyboardInterrupt:
         print(f"{name}: interrupted; run it again to continue", file=sys.stderr)
         sys.exit(EXIT_INTERRUPTED)
+
+
+def for_each_cut(job: Job) -> Job:
+    """The job for every cut of the rolling split, one after another; for the other splits, the job itself."""
+
+    def over_the_cuts(settings: JobSettings) -> str:
+        cuts = settings.of_each_cut()
+        for place, of_cut in enumerate(cuts, start=1):
+            line = job(of_cut)
+            if place < len(cuts):
+                print(f"cut {place} of {len(cuts)}: {line}", flush=True)
+        return line if len(cuts) == 1 else f"cut {len(cuts)} of {len(cuts)}: {line}"
+
+    return over_the_cuts
 
 
 def _failed(name: str, reason: str) -> int:

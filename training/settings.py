@@ -3,12 +3,12 @@
 from dataclasses import replace
 from pathlib import Path
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from recsys.contracts.base import MAX_CANDIDATES, MAX_HISTORY, NUM_CANDIDATES
 from training.datasets.bad_rows import BadRowsPolicy
-from training.datasets.splits import SplitKind
+from training.datasets.splits import DEFAULT_CUTS, MAX_CUTS, TEMPORAL_SHARES, Shares, SplitKind, rolling_shares
 from training.indexing.recall_target import RecallTarget
 
 SECOND_STAGE_SHARE = 0.2
@@ -44,7 +44,38 @@ class JobSettings(BaseSettings):
     max_history: int = Field(default=MAX_HISTORY, ge=2, le=MAX_HISTORY)
     """How many of a user's latest items the model uses."""
     split: SplitKind = SplitKind.LEAVE_ONE_OUT
-    """What is held out: each user's last items, or everything after a point in time, which is for measuring only."""
+    """What is held out: each user's last items, or everything after a point in time or after several, one after
+    another, which is for measuring only."""
+    cuts: int = Field(default=DEFAULT_CUTS, ge=2, le=MAX_CUTS)
+    """How many cuts in time the rolling split has."""
+    cut: int | None = Field(default=None, ge=1)
+    """Only this cut of the rolling split, from 1; all of them if it is not set."""
+
+    @field_validator("cut")
+    @classmethod
+    def _is_a_cut_of_the_split(cls, cut: int | None, given: ValidationInfo) -> int | None:
+        if cut is not None and given.data.get("split") != SplitKind.ROLLING:
+            raise ValueError(f"only SPLIT={SplitKind.ROLLING} has several cuts")
+        if cut is not None and cut > given.data.get("cuts", MAX_CUTS):
+            raise ValueError(f"there are {given.data['cuts']} cuts")
+        return cut
+
+    def of_each_cut(self) -> list["JobSettings"]:
+        """These settings for each cut of the rolling split; for the other splits, these settings alone."""
+        if self.split != SplitKind.ROLLING or self.cut is not None:
+            return [self]
+        return [self.model_copy(update={"cut": cut}) for cut in range(1, self.cuts + 1)]
+
+    @property
+    def shares(self) -> Shares:
+        """Where a split in time is cut."""
+        assert self.split != SplitKind.ROLLING or self.cut is not None, "one of `of_each_cut` is needed"
+        return TEMPORAL_SHARES if self.cut is None else rolling_shares(self.cut, self.cuts)
+
+    @property
+    def split_name(self) -> str:
+        """The split, with its cut if it has several."""
+        return self.split if self.cut is None else f"{self.split}-{self.cut}-of-{self.cuts}"
 
     @property
     def second_stage_seconds(self) -> float:
@@ -68,7 +99,9 @@ class JobSettings(BaseSettings):
 
     def _of_split(self, directory: Path) -> Path:
         """Models for measuring only have a directory of their own, so `latest` never names one of them."""
-        return directory if self.split == SplitKind.LEAVE_ONE_OUT else directory / self.split
+        if self.split == SplitKind.LEAVE_ONE_OUT:
+            return directory
+        return directory / self.split if self.cut is None else directory / self.split / f"{self.cut}-of-{self.cuts}"
 
 
 class RegistrySettings(BaseSettings):

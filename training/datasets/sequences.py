@@ -14,7 +14,7 @@ from recsys.model.files import VOCABULARY_FILE
 from recsys.model.vocabulary import Vocabulary
 from training.atomic import atomic_directory, exclusive_lock
 from training.datasets.manifest import CATALOGUE_FILE, INTERACTIONS_FILE, MANIFEST_FILE
-from training.datasets.splits import NOWHERE, Split, SplitKind, leave_one_out, temporal
+from training.datasets.splits import NOWHERE, TEMPORAL_SHARES, Shares, Split, SplitKind, leave_one_out, temporal
 
 SEQUENCES_VERSION = 2
 ITEMS_ARRAY = "items.npy"
@@ -115,28 +115,38 @@ def sequences_hash(processed_dir: Path) -> str:
     return total.hexdigest()
 
 
-def load_sequences(processed_dir: Path, cache_root: Path, kind: SplitKind = SplitKind.LEAVE_ONE_OUT) -> Sequences:
-    """The sequences of the prepared data, memory-mapped from a cache in `cache_root` that is written on first use."""
+def load_sequences(
+    processed_dir: Path,
+    cache_root: Path,
+    kind: SplitKind = SplitKind.LEAVE_ONE_OUT,
+    shares: Shares = TEMPORAL_SHARES,
+) -> Sequences:
+    """The sequences of the prepared data, memory-mapped from a cache in `cache_root` that is written on first use.
+
+    `shares` says where a split in time is cut. Sequences of different shares need different cache roots.
+    """
     cache = cache_root / f"sequences-{sequences_hash(processed_dir)[:12]}-{kind}-v{SEQUENCES_VERSION}"
     with exclusive_lock(cache):
         if not cache.exists():
             with atomic_directory(cache) as directory:
-                _convert(processed_dir, directory, kind)
+                _convert(processed_dir, directory, kind, shares)
     offsets, times = np.load(cache / OFFSETS_ARRAY), np.load(cache / TIMES_ARRAY, mmap_mode="r")
     return Sequences(
         items=np.load(cache / ITEMS_ARRAY, mmap_mode="r"),
         offsets=offsets,
         vocabulary=Vocabulary.load(cache / VOCABULARY_FILE),
         times=times,
-        split=_split(kind, np.diff(offsets), times, processed_dir / INTERACTIONS_FILE),
+        split=_split(kind, shares, np.diff(offsets), times, processed_dir / INTERACTIONS_FILE),
     )
 
 
-def _split(kind: SplitKind, lengths: NDArray[np.int64], times: NDArray[np.int64], file: Path) -> Split:
-    return leave_one_out(lengths) if kind == SplitKind.LEAVE_ONE_OUT else temporal(lengths, np.asarray(times), file)
+def _split(kind: SplitKind, shares: Shares, lengths: NDArray[np.int64], times: NDArray[np.int64], file: Path) -> Split:
+    if kind == SplitKind.LEAVE_ONE_OUT:
+        return leave_one_out(lengths)
+    return temporal(lengths, np.asarray(times), file, shares)
 
 
-def _convert(processed_dir: Path, directory: Path, kind: SplitKind) -> None:
+def _convert(processed_dir: Path, directory: Path, kind: SplitKind, shares: Shares) -> None:
     file = processed_dir / INTERACTIONS_FILE
     catalogue = pl.read_parquet(processed_dir / CATALOGUE_FILE, columns=["item_id"]).with_row_index("row")
     events = pl.read_parquet(file, columns=["user_id", "item_id", "timestamp"])
@@ -160,7 +170,7 @@ def _convert(processed_dir: Path, directory: Path, kind: SplitKind) -> None:
     lengths = np.bincount(users)
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     times = events["timestamp"].to_numpy().astype(np.int64)[kept]
-    split = _split(kind, lengths, times, file)
+    split = _split(kind, shares, lengths, times, file)
     trained = np.arange(len(rows)) - offsets[users] < split.train_lengths[users]
 
     # Items in descending order of training count, so that items seen in training are the first rows of the item table.

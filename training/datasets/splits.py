@@ -4,11 +4,13 @@ leave_one_out   train on s[:-2], validate on s[-2], test on s[-1]. Users with fe
                 contribute to training. The tested model is the one that is served.
 temporal        the same two points in time for all users: train before the first, validate between them, test after
                 the second. For measuring only, because the served model should not miss the latest fifth of the log.
+rolling         several temporal splits, one after another: each tests on the window that the next one validates on.
 """
 
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +31,10 @@ Strategies for Offline Evaluation of Sequential Recommenders"). The windows are 
 of time, because logs grow: a tenth for each window leaves most of any log for training.
 """
 
+ROLLING_WINDOW = 0.05
+"""The share of all interactions in each window of the rolling split. Its last test window ends with the log."""
+DEFAULT_CUTS, MAX_CUTS = 4, 10
+
 UserLengths = NDArray[np.int64]
 """[num_users]"""
 
@@ -36,6 +42,24 @@ UserLengths = NDArray[np.int64]
 class SplitKind(StrEnum):
     LEAVE_ONE_OUT = "leave_one_out"
     TEMPORAL = "temporal"
+    ROLLING = "rolling"
+
+
+class Shares(NamedTuple):
+    """The shares of all interactions before validation, before the test, and before the end of the test."""
+
+    validation: float
+    test: float
+    end: float
+
+
+TEMPORAL_SHARES = Shares(*CUTS, 1.0)
+
+
+def rolling_shares(cut: int, cuts: int) -> Shares:
+    """Those of a cut of the rolling split, from 1 to `cuts`; the last one is the latest."""
+    later = cuts - cut
+    return Shares(*(round(1.0 - (later + windows) * ROLLING_WINDOW, 6) for windows in (2, 1, 0)))
 
 
 @dataclass(frozen=True)
@@ -50,6 +74,8 @@ class Split:
     """The same for the second item of users without interactions before the test; they are reported separately."""
     cuts: tuple[int, int] | None = None
     """The first timestamps of validation and of the test, if they are the same for all users."""
+    end: int | None = None
+    """The first timestamp after the test, if the test ends before the log does."""
 
 
 def leave_one_out(lengths: UserLengths) -> Split:
@@ -62,24 +88,27 @@ def leave_one_out(lengths: UserLengths) -> Split:
     )
 
 
-def temporal(lengths: UserLengths, times: NDArray[np.int64], file: Path) -> Split:
+def temporal(lengths: UserLengths, times: NDArray[np.int64], file: Path, shares: Shares = TEMPORAL_SHARES) -> Split:
     """Hold out, in either window, the first item of each user with earlier interactions.
 
     times [interactions] holds the timestamps of all users, one user after another. Raises DataError, about `file`, if
     they do not allow such a split.
     """
     _require_times(lengths, times, file)
-    validation_cut, test_cut = (int(cut) for cut in np.quantile(times, CUTS, method="higher"))
+    validation_cut, test_cut, end = (int(cut) for cut in np.quantile(times, shares, method="higher"))
+    if shares.end == 1.0:
+        end += 1
     users = np.repeat(np.arange(len(lengths)), lengths)
-    before_validation, before_test = (
-        np.bincount(users[times < cut], minlength=len(lengths)) for cut in (validation_cut, test_cut)
+    before_validation, before_test, before_end = (
+        np.bincount(users[times < cut], minlength=len(lengths)) for cut in (validation_cut, test_cut, end)
     )
     split = Split(
         train_lengths=before_validation,
         validation_places=_first_of(before_validation, before_test),
-        test_places=_first_of(before_test, lengths),
-        newcomer_places=np.where((before_test == 0) & (lengths > 1), 1, NOWHERE),
+        test_places=_first_of(before_test, before_end),
+        newcomer_places=np.where((before_test == 0) & (before_end > 1), 1, NOWHERE),
         cuts=(validation_cut, test_cut),
+        end=None if shares.end == 1.0 else end,
     )
     validated, tested = (int((places != NOWHERE).sum()) for places in (split.validation_places, split.test_places))
     trained = int(before_validation.sum())
@@ -87,7 +116,7 @@ def temporal(lengths: UserLengths, times: NDArray[np.int64], file: Path) -> Spli
         raise DataError(
             f"its timestamps do not allow a split in time: {trained:,} of {len(times):,} interactions are before "
             f"{validation_cut:,}; of the users from before it {validated:,} come again before {test_cut:,}, and of "
-            f"those from before {test_cut:,} {tested:,} come again after it",
+            f"those from before {test_cut:,} {tested:,} come again after it, before {end:,}",
             file=file,
             column="timestamp",
         )

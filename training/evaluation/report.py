@@ -48,7 +48,7 @@ def write_report(directory: Path, metrics: dict[str, Any], training: dict[str, A
         "",
         *_cutoff_table(models, cutoffs),
         "",
-        "## Cold start",
+        "## By user and item",
         "",
         *_slice_table(models, metrics["slices"]),
         "",
@@ -99,9 +99,12 @@ def _held_out(metrics: dict[str, Any]) -> str:
         )
     validation_cut, test_cut = (f"{datetime.fromtimestamp(cut, UTC):%Y-%m-%d %H:%M}" for cut in metrics["cuts"])
     share = metrics["num_train_interactions"] / metrics["num_interactions"]
+    until = (
+        "" if metrics["end"] is None else f", and before {datetime.fromtimestamp(metrics['end'], UTC):%Y-%m-%d %H:%M},"
+    )
     return (
         f"Temporal split: trained on what happened before {validation_cut} UTC ({share:.1%} of all interactions), "
-        f"validated on what happened before {test_cut}. The item is the first one after that of each of "
+        f"validated on what happened before {test_cut}. The item is the first one after that{until} of each of "
         f"{metrics['num_users']:,} users with earlier interactions. This model is for measuring only; the served model "
         "is trained on the end of the log as well."
     )
@@ -118,7 +121,7 @@ def _main_table(models: Models, intervals: dict[str, tuple[float, float]]) -> li
         ]
         for name, values in models.items()
     ]
-    return _table(["model", *columns], rows)
+    return table(["model", *columns], rows)
 
 
 def _lift(metrics: dict[str, Any]) -> list[str]:
@@ -148,7 +151,7 @@ def _clock(metrics: dict[str, Any]) -> list[str]:
     """What the baselines with a clock count."""
     if metrics["half_life_days"] is None:
         return []
-    until = "the end of training" if metrics["cuts"] is None else "the cut before the test"
+    until = "the end of training" if metrics["cuts"] is None else "the test"
     return [
         f"Popularity of some days or with decay counts what happened before {until}, as a shop would know it; the "
         f"half-life of {metrics['half_life_days']:g} days was chosen on validation. The last basket is what the user "
@@ -163,7 +166,7 @@ def _cutoff_table(models: Models, cutoffs: list[int]) -> list[str]:
         [TITLES[name], *(f"{values[f'{metric}_at_{k}']:.4f}" for metric in METRICS for k in cutoffs)]
         for name, values in models.items()
     ]
-    return _table(header, rows)
+    return table(header, rows)
 
 
 def _slice_table(models: Models, slices: dict[str, Any]) -> list[str]:
@@ -171,7 +174,7 @@ def _slice_table(models: Models, slices: dict[str, Any]) -> list[str]:
         [part["title"], f"{part['num_users']:,}", *(_or_dash(part["models"].get(name)) for name in models)]
         for part in slices.values()
     ]
-    return _table(["NDCG@10 of", "users", *(TITLES[name] for name in models)], rows)
+    return table(["NDCG@10 of", "users", *(TITLES[name] for name in models)], rows)
 
 
 def _or_dash(values: dict[str, float] | None) -> str:
@@ -189,7 +192,7 @@ def _training(training: dict[str, Any]) -> list[str]:
     ]
 
 
-def _table(header: list[str], rows: list[list[str]]) -> list[str]:
+def table(header: list[str], rows: list[list[str]]) -> list[str]:
     return [f"| {' | '.join(cells)} |" for cells in [header, ["---"] * len(header), *rows]]
 
 

@@ -12,6 +12,8 @@ from training.evaluation.sample import MAX_USERS, sample_users
 
 @dataclass(frozen=True)
 class Window:
+    users: NDArray[np.int64]
+    """[examples], in ascending order; they have the same numbers in every split of the same data."""
     examples: list[Example]
     baskets: list[History]
     """The last basket of each example's history: its items with the latest timestamp."""
@@ -58,6 +60,7 @@ def _window(sequences: Sequences, users: NDArray[np.int64], places: NDArray[np.i
         known = times < cut
     starts = sequences.offsets[users]
     return Window(
+        users=users,
         examples=[
             (items[start : start + place], int(items[start + place]))
             for start, place in zip(starts, places[users], strict=True)

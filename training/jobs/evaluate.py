@@ -16,6 +16,7 @@ from recsys.model.two_tower import load_model
 from training.atomic import atomic_directory, atomic_file, exclusive_lock
 from training.datasets.sequences import Example, Sequences, load_sequences
 from training.evaluation.baseline_set import BaselineSet
+from training.evaluation.gains import Gains
 from training.evaluation.metrics import (
     Ranks,
     bootstrap_interval,
@@ -28,10 +29,11 @@ from training.evaluation.metrics import (
 )
 from training.evaluation.ranking import Ranking, Scorer, TwoTowerScorer, rank_held_out, ranks_of_held_out
 from training.evaluation.report import TITLES, write_report
-from training.evaluation.slices import Slice, slices_of
+from training.evaluation.rolling import write_rolling_report
+from training.evaluation.slices import Slice, new_items_of, repeats_of, slices_of
 from training.evaluation.two_stage_scorer import TwoStageScorer
-from training.evaluation.windows import window_of_newcomers, window_of_test, window_of_validation
-from training.job import run_job
+from training.evaluation.windows import Window, window_of_newcomers, window_of_test, window_of_validation
+from training.job import for_each_cut, run_job
 from training.model_directory import latest_model, read_training, require_trained_on
 from training.settings import JobSettings
 
@@ -40,7 +42,7 @@ NEWCOMERS = "separately: users who joined after the cut, on their second item"
 NO_SECOND_STAGE = "the release has no second stage"
 MAX_VALIDATION_USERS = 5_000
 """Users on whose validation items the best baseline is chosen, at most."""
-EVALUATION_VERSION = 2
+EVALUATION_VERSION = 3
 """Raise it when a change of the code leads to other metrics of the same model, which is then evaluated again."""
 
 
@@ -54,19 +56,30 @@ def evaluate(settings: JobSettings) -> str:
             measured = json.loads(metrics_file.read_text(encoding="utf-8"))
             if measured.get("evaluation_version") == EVALUATION_VERSION:
                 return f"{directory.name} is already evaluated; {_headline(measured)}"
-        sequences = load_sequences(settings.processed_dir, settings.models_dir, settings.split)
+        sequences = load_sequences(settings.processed_dir, settings.models_dir, settings.split, settings.shares)
         require_trained_on(directory, settings.processed_dir, sequences)
         training = read_training(directory)
-        metrics = _measure(settings, sequences, directory, training)
+        metrics, gains = _measure(settings, sequences, directory, training)
         with atomic_directory(report) as partial:
             write_report(partial, metrics, training)
+            gains.save(partial)
         with atomic_file(metrics_file) as partial_file:
             partial_file.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
     return f"{directory.name}: {_headline(metrics)}; report in {report}"
 
 
-def _measure(settings: JobSettings, sequences: Sequences, directory: Path, training: dict[str, Any]) -> dict[str, Any]:
-    """The content of metrics.json: the served model's metrics, and those of all models under `models`."""
+def evaluate_split(settings: JobSettings) -> str:
+    """The job for any split: for the rolling one, every cut and then a report about all of them."""
+    cuts = settings.of_each_cut()
+    line = for_each_cut(evaluate)(settings)
+    return line if len(cuts) == 1 else f"{line}; {write_rolling_report(settings)}"
+
+
+def _measure(
+    settings: JobSettings, sequences: Sequences, directory: Path, training: dict[str, Any]
+) -> tuple[dict[str, Any], Gains]:
+    """The content of metrics.json, which is the served model's metrics, and those of all models under `models`; and
+    the gains of every user."""
     test = window_of_test(sequences, settings.seed)
     newcomers = window_of_newcomers(sequences, settings.seed)
     counts = sequences.train_counts()
@@ -87,6 +100,7 @@ def _measure(settings: JobSettings, sequences: Sequences, directory: Path, train
     skipped = baselines.skipped if "two_stage" in scorers else {**baselines.skipped, "two_stage": NO_SECOND_STAGE}
     gains = {name: ndcg_gains(ranking.ranks, 10) for name, ranking in rankings.items()}
     models = {name: metrics_of(ranking, counts[1:]) for name, ranking in rankings.items()}
+    in_time = sequences.split.cuts is not None
     served = "two_stage" if "two_stage" in models else "two_tower"
     ours = models[served]
     over_best = gains[served] - gains[chosen.best]
@@ -111,6 +125,7 @@ def _measure(settings: JobSettings, sequences: Sequences, directory: Path, train
         "exclude_seen": exclude_seen,
         "split": settings.split,
         "cuts": sequences.split.cuts,
+        "end": sequences.split.end,
         "num_unsearchable_items": two_tower.num_unsearchable,
         "num_train_interactions": int(counts.sum()),
         "num_interactions": len(sequences.items),
@@ -118,15 +133,23 @@ def _measure(settings: JobSettings, sequences: Sequences, directory: Path, train
         "models": models,
         "skipped": skipped,
         "intervals": {name: bootstrap_interval(values, settings.seed) for name, values in gains.items()},
-        "slices": _by_slice(slices_of(test.examples, counts), rankings),
+        "slices": _by_slice(_slices(test, counts, exclude_seen=exclude_seen, timed=in_time), rankings),
     }
-    if sequences.split.cuts is not None:
+    if in_time:
         measured["slices"]["newcomers"] = _of_slice(NEWCOMERS, ranks_of_newcomers)
     if served == "two_stage":
         lift = gains["two_stage"] - gains["two_tower"]
         measured["second_stage_lift"] = float(lift.mean())
         measured["second_stage_lift_interval"] = bootstrap_interval(lift, settings.seed)
-    return measured
+    return measured, Gains(test.users, gains)
+
+
+def _slices(test: Window, counts: NDArray[np.int64], *, exclude_seen: bool, timed: bool) -> dict[str, Slice]:
+    return {
+        **slices_of(test.examples, counts),
+        **(new_items_of(test.examples, test.known_items) if timed else {}),
+        **({} if exclude_seen else repeats_of(test.examples)),
+    }
 
 
 def metrics_of(ranking: Ranking, counts: NDArray[np.int64]) -> dict[str, float]:
@@ -180,4 +203,4 @@ def _headline(metrics: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    run_job("evaluate", evaluate)
+    run_job("evaluate", evaluate_split)

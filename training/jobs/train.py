@@ -20,7 +20,7 @@ from training.atomic import atomic_directory, exclusive_lock
 from training.datasets.manifest import CATALOGUE_FILE, INTERACTIONS_FILE
 from training.datasets.sequences import Sequences, load_sequences, sample_histories
 from training.fingerprints import TOWERS_VERSION, learning_data_hash, towers_fingerprint
-from training.job import run_job
+from training.job import for_each_cut, run_job
 from training.model_directory import set_latest_towers, towers_directory
 from training.models.checkpoint import Progress, remove_checkpoint
 from training.models.content_features import content_features
@@ -32,7 +32,7 @@ from training.settings import JobSettings
 
 def train(settings: JobSettings, recipe: Recipe | None = None) -> str:
     """The job. Raises JobError if no data is prepared, DataError if there is too little to learn from."""
-    sequences = load_sequences(settings.processed_dir, settings.models_dir, settings.split)
+    sequences = load_sequences(settings.processed_dir, settings.models_dir, settings.split, settings.shares)
     content = content_features(settings.processed_dir / CATALOGUE_FILE, sequences.vocabulary.item_ids)
     data_hash = learning_data_hash(settings.processed_dir, content)
     recipe = recipe or Recipe(max_history=settings.max_history)
@@ -123,7 +123,7 @@ def _training_record(
         "seed": settings.seed,
         "train_minutes": settings.train_minutes,
         "exclude_seen": settings.exclude_seen,
-        "split": settings.split,
+        "split": settings.split_name,
         "params": recipe.model_dump(),
         "num_users": sequences.num_users,
         "num_items": sequences.num_items,
@@ -139,4 +139,4 @@ def _training_record(
 
 
 if __name__ == "__main__":
-    run_job("train", train)
+    run_job("train", for_each_cut(train))

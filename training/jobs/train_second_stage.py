@@ -18,7 +18,7 @@ from training.datasets.catalogue import read_catalogue
 from training.datasets.manifest import CATALOGUE_FILE
 from training.datasets.sequences import Sequences, load_sequences
 from training.fingerprints import release_fingerprint, second_stage_fingerprint
-from training.job import run_job
+from training.job import for_each_cut, run_job
 from training.model_directory import (
     latest_towers,
     read_training,
@@ -35,7 +35,7 @@ SECOND_STAGE_RECORD = "second_stage.json"
 
 def train_second_stage(settings: JobSettings) -> str:
     """The job. Raises JobError if no towers are trained, or if they were trained on other data than is prepared."""
-    sequences = load_sequences(settings.processed_dir, settings.models_dir, settings.split)
+    sequences = load_sequences(settings.processed_dir, settings.models_dir, settings.split, settings.shares)
     towers = latest_towers(settings.models_dir)
     require_trained_on(towers, settings.processed_dir, sequences)
     catalogue = read_catalogue(settings.processed_dir / CATALOGUE_FILE, sequences.vocabulary.item_ids)
@@ -102,4 +102,4 @@ def _write_json(path: Path, record: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    run_job("second-stage", train_second_stage)
+    run_job("second-stage", for_each_cut(train_second_stage))
