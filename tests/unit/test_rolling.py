@@ -140,6 +140,7 @@ def test_mean_spread_and_lift_over_the_best_baseline_of_each_cut() -> None:
     assert lift["by_cut"] == pytest.approx([0.2, 0.1])
     assert lift["mean"] == pytest.approx(0.15)
     assert lift["low"] <= 0.15 <= lift["high"]
+    assert [of_cut["mean"] for of_cut in found["lift_of_each_cut"]] == pytest.approx([0.2, 0.1])
     assert found["lifts"]["popularity"]["by_cut"] == pytest.approx([0.2, 0.2])
     assert found["slices"]["part"]["num_users"] == 4
     assert found["slices"]["part"]["models"][MODEL] == pytest.approx((0.9 + 3 * 0.1) / 4)
@@ -194,4 +195,3 @@ def test_all_cuts_are_trained_evaluated_and_summarised_and_finished_ones_are_kep
     page = (settings.reports_dir / "summary" / "report.md").read_text()
     assert "| the best baseline of each cut |" in page
     assert (settings.reports_dir / "summary" / "rolling.png").stat().st_size > 1000
-    assert "already evaluated" in evaluate_split(settings)

@@ -75,6 +75,7 @@ def summarise(cuts: list[Cut], seed: int) -> dict[str, Any]:
             for name in names
         },
         "lifts": {name: _lift(cuts, name, seed) for name in names if name != MODEL},
+        "lift_of_each_cut": [_lift([cut], BEST, seed) for cut in cuts],
         "slices": _slices(cuts),
     }
 
@@ -94,12 +95,8 @@ def _lift(cuts: list[Cut], name: str, seed: int) -> dict[str, Any]:
     """The model's NDCG@10 minus that of `name`, user by user: at each cut, and its mean over the cuts."""
     differences = [cut.gains.of_model[cut.metrics["served"]] - cut.gains.of_model[_name_at(cut, name)] for cut in cuts]
     low, high = clustered_interval([cut.gains.users for cut in cuts], differences, seed)
-    by_cut = [
-        clustered_interval([cut.gains.users], [values], seed) for cut, values in zip(cuts, differences, strict=True)
-    ]
     return {
         "by_cut": [float(values.mean()) for values in differences],
-        "intervals": by_cut,
         "mean": float(np.mean([values.mean() for values in differences])),
         "low": low,
         "high": high,
@@ -167,17 +164,8 @@ def _page(dataset: str, summary: dict[str, Any]) -> str:
         ]
         for name, values in models.items()
     ]
-    cuts = [
-        [date, f"{users:,}", TITLES[best], f"{lift:+.4f} ({low:+.4f} to {high:+.4f})"]
-        for date, users, best, lift, (low, high) in zip(
-            dates,
-            summary["users"],
-            summary["best_baselines"],
-            lifts[BEST]["by_cut"],
-            lifts[BEST]["intervals"],
-            strict=True,
-        )
-    ]
+    by_cut = zip(dates, summary["users"], summary["best_baselines"], summary["lift_of_each_cut"], strict=True)
+    cuts = [[date, f"{users:,}", TITLES[best], _signed(lift)] for date, users, best, lift in by_cut]
     slices = [
         [part["title"], f"{part['num_users']:,}", *(_or_dash(part["models"].get(name)) for name in models)]
         for part in summary["slices"].values()
