@@ -13,7 +13,6 @@ from pathlib import Path
 from tests.engines import free_ports
 
 ROOT = Path(__file__).parents[2]
-SHARED = Path(os.environ.get("TANDEM_SHARED", ROOT.parent / "shared"))
 PORT_SETTINGS = ("ORCHESTRATOR_PORT", "FEATURE_SERVICE_PORT", "RANKER_PORT", "MLFLOW_PORT", "REDIS_PORT")
 NOT_INHERITED = {
     *("MAKEFLAGS", "MAKELEVEL", "MFLAGS"),

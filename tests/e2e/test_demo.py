@@ -1,25 +1,23 @@
-"""The main job end to end, on real data if it is available."""
+"""The main job end to end: the README's commands as written, except for free ports and little training."""
 
+import json
 import signal
+import subprocess
 from collections.abc import Iterator
 
 import httpx
 import pytest
 
-from tests.e2e.main_job import PORT_SETTINGS, READY, SHARED, Running, is_free, running, settings_in
+from tests.e2e.main_job import PORT_SETTINGS, READY, Running, is_free, running, settings_in
+from tests.e2e.readme import BLOCKS, CURLS
 
-REAL_DATA = SHARED / "data" / "ml-latest-small"
-
-
-def data_settings() -> dict[str, str]:
-    """ml-latest-small from the shared folder or, if it is missing, the generated shop."""
-    return {"DATASET": "ml-latest-small", "DATA_SOURCE": str(REAL_DATA)} if REAL_DATA.is_dir() else {"DATASET": "shop"}
+COMMAND = BLOCKS[0].split()
 
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    env = settings_in(tmp_path_factory.mktemp("demo"), TRAIN_MINUTES="0.5", **data_settings())
-    with running(["make", "demo"], env) as started:
+    assert COMMAND == ["make", "demo"]
+    with running(COMMAND, settings_in(tmp_path_factory.mktemp("demo"), TRAIN_MINUTES="0.2")) as started:
         started.wait_for(READY)
         yield started
 
@@ -68,11 +66,20 @@ def test_every_recommendation_has_a_title(demo: Running, api: httpx.Client) -> N
         assert all(each["title"] for each in answer["recommendations"])
 
 
+@pytest.mark.parametrize("curl", CURLS, ids=lambda curl: curl.split("8000")[1].split()[0])
+def test_each_curl_gets_what_the_readme_says(curl: str, demo: Running) -> None:
+    command = curl.replace("http://127.0.0.1:8000", demo.url("ORCHESTRATOR_PORT"))
+    ended = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=30, check=True)
+    answer = json.loads(ended.stdout)
+    assert "error" not in answer
+    assert next(iter(answer.values())), answer
+
+
 def test_a_second_run_reuses_everything_and_ctrl_c_stops_it(demo: Running) -> None:
     demo.interrupt()
     assert demo.finish() in (0, 2, -signal.SIGINT), demo.output  # make itself ends by the signal
     assert all(is_free(demo.env[setting]) for setting in PORT_SETTINGS)
-    with running(["make", "demo"], demo.env) as again:
+    with running(COMMAND, demo.env) as again:
         again.wait_for(READY)
         assert "up to date" in again.output
         assert "already trained" in again.output
