@@ -4,12 +4,15 @@ import json
 import signal
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import pytest
 
+from recsys.model.files import METRICS_FILE
 from tests.e2e.main_job import PORT_SETTINGS, READY, Running, is_free, running, settings_in
 from tests.e2e.readme import BLOCKS, CURLS
+from training.model_directory import LATEST_FILE
 
 COMMAND = BLOCKS[0].split()
 
@@ -39,11 +42,9 @@ def test_the_demo_prints_recommendations_for_three_users(demo: Running) -> None:
 
 
 def test_the_model_that_is_served_beats_popularity_offline(demo: Running) -> None:
-    lines = (line for line in demo.output.splitlines() if line.startswith("evaluate: "))
-    line = next(line for line in lines if "NDCG@10" in line)
-    ours = float(line.split("NDCG@10 ")[1].split(" ")[0])
-    popularity = float(line.split("popularity ")[1].split(",")[0])
-    assert ours > 1.5 * popularity > 0
+    models = Path(demo.env["DATA_DIR"]) / "models" / "shop"
+    metrics = json.loads((models / (models / LATEST_FILE).read_text().strip() / METRICS_FILE).read_text())
+    assert metrics["ndcg_at_10"] > 1.5 * metrics["models"]["popularity"]["ndcg_at_10"] > 0
 
 
 def test_the_next_recommendation_reflects_an_event(demo: Running, api: httpx.Client) -> None:
