@@ -20,7 +20,7 @@ COMMAND = BLOCKS[0].split()
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     assert COMMAND == ["make", "demo"]
-    with running(COMMAND, settings_in(tmp_path_factory.mktemp("demo"), TRAIN_MINUTES="0.2")) as started:
+    with running(COMMAND, settings_in(tmp_path_factory.mktemp("demo"), TRAIN_MINUTES="0.5")) as started:
         started.wait_for(READY)
         yield started
 
