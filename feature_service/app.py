@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from starlette.middleware import Middleware
 
-from feature_service.bootstrap import open_feature_store
+from feature_service.bootstrap import open_stores
 from feature_service.endpoints import direct_route, router
 from feature_service.settings import FeatureServiceSettings
 from recsys.adapters.redis_client import MAX_CONNECTIONS
@@ -38,10 +38,10 @@ def create_app() -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, Any]]:
-        async with open_feature_store(settings) as store:
+        async with open_stores(settings) as (store, event_log):
             await _warm_up(store)
             tune_garbage_collection()
-            yield {"feature_store": store}
+            yield {"feature_store": store, "event_log": event_log}
 
     async def readiness(request: Request) -> Readiness:
         """Without Redis it can serve nothing."""
@@ -53,7 +53,7 @@ def create_app() -> FastAPI:
 
     app = create_service(
         "Tandem feature service",
-        "User histories and trending items, in Redis.",
+        "User histories, trending items and the event log, in Redis.",
         lifespan,
         readiness,
         middleware_stack(

@@ -1,4 +1,4 @@
-"""The feature service's composition root: opens the feature store, and closes it on shutdown."""
+"""The feature service's composition root: opens the feature store and the event log, and closes them on shutdown."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -6,22 +6,29 @@ from contextlib import asynccontextmanager
 
 from feature_service.settings import FeatureServiceSettings
 from recsys.adapters.redis_client import open_redis
+from recsys.adapters.redis_event_log import RedisEventLog
 from recsys.adapters.redis_feature_store import RedisFeatureStore
+from recsys.adapters.redis_log_status import RedisLogStatus
 from recsys.adapters.redis_memory import RedisMemory
 
 
 @asynccontextmanager
-async def open_feature_store(settings: FeatureServiceSettings) -> AsyncIterator[RedisFeatureStore]:
+async def open_stores(settings: FeatureServiceSettings) -> AsyncIterator[tuple[RedisFeatureStore, RedisEventLog]]:
     redis = open_redis(settings.redis_url)
     memory = RedisMemory(redis)
-    watching = asyncio.create_task(memory.run())
+    log_status = RedisLogStatus(redis, max_log_entries=settings.log_entries)
+    watching = [asyncio.create_task(memory.run()), asyncio.create_task(log_status.run())]
+    is_full = lambda: memory.is_full  # noqa: E731
     try:
-        yield RedisFeatureStore(
+        features = RedisFeatureStore(
             redis,
             user_ttl_seconds=settings.user_ttl_seconds,
             popular_seconds=settings.popular_seconds,
-            is_full=lambda: memory.is_full,
+            is_full=is_full,
+            max_log_entries=settings.log_entries,
         )
+        yield features, RedisEventLog(redis, is_full=is_full, max_log_entries=settings.log_entries)
     finally:
-        watching.cancel()
+        for each in watching:
+            each.cancel()
         await redis.aclose()

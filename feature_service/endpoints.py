@@ -6,9 +6,10 @@ from fastapi import Depends, Path, Query, Request
 from starlette.types import Scope
 
 from recsys.contracts.base import MAX_CANDIDATES, MAX_ID_LENGTH, ReleaseNumber
+from recsys.contracts.event_log import ImpressionBatch, ImpressionsAppended
 from recsys.contracts.events import EventBatch, RecordedEvents
 from recsys.contracts.features import PopularItems, PrecomputedAnswer, SeenAnswer, SeenQuestion, UserFeatures
-from recsys.ports import FeatureStore
+from recsys.ports import EventLog, FeatureStore
 from recsys.web.api_paths import path_of
 from recsys.web.direct_routes import DirectRoute
 from recsys.web.service import create_router
@@ -21,6 +22,11 @@ router = create_router(prefix="/v1", tags=["features"])
 async def feature_store(request: Request) -> FeatureStore:  # async: FastAPI runs plain functions in a thread
     store: FeatureStore = request.state.feature_store
     return store
+
+
+async def event_log(request: Request) -> EventLog:
+    log: EventLog = request.state.event_log
+    return log
 
 
 Store = Annotated[FeatureStore, Depends(feature_store)]
@@ -48,6 +54,11 @@ async def precomputed(
 async def record(batch: EventBatch, store: Store) -> RecordedEvents:
     known_items = {event.item_id for event, known in zip(batch.events, batch.known, strict=True) if known}
     return await store.record(batch.events, known_items)
+
+
+@router.post("/impressions", summary="Append served recommendations to the event log")
+async def append(batch: ImpressionBatch, log: Annotated[EventLog, Depends(event_log)]) -> ImpressionsAppended:
+    return await log.append(batch)
 
 
 @router.get("/popular", summary="The trending items, best first")

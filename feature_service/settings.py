@@ -3,6 +3,8 @@
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from recsys.adapters.redis_event_log import MAX_LOG_ENTRIES
+from recsys.adapters.redis_keys import BUCKETS
 from recsys.internal_token import InternalToken
 
 
@@ -16,6 +18,8 @@ class FeatureServiceSettings(BaseSettings):
     """A user without events for this long is forgotten. `make seed` counts from the time that it runs."""
     popular_seconds: float = Field(default=5.0, ge=0)
     """How old popular items may be. They are read from every bucket of users, and kept for this long."""
+    log_entries: int = Field(default=MAX_LOG_ENTRIES, ge=BUCKETS)
+    """Events that may wait in Redis for the collector, and as many impressions. Further ones are refused."""
     log_level: str = Field(default="info", validation_alias="LOG_LEVEL")
 
     @property

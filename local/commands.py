@@ -55,6 +55,10 @@ def feature_service(settings: LocalSettings) -> Command:
     return _uvicorn("feature_service.app:create_app", settings.feature_service_port)
 
 
+def collector(settings: LocalSettings) -> Command:
+    return _uvicorn("events.app:create_app", settings.collector_port)
+
+
 def ranker_service(settings: LocalSettings) -> Command:
     return [
         *(sys.executable, "-m", "bentoml", "serve", "ranker_service.service:RankerService"),

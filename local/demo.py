@@ -20,6 +20,7 @@ def main() -> int:
     try:
         stores = missing_stores(settings)
         require_free(settings.feature_service_port, "FEATURE_SERVICE_PORT")
+        require_free(settings.collector_port, "COLLECTOR_PORT")
         require_free(settings.ranker_port, "RANKER_PORT")
         require_free(settings.orchestrator_port, "ORCHESTRATOR_PORT")
         processes = {store.name: store.command(settings) for store in stores}
@@ -27,6 +28,7 @@ def main() -> int:
         print(f"demo: failed: {error}", file=sys.stderr)
         return 1
     processes["feature_service"] = commands.feature_service(settings)
+    processes["collector"] = commands.collector(settings)
     processes["ranker_service"] = commands.ranker_service(settings)
     processes["orchestrator"] = commands.orchestrator(settings)
     processes["tour"] = [sys.executable, "-m", "local.tour"]

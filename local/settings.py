@@ -6,6 +6,8 @@ from pathlib import Path
 from pydantic import SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from events.settings import default_event_log
+
 HOST = "127.0.0.1"
 
 
@@ -18,6 +20,7 @@ class LocalSettings(BaseSettings):
     orchestrator_port: int = 8000
     feature_service_port: int = 8001
     ranker_port: int = 8002
+    collector_port: int = 8003
     mlflow_port: int = 5050
     redis_port: int = 6390
     redis_url: str | None = None
@@ -28,8 +31,11 @@ class LocalSettings(BaseSettings):
     """An external MLflow server, used instead of the embedded one."""
     qdrant_url: str | None = None
     """A Qdrant server, used instead of Qdrant Edge in the orchestrator's process."""
+    data_dir: Path = Path("data")
+    event_log: str | None = None
+    """Where the collector writes: a folder or `s3://bucket/prefix`. The default is `events/<dataset>` in `data_dir`."""
     internal_token: SecretStr | None = None
-    """Asked for by the feature service and the ranker, if it is set."""
+    """Asked for by the services behind the orchestrator, if it is set."""
     log_level: str = "warning"
 
     @property
@@ -49,6 +55,10 @@ class LocalSettings(BaseSettings):
         return f"http://{HOST}:{self.ranker_port}"
 
     @property
+    def collector_url(self) -> str:
+        return f"http://{HOST}:{self.collector_port}"
+
+    @property
     def mlflow_url(self) -> str:
         return self.mlflow_tracking_uri or f"http://{HOST}:{self.mlflow_port}"
 
@@ -63,6 +73,7 @@ class LocalSettings(BaseSettings):
             "QDRANT_EDGE_DIR": str(self.home / "qdrant"),
             "FEATURE_SERVICE_URL": self.feature_service_url,
             "RANKER_URL": self.ranker_url,
+            "EVENT_LOG": self.event_log or default_event_log(self.data_dir, self.dataset),
             "RANKER_RELEASES_DIR": str(self.home / "releases"),
             "LOG_LEVEL": self.log_level,
             "BENTOML_HOME": str(self.home / "bentoml"),

@@ -39,7 +39,7 @@ def wait_until_ready(client: httpx.Client, settings: LocalSettings) -> str | Non
     """Why a service did not become ready in time; None when all are ready and miss nothing."""
     give_up = time.monotonic() + READY_SECONDS
     problem = ""
-    for url in (settings.feature_service_url, settings.ranker_url, settings.orchestrator_url):
+    for url in (settings.feature_service_url, settings.collector_url, settings.ranker_url, settings.orchestrator_url):
         while True:
             try:
                 response = client.get(f"{url}/readyz")

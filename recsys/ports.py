@@ -7,6 +7,7 @@ data belongs to a different release or to no release.
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Protocol
 
+from recsys.contracts.event_log import ImpressionBatch, ImpressionsAppended
 from recsys.contracts.events import Event, RecordedEvents
 from recsys.contracts.features import PopularItem, PrecomputedList, UserFeatures
 from recsys.contracts.ranking import RankedScores
@@ -34,14 +35,21 @@ class FeatureStore(Protocol):
         """The user's list by that release, otherwise the newest list by an older release; None without either."""
 
     async def record(self, events: Sequence[Event], known_items: Collection[str]) -> RecordedEvents:
-        """Append events, each exactly once. `user_features` includes them as soon as this returns.
+        """Append events, each exactly once. `user_features` includes them as soon as this returns, and so does the log.
 
         `known_items` are those of the events' items that the serving catalogue has. Events of other items are kept in
-        the user's history and do not change the popular items.
+        the user's history and do not change the popular items. Raises `StorageFull` if there is no room for the events.
         """
 
     async def popular(self, top_k: int) -> list[PopularItem]:
         """The most popular items, best first."""
+
+
+class EventLog(Protocol):
+    """The log of what was shown. `FeatureStore.record` writes the log of what users did."""
+
+    async def append(self, batch: ImpressionBatch) -> ImpressionsAppended:
+        """Append impressions, a batch with the same id once. Raises `StorageFull` if the log has no room."""
 
 
 class QueryEncoder(Protocol):

@@ -24,20 +24,22 @@ from local.stores import dies_with_parent
 START_SECONDS = 60
 STOP_SECONDS = 10
 SHOWN_LOG = 2000
+PORTS = tuple(name for name in LocalSettings.model_fields if name.endswith("_port"))
 
 
 def local_settings(state_dir: Path, **values: Any) -> LocalSettings:
     """Settings of a separate runtime on free ports. The environment is ignored."""
-    ports = ("orchestrator_port", "feature_service_port", "ranker_port", "mlflow_port", "redis_port")
-    own = dict(zip(ports, free_ports(len(ports)), strict=True))
+    own = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
     unset = {"redis_url": None, "mlflow_tracking_uri": None, "qdrant_url": None, "log_level": "info"}
-    return LocalSettings.model_validate({"dataset": "toy", "state_dir": state_dir, **own, **unset, **values})
+    folders = {"state_dir": state_dir, "event_log": str(state_dir / "event_log")}
+    return LocalSettings.model_validate({"dataset": "toy", **folders, **own, **unset, **values})
 
 
 def environment(settings: LocalSettings) -> dict[str, str]:
     """The runtime's environment, with short polling intervals and a deadline that a busy machine can meet."""
     fast = {"RANKER_POLL_SECONDS": "0.3", "ORCHESTRATOR_REFRESH_SECONDS": "0.3", "FEATURE_SERVICE_POPULAR_SECONDS": "0"}
-    return {**settings.environment(), "ORCHESTRATOR_DEADLINE_MS": "10000", **fast}
+    patient = {"ORCHESTRATOR_DEADLINE_MS": "10000", "COLLECTOR_SECONDS": "0.3"}
+    return {**settings.environment(), **patient, **fast}
 
 
 class Process:
@@ -133,6 +135,7 @@ class ServiceProcess(Process):
             "redis": lambda: redis_answers(settings),
             "mlflow": lambda: answers_with_200(f"http://{HOST}:{settings.mlflow_port}/health"),
             "feature_service": lambda: answers_with_200(f"{settings.feature_service_url}/healthz"),
+            "collector": lambda: answers_with_200(f"{settings.collector_url}/healthz"),
             "ranker_service": lambda: answers_with_200(f"{settings.ranker_url}/healthz"),
             "orchestrator": lambda: answers_with_200(f"{settings.orchestrator_url}/healthz"),
         }

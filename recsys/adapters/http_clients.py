@@ -17,6 +17,7 @@ from recsys.adapters.http_pool import Headers, HttpPool
 from recsys.adapters.upstream import FEATURE_SERVICE, MAX_SECONDS, RANKER, Upstream
 from recsys.breaker import State
 from recsys.contracts.base import MAX_ID_LENGTH, ErrorResponse
+from recsys.contracts.event_log import ImpressionBatch, ImpressionsAppended
 from recsys.contracts.events import Event, EventBatch, RecordedEvents
 from recsys.contracts.features import (
     PopularItem,
@@ -96,6 +97,15 @@ class HttpFeatureStore:
 
     async def popular(self, top_k: int) -> list[PopularItem]:
         return (await self._upstream.call("GET", f"/v1/popular?top_k={top_k}", PopularItems)).items
+
+
+class HttpEventLog:
+    def __init__(self, pool: HttpPool) -> None:
+        self._upstream = _HttpUpstream(FEATURE_SERVICE, pool)
+
+    async def append(self, batch: ImpressionBatch) -> ImpressionsAppended:
+        body = batch.model_dump_json().encode()
+        return await self._upstream.call_in_background("POST", "/v1/impressions", ImpressionsAppended, body)
 
 
 class HttpRanker:

@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Collection, Sequence
 
 from recsys.contracts.base import MAX_HISTORY
+from recsys.contracts.event_log import LoggedEvent
 from recsys.contracts.events import Event, RecordedEvents
 from recsys.contracts.features import SHIPPED_SEEN, PopularItem, PrecomputedList, UserFeatures
 from recsys.steps import latest_steps
@@ -14,6 +15,7 @@ HALF_LIFE_SECONDS = 30 * 86_400.0
 
 class InMemoryFeatureStore:
     def __init__(self) -> None:
+        self.logged: list[LoggedEvent] = []
         self._events: dict[str, list[Event]] = defaultdict(list)
         self._event_ids: set[tuple[str, str]] = set()
         self._contents: set[tuple[str, str, str, int]] = set()
@@ -41,7 +43,9 @@ class InMemoryFeatureStore:
     async def record(self, events: Sequence[Event], known_items: Collection[str]) -> RecordedEvents:
         now = time.time()  # an event in the future counts as one of now
         clipped = [event.model_copy(update={"timestamp": min(event.timestamp, now)}) for event in events]
-        return RecordedEvents(new=[self._record(event, event.item_id in known_items) for event in clipped])
+        new = [self._record(event, event.item_id in known_items) for event in clipped]
+        self.logged += [LoggedEvent.of(event, now) for event, is_new in zip(events, new, strict=True) if is_new]
+        return RecordedEvents(new=new)
 
     async def popular(self, top_k: int) -> list[PopularItem]:
         now = time.time()

@@ -6,14 +6,17 @@ from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from itertools import chain, groupby
 
+from prometheus_client import Counter
 from redis.exceptions import NoScriptError
 
 from recsys.adapters import redis_keys as keys
 from recsys.adapters.redis_client import Client, translated_errors
+from recsys.adapters.redis_event_log import FULL, MAX_LOG_ENTRIES, log_is_full
 from recsys.adapters.redis_popularity import DEFAULT_HALF_LIFE_SECONDS, MAX_POPULAR, MergedPopularity
 from recsys.adapters.redis_scripts import RECORD_EVENTS
 from recsys.adapters.upstream import REDIS, Upstream
 from recsys.contracts.base import MAX_HISTORY
+from recsys.contracts.event_log import LoggedEvent
 from recsys.contracts.events import Event, RecordedEvents
 from recsys.contracts.features import SHIPPED_SEEN, PopularItem, PrecomputedList, UserFeatures
 from recsys.errors import StorageFull
@@ -28,6 +31,8 @@ MAX_ACTIVE = 200_000 // keys.BUCKETS
 """Users in the `active` set of a bucket."""
 USER_TTL_SECONDS = 180 * 86_400
 
+REFUSED = Counter("tandem_events_refused_total", "Events refused because Redis, or the log in it, is full.")
+
 
 class RedisFeatureStore:
     def __init__(
@@ -37,11 +42,14 @@ class RedisFeatureStore:
         user_ttl_seconds: int = USER_TTL_SECONDS,
         popular_seconds: float = 0.0,
         is_full: Callable[[], bool] = lambda: False,
+        max_log_entries: int = MAX_LOG_ENTRIES,
     ) -> None:
-        """`popular_seconds`: how old popular items may be. `is_full`: whether to refuse new events."""
+        """`popular_seconds`: how old popular items may be. `is_full`: whether to refuse new events. `max_log_entries`:
+        events that may wait in the log, in all its streams together."""
         self._redis = redis
         self._user_ttl_seconds = user_ttl_seconds
         self._is_full = is_full
+        self._max_log = max_log_entries // keys.BUCKETS
         self._upstream = Upstream(REDIS)
         self._popularity = MergedPopularity(redis, popular_seconds)
 
@@ -78,14 +86,18 @@ class RedisFeatureStore:
         return PrecomputedList(release_version=version, item_ids=json.loads(by_release[str(version)]))
 
     async def record(self, events: Sequence[Event], known_items: Collection[str]) -> RecordedEvents:
-        if self._is_full():
-            raise StorageFull(f"{REDIS} is almost full; no new events are stored")
-        async with self._call():
-            try:
-                new = await self._record(events, known_items)
-            except NoScriptError:  # a new server; events that were already recorded are detected as duplicates
-                await self._redis.script_load(RECORD_EVENTS.text)
-                new = await self._record(events, known_items)
+        try:
+            if self._is_full():
+                raise StorageFull(f"{REDIS} is almost full; no new events are stored")
+            async with self._call():
+                try:
+                    new = await self._record(events, known_items)
+                except NoScriptError:  # a new server; events that were already recorded are detected as duplicates
+                    await self._redis.script_load(RECORD_EVENTS.text)
+                    new = await self._record(events, known_items)
+        except StorageFull:
+            REFUSED.inc(len(events))
+            raise
         return RecordedEvents(new=new)
 
     async def popular(self, top_k: int) -> list[PopularItem]:
@@ -108,11 +120,16 @@ class RedisFeatureStore:
                 timestamp = min(event.timestamp, now)
                 fields += [keys.event_id_member(event.event_id), event.item_id]
                 fields += [keys.content_of(int(timestamp), event.event), timestamp, int(event.item_id in known_items)]
+                fields.append(LoggedEvent.of(event, now).model_dump_json())
             touched = keys.touched_by_events(user_id)
             limits = [self._user_ttl_seconds, MAX_HISTORY, MAX_RECENT, MAX_SEEN, MAX_EVENT_IDS, MAX_ACTIVE, MAX_POPULAR]
-            numbers = [now, *limits, DEFAULT_HALF_LIFE_SECONDS]
+            numbers = [now, *limits, DEFAULT_HALF_LIFE_SECONDS, self._max_log]
             pipeline.execute_command("EVALSHA", RECORD_EVENTS.sha, len(touched), *touched, user_id, *numbers, *fields)
-        replies = chain.from_iterable(await pipeline.execute())
+        replies = list(chain.from_iterable(await pipeline.execute()))
+        if (
+            FULL in replies
+        ):  # other users' events of the batch may be recorded; they are duplicates when it is sent again
+            raise log_is_full()
         new = [False] * len(events)
         for place, is_new in zip(by_user, replies, strict=True):
             new[place] = bool(is_new)

@@ -7,13 +7,16 @@ the counts, which every event writes, over the nodes.
 Per user: `recent` (the newest events, a sorted set of `<order><content><item_id>` by time), `seen` (every item by the
 time of its last event), `event_ids` (the recorded events by the time of arrival), `attributes` (a hash) and
 `precomputed` (a hash of lists by release version). Per bucket: `popular` (items by popularity), its `clock`, `next`
-(what a seed job is counting), `next:clock`, `counted` (the users in `next`), and `active` (the latest users by the time
-of their last event).
+(what a seed job is counting), `next:clock`, `counted` (the users in `next`), `active` (the latest users by the time of
+their last event), and a stream per table of the event log. Events are in the bucket of their user; impressions, in the
+bucket of their batch.
 """
 
 import hashlib
 import zlib
 from base64 import urlsafe_b64encode
+
+from recsys.contracts.event_log import LogTable
 
 BUCKETS = 16
 FIRST_LIVE_ORDER = 0x800
@@ -22,8 +25,9 @@ PREFIX_LENGTH = 16
 and more for live events. 9 are the whole second, and 4 a hash of the kind: these two are the event's content."""
 
 
-def bucket_of(user_id: str) -> int:
-    return zlib.crc32(user_id.encode()) % BUCKETS
+def bucket_of(name: str) -> int:
+    """The bucket of a user, or of a batch of impressions."""
+    return zlib.crc32(name.encode()) % BUCKETS
 
 
 def recent_key(user_id: str) -> str:
@@ -76,6 +80,15 @@ def active_key(bucket: int) -> str:
     return f"{_tag(bucket)}:active"
 
 
+def log_key(table: LogTable, bucket: int) -> str:
+    return f"{_tag(bucket)}:log:{table}"
+
+
+def batch_key(bucket: int, batch_id: str) -> str:
+    """Marks a batch of impressions as appended."""
+    return f"{_tag(bucket)}:log:batch:{batch_id}"
+
+
 def touched_by_events(user_id: str) -> list[str]:
     """The keys of `record_events.lua`, in its order."""
     bucket = bucket_of(user_id)
@@ -121,4 +134,6 @@ def _tag(bucket: int) -> str:
 
 
 _OF_EVENTS = (active_key, popular_key, clock_key, next_popular_key, next_clock_key, counted_key)
-_BUCKET_KEYS = [[key_of(bucket) for key_of in _OF_EVENTS] for bucket in range(BUCKETS)]
+_BUCKET_KEYS = [
+    [*(key_of(bucket) for key_of in _OF_EVENTS), log_key(LogTable.EVENTS, bucket)] for bucket in range(BUCKETS)
+]

@@ -17,6 +17,10 @@ MAX_EXCLUDED = 5000
 UserId = Annotated[str, StringConstraints(min_length=1, max_length=MAX_ID_LENGTH)]
 ItemId = Annotated[str, StringConstraints(min_length=1, max_length=MAX_ID_LENGTH)]
 
+Placement = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.-]{0,31}$")]
+"""The name of a place that shows recommendations, such as `home` or `basket`."""
+DEFAULT_PLACEMENT = "default"
+
 ReleaseNumber = Annotated[int, Field(ge=1, le=2**31 - 1)]
 
 WIRE_NAMES = {"release_version": "release", "weights_hash": "weights", "weights_hashes": "weights"}

@@ -8,7 +8,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
-from recsys.contracts.base import ItemId, RequestModel, ResponseModel, UserId
+from recsys.contracts.base import DEFAULT_PLACEMENT, ItemId, Placement, RequestModel, ResponseModel, UserId
 
 MAX_EVENTS = 1000
 LATEST_TIMESTAMP = 10_000_000_000.0
@@ -34,7 +34,13 @@ class Event(RequestModel):
     timestamp: float = Field(
         default_factory=time.time, ge=0, le=LATEST_TIMESTAMP, description="Unix time in seconds; now by default."
     )
-    recommendation_id: Annotated[str, StringConstraints(max_length=64)] | None = None
+    value: float | None = Field(
+        default=None, allow_inf_nan=False, description="What the kind measures: a rating, a price, seconds watched."
+    )
+    placement: Placement = Field(default=DEFAULT_PLACEMENT, description="Where the user met the item.")
+    recommendation_id: Annotated[str, StringConstraints(max_length=64)] | None = Field(
+        default=None, description="The recommendation that the user met the item in."
+    )
 
     @model_validator(mode="after")
     def _identified(self) -> Self:

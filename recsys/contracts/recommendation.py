@@ -6,11 +6,13 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from recsys.contracts.base import (
+    DEFAULT_PLACEMENT,
     MAX_CANDIDATES,
     MAX_EXCLUDED,
     MAX_HISTORY,
     MAX_TOP_K,
     ItemId,
+    Placement,
     RequestModel,
     ResponseModel,
     UserId,
@@ -46,6 +48,7 @@ class RecommendationRequest(RequestModel):
         default=None, min_length=1, max_length=MAX_CANDIDATES, description="Rank only these items, without retrieval."
     )
     top_k: int = Field(default=10, ge=1, le=MAX_TOP_K)
+    placement: Placement = Field(default=DEFAULT_PLACEMENT, description="Where the recommendations will be shown.")
     debug: bool = Field(default=False, description="Include the weights that made each part of the response.")
     exclude_items: list[ItemId] = Field(
         default=[], max_length=MAX_EXCLUDED, description="Items that must not be recommended."

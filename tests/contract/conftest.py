@@ -5,6 +5,10 @@ from collections.abc import Iterator
 import pytest
 
 from local.settings import HOST, LocalSettings
+from recsys.adapters.redis_client import Client
+from recsys.adapters.redis_keys import BUCKETS
+from recsys.adapters.redis_log_reader import RedisLogReader
+from recsys.contracts.event_log import LogTable
 from tests.contract.redis_cluster import redis_cluster
 from tests.engines import local_settings, running
 
@@ -26,3 +30,13 @@ def cluster_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 def redis_url(settings: LocalSettings) -> str:
     return f"redis://{HOST}:{settings.redis_port}/0"
+
+
+async def drained(redis: Client, table: LogTable) -> list[str]:
+    """The entries of all streams of a table, which are removed."""
+    reader, entries = RedisLogReader(redis), []
+    for bucket in range(BUCKETS):
+        while (batch := await reader.next_batch(table, bucket, max_entries=50)).ids:
+            entries += batch.entries
+            await reader.forget(batch)
+    return entries

@@ -2,23 +2,24 @@
 
 import time
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 import pytest
-from redis.asyncio import Redis
 
 from local.settings import LocalSettings
 from recsys.adapters.http_clients import HttpFeatureStore
 from recsys.adapters.http_pool import HttpPool
 from recsys.adapters.in_memory_feature_store import InMemoryFeatureStore
-from recsys.adapters.redis_client import open_redis
+from recsys.adapters.redis_client import Client, open_redis
 from recsys.adapters.redis_feature_store import RedisFeatureStore
 from recsys.contracts.base import MAX_HISTORY, MAX_ID_LENGTH
+from recsys.contracts.event_log import SCHEMA_VERSION, LoggedEvent, LogTable
 from recsys.contracts.events import MAX_EVENTS, Event
 from recsys.contracts.features import SHIPPED_SEEN, UserFeatures
 from recsys.ports import FeatureStore
-from tests.contract.conftest import redis_url
+from tests.contract.conftest import drained, redis_url
 
 ODD_IDS = {
     "slash": "a/b",
@@ -52,33 +53,54 @@ ODD_IDS = {
 }
 
 
-@asynccontextmanager
-async def in_memory(settings: LocalSettings) -> AsyncIterator[FeatureStore]:
-    yield InMemoryFeatureStore()
+Logged = Callable[[], Awaitable[list[LoggedEvent]]]
+"""The events that were logged since it was last called."""
+
+
+@dataclass(frozen=True)
+class Opened:
+    store: FeatureStore
+    logged: Logged
 
 
 @asynccontextmanager
-async def in_redis(settings: LocalSettings) -> AsyncIterator[FeatureStore]:
-    redis = open_redis(redis_url(settings))
-    await redis.flushall()
-    yield RedisFeatureStore(redis)
-    await redis.aclose()
+async def in_memory(settings: LocalSettings) -> AsyncIterator[Opened]:
+    store = InMemoryFeatureStore()
+
+    async def logged() -> list[LoggedEvent]:
+        return store.logged
+
+    yield Opened(store, logged)
 
 
 @asynccontextmanager
-async def in_cluster(url: str) -> AsyncIterator[FeatureStore]:
+async def in_redis(settings: LocalSettings) -> AsyncIterator[Opened]:
+    async with emptied(redis_url(settings)) as redis:
+        yield Opened(RedisFeatureStore(redis), lambda: events_in(redis))
+
+
+@asynccontextmanager
+async def in_cluster(url: str) -> AsyncIterator[Opened]:
+    async with emptied(url) as redis:
+        yield Opened(RedisFeatureStore(redis), lambda: events_in(redis))
+
+
+@asynccontextmanager
+async def over_http(settings: LocalSettings) -> AsyncIterator[Opened]:
+    async with emptied(redis_url(settings)) as redis, HttpPool(settings.feature_service_url) as pool:
+        yield Opened(HttpFeatureStore(pool), lambda: events_in(redis))
+
+
+@asynccontextmanager
+async def emptied(url: str) -> AsyncIterator[Client]:
     redis = open_redis(url)
     await redis.flushall()
-    yield RedisFeatureStore(redis)
+    yield redis
     await redis.aclose()
 
 
-@asynccontextmanager
-async def over_http(settings: LocalSettings) -> AsyncIterator[FeatureStore]:
-    async with Redis.from_url(redis_url(settings)) as redis:
-        await redis.flushall()
-    async with HttpPool(settings.feature_service_url) as pool:
-        yield HttpFeatureStore(pool)
+async def events_in(redis: Client) -> list[LoggedEvent]:
+    return [LoggedEvent.model_validate_json(entry) for entry in await drained(redis, LogTable.EVENTS)]
 
 
 ADAPTERS = {in_memory: None, in_redis: "feature_engines", in_cluster: "cluster_url", over_http: "feature_engines"}
@@ -86,10 +108,20 @@ ADAPTERS = {in_memory: None, in_redis: "feature_engines", in_cluster: "cluster_u
 
 
 @pytest.fixture(params=ADAPTERS, ids=lambda adapter: adapter.__name__)
-async def store(request: pytest.FixtureRequest) -> AsyncIterator[FeatureStore]:
+async def opened(request: pytest.FixtureRequest) -> AsyncIterator[Opened]:
     fixture = ADAPTERS[request.param]
     async with request.param(fixture and request.getfixturevalue(fixture)) as opened:
         yield opened
+
+
+@pytest.fixture
+def store(opened: Opened) -> FeatureStore:
+    return opened.store
+
+
+@pytest.fixture
+def logged(opened: Opened) -> Logged:
+    return opened.logged
 
 
 def view(item_id: str, at: float, user_id: str = "u", event_id: str | None = None) -> Event:
@@ -331,3 +363,50 @@ async def test_users_with_similar_ids_are_different_users(store: FeatureStore) -
     await record(store, [view(f"item of {name}", 1, name) for name in names])
     for name in names:
         assert await recent(store, name) == [f"item of {name}"]
+
+
+# --- the log ----------------------------------------------------------------------------------------------------------
+
+
+async def test_an_event_is_logged_as_it_was_sent(store: FeatureStore, logged: Logged) -> None:
+    future = time.time() + 1000
+    sent = Event(
+        event_id="e1",
+        user_id="ann",
+        item_id="a",
+        event="rating",
+        timestamp=future,
+        value=4.5,
+        placement="basket",
+        recommendation_id="r.champion",
+    )
+    before = time.time()
+    await record(store, [sent, view("b", 7, "ann", "e2")])
+    rated, viewed = sorted(await logged(), key=lambda event: event.event_id)
+    assert before <= rated.server_time <= time.time()
+    assert rated.model_dump(exclude={"server_time", "schema_version"}) == sent.model_dump()
+    assert (viewed.timestamp, viewed.value, viewed.placement, viewed.recommendation_id) == (7, None, "default", None)
+    assert rated.schema_version == SCHEMA_VERSION
+
+
+async def test_a_duplicate_by_id_or_by_item_kind_and_second_is_not_logged(store: FeatureStore, logged: Logged) -> None:
+    await record(store, [view("a", 1, event_id="e1"), view("a", 1, event_id="e1")])
+    await record(store, [view("b", 2, event_id="e1"), view("a", 1, event_id="e2")])
+    assert [(event.event_id, event.item_id) for event in await logged()] == [("e1", "a")]
+
+
+async def test_events_of_unknown_items_are_logged(store: FeatureStore, logged: Logged) -> None:
+    await store.record([view("known", 1), view("unknown", 2)], {"known"})
+    assert {event.item_id for event in await logged()} == {"known", "unknown"}
+
+
+async def test_the_events_of_many_users_are_logged(store: FeatureStore, logged: Logged) -> None:
+    events = [view(f"i{number}", number, f"u{number % 40}") for number in range(200)]
+    await record(store, events)
+    assert {(event.user_id, event.event_id) for event in await logged()} == {(e.user_id, e.event_id) for e in events}
+
+
+@pytest.mark.parametrize("odd", ODD_IDS.values(), ids=list(ODD_IDS))
+async def test_logged_ids_may_contain_any_character(store: FeatureStore, logged: Logged, odd: str) -> None:
+    await record(store, [view(odd, 1, odd)])
+    assert [(event.user_id, event.item_id) for event in await logged()] == [(odd, odd)]

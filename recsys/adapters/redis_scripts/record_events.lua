@@ -1,11 +1,20 @@
--- Records the events of one user, each once, and counts them as popularity if the catalogue knows the item.
--- KEYS: recent, seen, event_ids, attributes, active, popular, clock, next, next_clock, counted
+-- Records the events of one user, each once: in the user's history, in the log, and as popularity if the catalogue knows
+-- the item.
+-- KEYS: recent, seen, event_ids, attributes, active, popular, clock, next, next_clock, counted, log
 -- ARGV: user_id, now, ttl, max_runs, max_recent, max_seen, max_event_ids, max_active, max_popular, default_half_life,
---       then event_id, item_id, content, timestamp, known per event
--- Returns 1 for each new event and 0 for each duplicate.
+--       max_log, then event_id, item_id, content, timestamp, known, log_entry per event
+-- Returns 1 for each new event and 0 for each duplicate; or -1 for each event if the log is full, without any change.
 local SECONDS_BETWEEN_EXPIRES = 3600
 local recent, seen, event_ids, active = KEYS[1], KEYS[2], KEYS[3], KEYS[5]
 local user_id, now, max_seen = ARGV[1], ARGV[2], tonumber(ARGV[6])
+
+if redis.call('XLEN', KEYS[11]) >= tonumber(ARGV[11]) then
+  local refused = {}
+  for i = 12, #ARGV, 6 do
+    refused[#refused + 1] = -1
+  end
+  return refused
+end
 
 local counters = { { KEYS[6], read_clock(KEYS[7]) or { half_life = tonumber(ARGV[10]), log_end = 0, log_age = 0 } } }
 local next_clock = read_clock(KEYS[9])
@@ -20,13 +29,14 @@ if num_seen >= max_seen then
 end
 
 local new, latest = {}, 0
-for i = 11, #ARGV, 5 do
+for i = 12, #ARGV, 6 do
   local item_id, timestamp = ARGV[i + 1], ARGV[i + 3]
   local is_new = redis.call('ZADD', event_ids, 'NX', now, ARGV[i])
   if is_new == 1 and not add_live(recent, item_id, ARGV[i + 2], timestamp) then
     is_new = 0
   end
   if is_new == 1 then
+    redis.call('XADD', KEYS[11], '*', 'entry', ARGV[i + 5])
     local at = tonumber(timestamp)
     latest = math.max(latest, at)
     if ARGV[i + 4] == '1' and at >= counts_since then
