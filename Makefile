@@ -99,6 +99,10 @@ precompute: $(JOB_NEEDS) ## Renew the champion's lists for the PRECOMPUTE_USERS 
 evaluate-served: $(JOB_NEEDS) ## Replay the test users through the running services; compare with `make evaluate`
 	@$(WITH_STORES) $(JOB) training.jobs.evaluate_served
 
+.PHONY: export
+export: $(JOB_NEEDS) ## Write the event log of a range of time (FROM, TO) to data/exports/ as FORMAT (parquet, csv)
+	@$(JOB) training.jobs.export
+
 # --- development ------------------------------------------------------------------------------------------------------
 
 PYTEST := $(BIN)/python -m pytest
@@ -162,7 +166,7 @@ lock: $(VENV)/dev ## Pin every package in the requirements*.lock files; LOCK_ARG
 
 .PHONY: clean
 clean: ## Delete the local stores and everything that jobs wrote; downloads stay
-	@rm -rf .run data/processed data/models data/reports
+	@rm -rf .run data/processed data/models data/reports data/events data/exports
 
 # --- docker -----------------------------------------------------------------------------------------------------------
 

@@ -29,9 +29,9 @@ PREPARATION: dict[str, dict[str, str]] = {
     "evaluate": {},
 }
 """The jobs that leave a release to serve, in their order, with their variables."""
-SERVICES = ("feature_service", "ranker_service", "orchestrator")
+SERVICES = ("feature_service", "collector", "ranker_service", "orchestrator")
 STORES = ("redis", "mlflow")
-PORTS = ("orchestrator_port", "feature_service_port", "ranker_port", "mlflow_port", "redis_port")
+PORTS = tuple(name for name in LocalSettings.model_fields if name.endswith("_port"))
 NICENESS = ("nice", "-n", "10")
 """In production, jobs do not take the CPU of the services."""
 SHOWN_LINES = 3
@@ -135,6 +135,7 @@ def service_processes(settings: LocalSettings) -> dict[str, psutil.Process]:
         "redis": settings.redis_port,
         "mlflow": settings.mlflow_port,
         "feature_service": settings.feature_service_port,
+        "collector": settings.collector_port,
         "ranker_service": settings.ranker_port,
         "orchestrator": settings.orchestrator_port,
     }
@@ -154,7 +155,14 @@ def service_processes(settings: LocalSettings) -> dict[str, psutil.Process]:
 def _settings(folder: Path, data_set: DataSet, own_settings: Mapping[str, Any]) -> LocalSettings:
     ports: dict[str, Any] = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
     unset = {"redis_url": None, "mlflow_tracking_uri": None, "qdrant_url": None}
-    values = {"dataset": data_set.name, "state_dir": folder, **ports, **unset, **own_settings}
+    values = {
+        "dataset": data_set.name,
+        "state_dir": folder,
+        "event_log": str(folder / "event_log"),
+        **ports,
+        **unset,
+        **own_settings,
+    }
     return LocalSettings.model_validate(values)
 
 

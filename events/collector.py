@@ -16,8 +16,8 @@ from recsys.contracts.event_log import LogTable
 from recsys.errors import DataError, UpstreamError
 from recsys.web.readiness import OK
 
-MAX_BATCH = 10_000
-"""Entries per batch: at most some 20 MB, even if all pages are long."""
+MAX_BATCH = 5_000
+"""Entries per batch, which is held in memory."""
 
 ROWS = Counter("tandem_log_rows_total", "Rows of the event log written to files.", ["table"])
 FILES = Counter("tandem_log_files_total", "Files of the event log written.", ["table"])

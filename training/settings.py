@@ -1,11 +1,15 @@
 """Settings of the jobs, read from the environment."""
 
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import Field, SecretStr, ValidationInfo, field_validator
+from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from events.settings import default_event_log
 from recsys.contracts.base import MAX_CANDIDATES, MAX_HISTORY, NUM_CANDIDATES
 from training.datasets.bad_rows import BadRowsPolicy
 from training.datasets.splits import DEFAULT_CUTS, MAX_CUTS, TEMPORAL_SHARES, Shares, SplitKind, rolling_shares
@@ -90,6 +94,15 @@ class JobSettings(BaseSettings):
         return self.data_dir / "processed" / self.dataset
 
     @property
+    def event_log(self) -> str:
+        """Where the event log's files are unless EVENT_LOG says otherwise."""
+        return default_event_log(self.data_dir, self.dataset)
+
+    @property
+    def exports_dir(self) -> Path:
+        return self.data_dir / "exports" / self.dataset
+
+    @property
     def models_dir(self) -> Path:
         return self._of_split(self.data_dir / "models" / self.dataset)
 
@@ -171,6 +184,36 @@ class ReleaseSettings(BaseSettings):
     """The rankers, as URLs separated by commas. Each has to load the next champion before it is promoted."""
     no_ranker: bool = False
     """Promote without waiting for a ranker, because none is running yet."""
+
+
+class ExportFormat(StrEnum):
+    PARQUET = "parquet"
+    CSV = "csv"
+
+
+def _in_utc(time: datetime) -> datetime:
+    return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+
+
+Time = Annotated[datetime, AfterValidator(_in_utc)]
+
+
+class ExportSettings(BaseSettings):
+    model_config = SettingsConfigDict(env_ignore_empty=True)
+
+    event_log: str | None = None
+    """Where the event log's files are: a folder or `s3://bucket/prefix`."""
+    end: Time = Field(default_factory=lambda: datetime.now(UTC), validation_alias="TO")
+    """The end of the range, as 2026-11-22 or 2026-11-22T08:00, in UTC. The default is now."""
+    start: Time = Field(
+        default_factory=lambda others: others["end"] - timedelta(days=1), validate_default=True, validation_alias="FROM"
+    )
+    """The start of the range. The default is a day before its end."""
+    format: ExportFormat = ExportFormat.PARQUET
+
+    @property
+    def range_name(self) -> str:
+        return f"{self.start:%Y%m%dT%H%M%S}-{self.end:%Y%m%dT%H%M%S}"
 
 
 class FeatureStoreSettings(BaseSettings):

@@ -25,6 +25,8 @@ CALLS = {
     ("orchestrator", "ranker_service"),
     ("orchestrator", "qdrant"),
     ("feature_service", "redis"),
+    ("collector", "redis"),
+    ("collector", "rustfs"),
     ("ranker_service", "mlflow"),
     ("mlflow", "mysql"),
     ("mlflow", "rustfs"),
@@ -32,8 +34,10 @@ CALLS = {
     ("jobs", "qdrant"),
     ("jobs", "mlflow"),
     ("jobs", "ranker_service"),
+    ("jobs", "rustfs"),
     ("prometheus", "orchestrator"),
     ("prometheus", "feature_service"),
+    ("prometheus", "collector"),
     ("prometheus", "ranker_service"),
 }
 """All allowed calls between services."""
@@ -42,7 +46,7 @@ BRIEF_CALLS = {call for call in CALLS if call[0] == "jobs"}
 
 PUBLIC_BASE_BYTES = 131_000_000
 """The published python:3.11-slim-bookworm. The stand-in is larger."""
-IMAGES = ("orchestrator", "feature_service", "ranker_service", "mlflow", "jobs")
+IMAGES = ("orchestrator", "feature_service", "ranker_service", "collector", "mlflow", "jobs")
 MOST_BYTES = {"orchestrator": 400_000_000, "ranker_service": 1_600_000_000}
 USER = "1"
 BURST = 120
@@ -165,7 +169,7 @@ def test_the_first_release_is_picked_up_without_a_restart(stack: Stack) -> None:
         stack.compose("up", "--detach", "--wait", "prometheus")
         some_user = user_of(stack)
         eventually(lambda: stack.answer(some_user)["tier"] == "personalized")
-        eventually(lambda: scraped(stack) >= {"orchestrator", "feature_service", "ranker_service"})
+        eventually(lambda: scraped(stack) >= {"orchestrator", "feature_service", "ranker_service", "collector"})
 
     after = {name: container["State"]["StartedAt"] for name, container in stack.containers().items()}
     assert {name: after[name] for name in before} == before

@@ -8,7 +8,8 @@ import pytest
 import yaml
 from prometheus_client import REGISTRY
 
-import feature_service.bootstrap  # noqa: F401  # registers the metrics
+import events.bootstrap  # noqa: F401  # registers the metrics
+import feature_service.bootstrap  # noqa: F401
 import orchestrator.bootstrap  # noqa: F401
 
 ROOT = Path(__file__).resolve().parents[2]
