@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
+from orchestrator.impressions import ImpressionBuffer
 from orchestrator.recall_monitor import RecallMonitor
 from orchestrator.release_monitor import ReleaseMonitor
 from orchestrator.settings import OrchestratorSettings
@@ -28,6 +29,7 @@ class Orchestrator:
 
     pipeline: RecommendationPipeline
     variants: Variants
+    impressions: ImpressionBuffer
     features: FeatureStore
     index: VectorIndex
     catalogue: Catalogue
@@ -66,4 +68,8 @@ async def open_orchestrator(settings: OrchestratorSettings) -> AsyncIterator[Orc
         stack.callback(monitoring.cancel)
         variants = Variants(pipeline, release_monitor, Experiment.parse(settings.experiment), settings.shadow)
         stack.push_async_callback(variants.close)
-        yield Orchestrator(pipeline, variants, features, index, catalogue, release_monitor, quality)
+        impressions = ImpressionBuffer(features)
+        stack.push_async_callback(impressions.close)
+        sending = asyncio.create_task(impressions.run())
+        stack.callback(sending.cancel)
+        yield Orchestrator(pipeline, variants, impressions, features, index, catalogue, release_monitor, quality)

@@ -139,6 +139,7 @@ async def _serve(
     opened: Orchestrator, request: RecommendationRequest, x_variant: str | None = None
 ) -> RecommendationResponse:
     response = await opened.variants.recommend(request, x_variant)
+    opened.impressions.add(response, request.placement)
     ANSWERS.labels(response.tier, response.tier_reason).inc()
     for stage, spent_ms in response.timings_ms.items():
         STAGES.labels(stage).observe(spent_ms / 1000)

@@ -72,6 +72,8 @@ def _only_valid_ids(upstream: str) -> Iterator[None]:
 
 
 class HttpFeatureStore:
+    """The ports FeatureStore and EventLog."""
+
     def __init__(self, pool: HttpPool) -> None:
         self._upstream = _HttpUpstream(FEATURE_SERVICE, pool)
 
@@ -97,11 +99,6 @@ class HttpFeatureStore:
 
     async def popular(self, top_k: int) -> list[PopularItem]:
         return (await self._upstream.call("GET", f"/v1/popular?top_k={top_k}", PopularItems)).items
-
-
-class HttpEventLog:
-    def __init__(self, pool: HttpPool) -> None:
-        self._upstream = _HttpUpstream(FEATURE_SERVICE, pool)
 
     async def append(self, batch: ImpressionBatch) -> ImpressionsAppended:
         body = batch.model_dump_json().encode()

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from recsys.adapters import redis_keys as keys
 from recsys.adapters.redis_client import Client, translated_errors
 from recsys.adapters.redis_scripts import APPEND_IMPRESSIONS, run_script
-from recsys.adapters.upstream import REDIS, Upstream
+from recsys.adapters.upstream import REDIS
 from recsys.contracts.event_log import ImpressionBatch, ImpressionsAppended, LogTable
 from recsys.errors import StorageFull
 
@@ -33,7 +33,6 @@ class RedisEventLog:
         self._redis = redis
         self._is_full = is_full
         self._max_log = max_log_entries // keys.BUCKETS
-        self._upstream = Upstream(REDIS)
 
     async def append(self, batch: ImpressionBatch) -> ImpressionsAppended:
         if self._is_full():
@@ -41,11 +40,10 @@ class RedisEventLog:
         bucket = keys.bucket_of(batch.batch_id)
         touched = [keys.log_key(LogTable.IMPRESSIONS, bucket), keys.batch_key(bucket, batch.batch_id)]
         entries = [impression.model_dump_json() for impression in batch.impressions]
-        async with self._upstream.call():
-            with translated_errors():
-                appended = await run_script(
-                    self._redis, APPEND_IMPRESSIONS, touched, [self._max_log, BATCH_TTL_SECONDS, *entries]
-                )
-            if appended == FULL:
-                raise log_is_full()
+        with translated_errors():
+            appended = await run_script(
+                self._redis, APPEND_IMPRESSIONS, touched, [self._max_log, BATCH_TTL_SECONDS, *entries]
+            )
+        if appended == FULL:
+            raise log_is_full()
         return ImpressionsAppended(appended=appended)

@@ -15,7 +15,7 @@ from prometheus_client import REGISTRY
 
 from local.settings import LocalSettings
 from recsys.adapters import redis_keys as keys
-from recsys.adapters.http_clients import HttpEventLog
+from recsys.adapters.http_clients import HttpFeatureStore
 from recsys.adapters.http_pool import HttpPool
 from recsys.adapters.in_memory_event_log import InMemoryEventLog
 from recsys.adapters.redis_client import Client, open_redis
@@ -64,7 +64,7 @@ async def in_cluster(url: str) -> AsyncIterator[Opened]:
 @asynccontextmanager
 async def over_http(settings: LocalSettings) -> AsyncIterator[Opened]:
     async with emptied(redis_url(settings)) as redis, HttpPool(settings.feature_service_url) as pool:
-        yield Opened(HttpEventLog(pool), lambda: impressions_in(redis))
+        yield Opened(HttpFeatureStore(pool), lambda: impressions_in(redis))
 
 
 @asynccontextmanager

@@ -20,6 +20,8 @@ from training.jobs.seed import seed
 
 SERVICES = ("feature_service", "ranker_service", "orchestrator")
 PARTS = ("redis", "qdrant", "mlflow", *SERVICES)
+STARTED = (*PARTS, "collector")
+"""Nobody calls the collector, so no proxy is in front of it."""
 AS_DELIVERED = {"ORCHESTRATOR_DEADLINE_MS": "", "ORCHESTRATOR_REFRESH_SECONDS": "", "RANKER_POLL_SECONDS": ""}
 """Deadlines and polling intervals are those of production."""
 SMALL = {"ORCHESTRATOR_NUM_CANDIDATES": "30"}
@@ -94,7 +96,7 @@ def wired(folder: Path) -> Iterator[Rig]:
             "RANKER_URL": here["ranker_service"],
         }
         processes: dict[str, Process] = {"qdrant": qdrant}
-        for name in PARTS:
+        for name in STARTED:
             if name != "qdrant":
                 processes[name] = ServiceProcess(name, settings, **AS_DELIVERED, **SMALL, **addresses)
             stack.callback(processes[name].stop)

@@ -1,33 +1,39 @@
-"""No acknowledged event is lost or counted twice while Redis and the feature service are killed repeatedly.
+"""No acknowledged event is lost or counted twice while Redis, the feature service and the collector are killed.
 
-Every event has its own item, so that each can be found again. The histories of 200 users with 50 items each are short
-enough to keep all of them.
+Every event has its own item, so that each can be found again. Histories of 50 items are short enough to keep all of
+them. `FAULT_EVENTS` sets the number of events.
 """
 
+import os
 import random
 import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import httpx
+import polars as pl
 import redis as redis_client
 from pydantic import ValidationError
 
 from local.settings import HOST
 from recsys.adapters import redis_keys as keys
 from recsys.contracts.base import ErrorResponse
+from recsys.contracts.event_log import LogTable
 from recsys.contracts.events import EventsRecorded
+from tests.engines import eventually
 from tests.faults.rig import Rig
 
-EVENTS, USERS, WRITERS = 10_000, 200, 4
+EVENTS = int(os.environ.get("FAULT_EVENTS", "10000"))
+USERS, WRITERS = EVENTS // 50, 4
 SIZES = (1, 3, 10, 40, 150)
 BETWEEN_BATCHES_SECONDS = 0.2
 ATTEMPTS = 100
 PAUSE_SECONDS = 0.25
-KILLED = ("redis", "feature_service")
-KILLS = 10
+KILLED = ("redis", "feature_service", "collector")
+KILLS = EVENTS // 1000
 UP_SECONDS = (0.1, 1.0)
 DOWN_SECONDS = (0.0, 0.5)
 RETRYABLE = (429, 503, 504)
@@ -115,6 +121,8 @@ def test_every_acknowledged_event_is_there_exactly_once(rig: Rig) -> None:
         each.result()
     rig.wait_until_well()
     found, in_history, in_seen = stored(rig)
+    eventually(lambda: is_collected(rig), "the collector did not empty the log")
+    collected = in_files(rig)
     print(
         f"\n{EVENTS:,} events in {len(cut)} batches: {len(written.acknowledged):,} acknowledged, "
         f"{len(written.given_up):,} given up, {dict(kills)} killed, refused: {dict(written.refusals)}"
@@ -125,6 +133,22 @@ def test_every_acknowledged_event_is_there_exactly_once(rig: Rig) -> None:
     assert not written.acknowledged - found, "acknowledged, but lost"
     assert in_history == in_seen == found, "counted, but not in the history"
     assert written.recorded <= len(found), "reported as new, but not stored"
+    assert collected.keys() == found, "stored, but not in the files, or the other way round"
+    assert set(collected.values()) == {1}, "more than once in the files"
+
+
+def is_collected(rig: Rig) -> bool:
+    streams = [keys.log_key(LogTable.EVENTS, bucket) for bucket in range(keys.BUCKETS)]
+    with redis_client.Redis(HOST, rig.settings.redis_port) as redis:
+        return not any(redis.xlen(stream) for stream in streams)
+
+
+def in_files(rig: Rig) -> Counter[str]:
+    """How often each event is in the collector's files."""
+    files = sorted((Path(str(rig.settings.event_log)) / LogTable.EVENTS).rglob("*.parquet"))
+    print(f"\n{len(files)} files")
+    rows = pl.concat([pl.read_parquet(file) for file in files])
+    return Counter(rows.filter(pl.col("user_id").str.starts_with("writer-"))["event_id"].to_list())
 
 
 def stored(rig: Rig) -> tuple[set[str], set[str], set[str]]:

@@ -41,6 +41,8 @@ REQUESTS_AT_A_TIME = 2
 TIMEOUT_SECONDS = 30
 DEADLINE_MS = 2000
 """Long, because a replay needs complete responses rather than fast ones."""
+PLACEMENT = "evaluation"
+"""Tells these impressions from those of users, in the event log."""
 SERVED_FILE = "served.json"
 SERVED_PAGE = "served.md"
 
@@ -93,6 +95,7 @@ def request_for(history: list[str], user_id: str, *, exclude_seen: bool) -> dict
     session, older = history[-MAX_HISTORY:], history[:-MAX_HISTORY]
     return {
         "user_id": user_id,
+        "placement": PLACEMENT,
         "session_items": session,
         "exclude_items": list(dict.fromkeys(older))[-MAX_EXCLUDED:] if exclude_seen else [],
         "top_k": MAX_TOP_K,
