@@ -9,6 +9,7 @@ import random
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +24,7 @@ from recsys.adapters import redis_keys as keys
 from recsys.contracts.base import ErrorResponse
 from recsys.contracts.event_log import LogTable
 from recsys.contracts.events import EventsRecorded
-from tests.engines import eventually
+from tests.engines import Process, eventually
 from tests.faults.rig import Rig
 
 EVENTS = int(os.environ.get("FAULT_EVENTS", "10000"))
@@ -32,7 +33,7 @@ SIZES = (1, 3, 10, 40, 150)
 BETWEEN_BATCHES_SECONDS = 0.2
 ATTEMPTS = 100
 PAUSE_SECONDS = 0.25
-KILLED = ("redis", "feature_service", "collector")
+KILLED = ("redis", "feature_service")
 KILLS = EVENTS // 1000
 UP_SECONDS = (0.1, 1.0)
 DOWN_SECONDS = (0.0, 0.5)
@@ -107,18 +108,16 @@ def test_every_acknowledged_event_is_there_exactly_once(rig: Rig) -> None:
     randomness, written, lock = random.Random(7), Written(), threading.Lock()
     rig.wait_until_well()
     cut, kills = batches(randomness), Counter[str]()
-    with ThreadPoolExecutor(WRITERS) as writers:
-        writing = [writers.submit(write, rig.url, cut[first::WRITERS], written, lock) for first in range(WRITERS)]
+    with ThreadPoolExecutor(WRITERS + 1) as threads:
+        writing = [threads.submit(write, rig.url, cut[first::WRITERS], written, lock) for first in range(WRITERS)]
+        collecting = threads.submit(kill_collector, rig, lambda: all(each.done() for each in writing))
         for name in randomness.choices(KILLED, k=KILLS):
-            time.sleep(randomness.uniform(*UP_SECONDS))
-            rig.processes[name].kill()
+            interrupt(rig.processes[name], randomness)
             kills[name] += 1
-            time.sleep(randomness.uniform(*DOWN_SECONDS))
-            rig.processes[name].start()
-            rig.processes[name].wait_until_up()
         assert not all(each.done() for each in writing), "all events were written before the last kill"
     for each in writing:
         each.result()
+    kills["collector"] = collecting.result()
     rig.wait_until_well()
     found, in_history, in_seen = stored(rig)
     eventually(lambda: is_collected(rig), "the collector did not empty the log")
@@ -129,12 +128,31 @@ def test_every_acknowledged_event_is_there_exactly_once(rig: Rig) -> None:
     )
 
     assert not written.problems
+    assert kills["collector"], "the collector was never killed"
     assert len(written.acknowledged) >= EVENTS / 2, "fewer than half were acknowledged"
     assert not written.acknowledged - found, "acknowledged, but lost"
     assert in_history == in_seen == found, "counted, but not in the history"
     assert written.recorded <= len(found), "reported as new, but not stored"
     assert collected.keys() == found, "stored, but not in the files, or the other way round"
     assert set(collected.values()) == {1}, "more than once in the files"
+
+
+def interrupt(process: Process, randomness: random.Random) -> None:
+    """Kill a process at any moment, and start it again."""
+    time.sleep(randomness.uniform(*UP_SECONDS))
+    process.kill()
+    time.sleep(randomness.uniform(*DOWN_SECONDS))
+    process.start()
+    process.wait_until_up()
+
+
+def kill_collector(rig: Rig, all_written: Callable[[], bool]) -> int:
+    """Interrupt the collector until everything is written. Returns how often."""
+    randomness, kills = random.Random(8), 0
+    while not all_written():
+        interrupt(rig.processes["collector"], randomness)
+        kills += 1
+    return kills
 
 
 def is_collected(rig: Rig) -> bool:
