@@ -19,7 +19,7 @@ class CollectorSettings(BaseSettings):
     redis_url: str = Field(validation_alias="REDIS_URL")
     event_log: str = Field(validation_alias="EVENT_LOG")
     """Where the files are: a folder, or `s3://bucket/prefix`."""
-    seconds: float = Field(default=30.0, gt=0)
+    seconds: float = Field(default=60.0, gt=0)
     """Time between two passes over the streams. Each pass writes at most a file per stream and day."""
     internal_token: InternalToken | None = Field(default=None, validation_alias="INTERNAL_TOKEN")
     """The secret that calls have to carry, besides those of probes and Prometheus."""

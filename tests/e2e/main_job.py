@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.engines import free_ports
+from tests.engines import PORTS, free_ports
 
 ROOT = Path(__file__).parents[2]
-PORT_SETTINGS = ("ORCHESTRATOR_PORT", "FEATURE_SERVICE_PORT", "RANKER_PORT", "MLFLOW_PORT", "REDIS_PORT")
+PORT_SETTINGS = tuple(map(str.upper, PORTS))
 NOT_INHERITED = {
     *("MAKEFLAGS", "MAKELEVEL", "MFLAGS"),
     *("REDIS_URL", "MLFLOW_TRACKING_URI", "QDRANT_URL", "QDRANT_EDGE_DIR", "RANKER_URL"),

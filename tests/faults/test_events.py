@@ -1,7 +1,7 @@
 """No acknowledged event is lost or counted twice while Redis, the feature service and the collector are killed.
 
 Every event has its own item, so that each can be found again. Histories of 50 items are short enough to keep all of
-them. `FAULT_EVENTS` sets the number of events.
+them. `FAULT_EVENTS` and `FAULT_KILLS` set other numbers than 10,000 and 10.
 """
 
 import os
@@ -9,7 +9,6 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +23,7 @@ from recsys.adapters import redis_keys as keys
 from recsys.contracts.base import ErrorResponse
 from recsys.contracts.event_log import LogTable
 from recsys.contracts.events import EventsRecorded
-from tests.engines import Process, eventually
+from tests.engines import answers_with_200, eventually
 from tests.faults.rig import Rig
 
 EVENTS = int(os.environ.get("FAULT_EVENTS", "10000"))
@@ -34,7 +33,7 @@ BETWEEN_BATCHES_SECONDS = 0.2
 ATTEMPTS = 100
 PAUSE_SECONDS = 0.25
 KILLED = ("redis", "feature_service")
-KILLS = EVENTS // 1000
+KILLS = int(os.environ.get("FAULT_KILLS", "10"))
 UP_SECONDS = (0.1, 1.0)
 DOWN_SECONDS = (0.0, 0.5)
 RETRYABLE = (429, 503, 504)
@@ -108,16 +107,19 @@ def test_every_acknowledged_event_is_there_exactly_once(rig: Rig) -> None:
     randomness, written, lock = random.Random(7), Written(), threading.Lock()
     rig.wait_until_well()
     cut, kills = batches(randomness), Counter[str]()
-    with ThreadPoolExecutor(WRITERS + 1) as threads:
-        writing = [threads.submit(write, rig.url, cut[first::WRITERS], written, lock) for first in range(WRITERS)]
-        collecting = threads.submit(kill_collector, rig, lambda: all(each.done() for each in writing))
+    with ThreadPoolExecutor(WRITERS) as writers:
+        writing = [writers.submit(write, rig.url, cut[first::WRITERS], written, lock) for first in range(WRITERS)]
         for name in randomness.choices(KILLED, k=KILLS):
-            interrupt(rig.processes[name], randomness)
+            time.sleep(randomness.uniform(*UP_SECONDS))
+            rig.processes[name].kill()
             kills[name] += 1
+            kills["collector"] += kill_collector(rig)
+            time.sleep(randomness.uniform(*DOWN_SECONDS))
+            rig.processes[name].start()
+            rig.processes[name].wait_until_up()
         assert not all(each.done() for each in writing), "all events were written before the last kill"
     for each in writing:
         each.result()
-    kills["collector"] = collecting.result()
     rig.wait_until_well()
     found, in_history, in_seen = stored(rig)
     eventually(lambda: is_collected(rig), "the collector did not empty the log")
@@ -137,22 +139,13 @@ def test_every_acknowledged_event_is_there_exactly_once(rig: Rig) -> None:
     assert set(collected.values()) == {1}, "more than once in the files"
 
 
-def interrupt(process: Process, randomness: random.Random) -> None:
-    """Kill a process at any moment, and start it again."""
-    time.sleep(randomness.uniform(*UP_SECONDS))
-    process.kill()
-    time.sleep(randomness.uniform(*DOWN_SECONDS))
-    process.start()
-    process.wait_until_up()
-
-
-def kill_collector(rig: Rig, all_written: Callable[[], bool]) -> int:
-    """Interrupt the collector until everything is written. Returns how often."""
-    randomness, kills = random.Random(8), 0
-    while not all_written():
-        interrupt(rig.processes["collector"], randomness)
-        kills += 1
-    return kills
+def kill_collector(rig: Rig) -> bool:
+    """Kill the collector and start it again, if it has come up since the last time. Returns whether it was killed."""
+    if not answers_with_200(f"{rig.settings.collector_url}/healthz"):
+        return False
+    rig.processes["collector"].kill()
+    rig.processes["collector"].start()
+    return True
 
 
 def is_collected(rig: Rig) -> bool:

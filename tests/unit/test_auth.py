@@ -19,7 +19,9 @@ from starlette.types import ASGIApp
 from orchestrator.api_keys import ApiKeys, KeyScope, needed_scope
 from orchestrator.auth import KEY_HEADER, ApiKeyMiddleware, RateLimits
 from orchestrator.endpoints import router
+from orchestrator.impressions import ImpressionBuffer
 from orchestrator.settings import OrchestratorSettings
+from recsys.adapters.in_memory_event_log import InMemoryEventLog
 from recsys.contracts.recommendation import RecommendationResponse, Tier
 from recsys.errors import RateLimited
 from recsys.web.admission import Admission
@@ -178,7 +180,11 @@ async def recommending(known: ApiKeys) -> AsyncIterator[AsyncClient]:
 
     app = api_with(known)
     app.include_router(router)
-    opened = SimpleNamespace(variants=SimpleNamespace(recommend=recommend), quality=SimpleNamespace(factor=1.0))
+    opened = SimpleNamespace(
+        variants=SimpleNamespace(recommend=recommend),
+        impressions=ImpressionBuffer(InMemoryEventLog()),
+        quality=SimpleNamespace(factor=1.0),
+    )
 
     async def with_state(scope: Any, receive: Any, send: Any) -> None:
         await app({**scope, "state": {"orchestrator": opened}}, receive, send)
