@@ -18,7 +18,8 @@ MAX_WAITING = 10_000
 """Impressions in memory, about 1 kB each. Further ones are dropped."""
 MAX_BATCH, MAX_BATCH_ITEMS = 200, 900
 """Impressions per batch, and the item ids in them: even the longest ids fit into a request body of 1 MB."""
-SECONDS_BETWEEN = 0.5
+SECONDS_BETWEEN = 2.0
+"""A batch costs as much CPU as some 40 impressions in it, so it should not be small."""
 CLOSE_SECONDS = 1.0
 """How long a shutdown waits for the last batches."""
 
