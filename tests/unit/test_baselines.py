@@ -6,7 +6,7 @@ import pytest
 from tests.unit.sequence_fixtures import job_settings, write_processed
 from training.datasets.sequences import load_sequences
 from training.evaluation.baselines import CovisitationScorer, PopularityScorer
-from training.evaluation.ranking import rank_held_out
+from training.evaluation.ranking import rank_by_shared_scores, rank_held_out, ranks_of_held_out
 from training.models.cooccurrence import directed_cooccurrence, ppmi_vectors
 
 
@@ -58,3 +58,26 @@ def test_ranking_filters_seen_items_where_they_are_not_to_come_again() -> None:
     assert rank_held_out(scorer, examples, exclude_seen=False).ranks.tolist() == [4.0, 3.0, 1.0]
     assert ranking.recommended[0, :3].tolist() == [2, 3, 4]
     assert ranking.recommended[2, 0] == 0
+
+
+@pytest.mark.parametrize("exclude_seen", [True, False])
+@pytest.mark.parametrize("num_items", [8, 40])
+def test_scores_that_all_users_share_are_ranked_as_any_others(num_items: int, exclude_seen: bool) -> None:
+    random = np.random.default_rng(num_items)
+    scorer = PopularityScorer(np.concatenate([[0], random.integers(0, 5, num_items)]))
+    examples = [
+        (
+            random.integers(1, num_items + 1, random.integers(1, 12)).astype(np.int32),
+            int(random.integers(1, num_items + 1)),
+        )
+        for _ in range(200)
+    ]
+    expected = rank_held_out(scorer, examples, exclude_seen)
+    found = rank_by_shared_scores(scorer.shared, examples, exclude_seen)
+    assert found.ranks.tolist() == expected.ranks.tolist()
+    assert ranks_of_held_out(scorer, examples, exclude_seen).tolist() == expected.ranks.tolist()
+    assert np.isinf(expected.ranks).any() == exclude_seen
+    for (history, _), ours, theirs in zip(examples, found.recommended, expected.recommended, strict=True):
+        seen = np.isin(ours + 1, history) & exclude_seen
+        assert np.all(np.diff(seen.astype(int)) >= 0)  # seen items only fill up the end
+        assert scorer.shared[ours[~seen]].tolist() == scorer.shared[theirs[: (~seen).sum()]].tolist()

@@ -18,7 +18,7 @@ from training.evaluation.baselines import (
     PopularityScorer,
 )
 from training.evaluation.metrics import ndcg_at_k
-from training.evaluation.ranking import Ranking, Scorer, rank_held_out, ranks_of_held_out
+from training.evaluation.ranking import Ranking, Scorer, rank_by_shared_scores, rank_held_out, ranks_of_held_out
 from training.evaluation.recent_popularity import counts_of_days, decayed_counts
 from training.evaluation.windows import Window, have_times
 from training.models.cooccurrence import directed_cooccurrence
@@ -74,10 +74,7 @@ class BaselineSet:
 
     def rank(self, window: Window, chosen: Chosen) -> dict[str, Ranking]:
         """The ranking of every baseline, by name."""
-        return {
-            name: rank_held_out(scorer, window.examples, self._exclude_seen, _shown(window, name))
-            for name, scorer in self._scorers(window, chosen.half_life_days)
-        }
+        return {name: self._rank(window, scorer, name) for name, scorer in self._scorers(window, chosen.half_life_days)}
 
     def _scorers(self, window: Window, half_life: float | None) -> list[tuple[str, Scorer]]:
         month = counts_of_days(window, self._num_items, MONTH)
@@ -102,8 +99,15 @@ class BaselineSet:
         return PopularityScorer(decayed_counts(window, self._num_items, half_life))
 
     def _ndcg(self, window: Window, scorer: Scorer, name: str = "") -> float:
+        if isinstance(scorer, PopularityScorer):
+            return ndcg_at_k(self._rank(window, scorer, name).ranks, 10)
         ranks = ranks_of_held_out(scorer, window.examples, self._exclude_seen, _shown(window, name))
         return ndcg_at_k(ranks, 10)
+
+    def _rank(self, window: Window, scorer: Scorer, name: str) -> Ranking:
+        if isinstance(scorer, PopularityScorer):
+            return rank_by_shared_scores(scorer.shared, window.examples, self._exclude_seen)
+        return rank_held_out(scorer, window.examples, self._exclude_seen, _shown(window, name))
 
 
 def _shown(window: Window, name: str) -> list[History] | None:

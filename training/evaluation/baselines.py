@@ -19,11 +19,12 @@ class PopularityScorer:
     """Scores every item by its count, for all users; counts [num_items + 1], of any period, or decayed."""
 
     def __init__(self, counts: NDArray[np.int64] | NDArray[np.float64]) -> None:
-        self._scores = counts[1:].astype(np.float32)
-        self.num_items = len(self._scores)
+        self.shared = counts[1:].astype(np.float32)
+        """[num_items]: the scores for every user."""
+        self.num_items = len(self.shared)
 
     def scores(self, histories: list[History]) -> NDArray[np.float32]:
-        return np.tile(self._scores, (len(histories), 1))
+        return np.tile(self.shared, (len(histories), 1))
 
 
 class OwnCountsScorer:

@@ -102,6 +102,30 @@ def ranks_of_held_out(
     return ranks
 
 
+def rank_by_shared_scores(scores: NDArray[np.float32], examples: list[Example], exclude_seen: bool = True) -> Ranking:
+    """What `rank_held_out` gives for scores [num_items] that are the same for all users, in a fraction of its time.
+
+    Items with equal scores may be recommended in another order.
+    """
+    num_items, top_k = len(scores), min(TOP_K, len(scores))
+    order, ascending = np.argsort(-scores, kind="stable"), np.sort(scores)
+    not_above = np.searchsorted(ascending, scores, side="right")
+    equal_others = not_above - np.searchsorted(ascending, scores, side="left") - 1
+    ranks = np.empty(len(examples))
+    recommended = np.empty((len(examples), top_k), dtype=np.int64)
+    for place, (history, target) in enumerate(examples):
+        item = target - 1
+        seen = np.unique(history - 1) if exclude_seen else history[:0]
+        of_seen, of_target = scores[seen], scores[item]
+        greater = num_items - not_above[item] - (of_seen > of_target).sum()
+        equal = equal_others[item] - (of_seen == of_target).sum()
+        ranks[place] = np.inf if item in seen else 1.0 + greater + equal / 2.0
+        first = order[: top_k + len(seen)]
+        excluded = np.isin(first, seen)
+        recommended[place] = np.concatenate([first[~excluded], first[excluded]])[:top_k]
+    return Ranking(ranks, recommended)
+
+
 def _scored(
     scorer: Scorer, examples: list[Example], exclude_seen: bool, shown: list[History] | None
 ) -> Iterator[_Chunk]:
