@@ -12,6 +12,7 @@ from training.datasets.sequences import History, Sequences
 from training.evaluation.baselines import (
     CovisitationScorer,
     EaseScorer,
+    LastBasketScorer,
     OwnCountsScorer,
     OwnCountsThenPopularityScorer,
     OwnLatestScorer,
@@ -49,12 +50,12 @@ class BaselineSet:
         self._num_items = sequences.num_items
         self._exclude_seen = exclude_seen
         self._has_times = have_times(sequences)
-        followers = directed_cooccurrence(sequences)
+        covisitation = CovisitationScorer(directed_cooccurrence(sequences))
         self._untimed: dict[str, Scorer] = {
             "popularity": PopularityScorer(sequences.train_counts()),
-            "covisitation": CovisitationScorer(followers),
+            "covisitation": covisitation,
         }
-        self._last_basket = CovisitationScorer(followers, latest=None, decay=1.0)
+        self._last_basket = LastBasketScorer(covisitation)
         self.skipped: dict[str, str] = {}
         """The reasons why baselines are left out, by name."""
         if self._num_items <= MAX_EASE_ITEMS:

@@ -90,27 +90,43 @@ class EaseScorer:
 
 
 class CovisitationScorer:
-    """Items that followed the latest items, weighted by recency: sum over age a of decay^a * P(next | item).
+    """Items that followed the latest items, weighted by recency: sum over age a of 0.8^a * P(next | item).
 
     cooccurrence [num_items + 1, num_items + 1] comes from `directed_cooccurrence`. Its rows are scaled to sum to 1, so
     that popular items of the history do not outweigh the others. Items that never followed any of them have the score
-    0, and share a mean rank. With `decay` 1 and no limit on the `latest` items, all of them count the same.
+    0, and share a mean rank.
     """
 
-    def __init__(self, cooccurrence: sp.csr_matrix, *, latest: int | None = LATEST_ITEMS, decay: float = DECAY) -> None:
+    def __init__(self, cooccurrence: sp.csr_matrix) -> None:
         followers = np.asarray(cooccurrence.sum(axis=1)).ravel()
         scale = np.divide(1.0, followers, out=np.zeros_like(followers), where=followers > 0)
         self._next_item = sp.csr_matrix(sp.diags(scale) @ cooccurrence)
-        self._latest, self._decay = latest, decay
         self.num_items = cooccurrence.shape[0] - 1
 
     def scores(self, histories: list[History]) -> NDArray[np.float32]:
-        latest = [history[::-1][: self._latest] for history in histories]
-        rows = np.repeat(np.arange(len(latest)), [len(items) for items in latest])
-        ages = np.concatenate([np.arange(len(items)) for items in latest])
+        return self.of_items([history[::-1][:LATEST_ITEMS] for history in histories], DECAY)
+
+    def of_items(self, items: list[History], decay: float) -> NDArray[np.float32]:
+        """The scores [lists, num_items] of what followed the items of each list; the weights decay from the first."""
+        rows = np.repeat(np.arange(len(items)), [len(of_row) for of_row in items])
+        places = np.concatenate([np.arange(len(of_row)) for of_row in items])
         weights = sp.csr_matrix(
-            ((self._decay**ages).astype(np.float32), (rows, np.concatenate(latest))),
-            shape=(len(latest), self.num_items + 1),
+            ((decay**places).astype(np.float32), (rows, np.concatenate(items))),
+            shape=(len(items), self.num_items + 1),
         )
         scores: NDArray[np.float32] = (weights @ self._next_item).toarray()[:, 1:]
         return np.ascontiguousarray(scores)
+
+
+class LastBasketScorer:
+    """Items that followed those of the last basket, which all count the same: sum over its items of P(next | item).
+
+    It is given the last basket in place of the history, and uses the table of `CovisitationScorer`.
+    """
+
+    def __init__(self, covisitation: CovisitationScorer) -> None:
+        self._covisitation = covisitation
+        self.num_items = covisitation.num_items
+
+    def scores(self, histories: list[History]) -> NDArray[np.float32]:
+        return self._covisitation.of_items(histories, decay=1.0)
