@@ -10,7 +10,7 @@ from recsys.contracts.event_log import ImpressionBatch, ImpressionsAppended, Log
 from recsys.errors import StorageFull
 
 MAX_LOG_ENTRIES = 400_000
-"""Default bound of entries per table. An event takes about 300 bytes, an impression of ten items about 500."""
+"""Default bound of entries per table. An event takes about 300 bytes, an impression of ten items about 360."""
 BATCH_TTL_SECONDS = 3600
 """How long a batch of impressions is recognised when it is sent again."""
 FULL = -1

@@ -86,7 +86,7 @@ def log_key(table: LogTable, bucket: int) -> str:
 
 def batch_key(bucket: int, batch_id: str) -> str:
     """Marks a batch of impressions as appended."""
-    return f"{_tag(bucket)}:log:batch:{batch_id}"
+    return f"{_tag(bucket)}:log:{batch_id}:batch"
 
 
 def touched_by_events(user_id: str) -> list[str]:

@@ -63,7 +63,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     settings = {"DATASET": "ml-100k", "DATA_SOURCE": str(sample)} if sample.exists() else {"DATASET": "shop"}
     # A long deadline, because other work may share this machine and the stand-in searches exactly.
     settings |= {"TRAIN_MINUTES": "0.1", "ORCHESTRATOR_DEADLINE_MS": "3000", "RANKER_POLL_SECONDS": "1"}
-    settings |= {"ORCHESTRATOR_RECALL_SAMPLE": "1"}
+    settings |= {"ORCHESTRATOR_RECALL_SAMPLE": "1", "COLLECTOR_SECONDS": "1"}
     stack = Stack(tmp_path_factory.mktemp("data"), settings)
     images = ensure_images(stack.env)
     for image, is_standin in images.items():
@@ -213,6 +213,15 @@ def test_an_event_is_in_the_next_answer(stack: Stack) -> None:
     following = stack.answer("new-user", top_k=50)
     assert following["tier"] == "personalized"
     assert liked not in items_of(following)
+
+
+def test_what_was_done_and_shown_is_exported(stack: Stack) -> None:
+    def exported() -> bool:
+        said = stack.make("export")
+        found = re.search(r"export: ([\d,]+) events and ([\d,]+) impressions", said)
+        return found is not None and "0" not in found.groups()
+
+    eventually(exported, seconds=180)
 
 
 def test_state_survives_a_restart_of_every_container(stack: Stack) -> None:
