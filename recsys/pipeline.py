@@ -7,6 +7,7 @@ and `recsys.page` leaves out what must not be shown.
 from collections.abc import Callable, Sequence
 
 from recsys import same_release
+from recsys.candidates import of_other_sources
 from recsys.contracts.base import MAX_HISTORY
 from recsys.contracts.features import UserFeatures
 from recsys.contracts.recall import Retrieval
@@ -80,9 +81,9 @@ class RecommendationPipeline:
             release_version = query.release_version if query else release_version
             exclusions = Exclusions.of(request, user, query, self._features)
             page = Page(run, self._describer, exclusions, request.top_k, release_version)
-            candidates = await self._retrieve(run, query, exclusions, request.top_k)
+            candidates, others = await self._retrieve(run, query, exclusions, request.top_k)
             if query and candidates:
-                shortlist = await rank_retrieved(run, self._ranker, query, recent_items, candidates, exclusions)
+                shortlist = await rank_retrieved(run, self._ranker, query, recent_items, candidates, others, exclusions)
                 await page.add(shortlist.ranked)
             else:
                 shortlist = await self._fallback.shortlist(run, page, user.user_id, variant, release_version)
@@ -122,19 +123,22 @@ class RecommendationPipeline:
 
     async def _retrieve(
         self, run: RequestRun, query: QueryEmbedding | None, exclusions: Exclusions, top_k: int
-    ) -> list[Candidate]:
+    ) -> tuple[list[Candidate], list[str]]:
+        """The candidates of the index, and those of the release's other sources; both together are bounded."""
         if query is None or query.query_embedding is None:
-            return []
+            return [], []
         at_least = top_k if exclusions.complete else 2 * top_k  # some candidates may turn out to be seen
-        num_candidates, exclude = self._quality.scale(self._num_candidates, at_least), exclusions.item_ids
+        in_all, exclude = self._quality.scale(self._num_candidates, at_least), exclusions.item_ids
+        others = of_other_sources(query.other_candidates.values(), exclude, in_all)
+        num_candidates = max(at_least, in_all - len(others))
         search = same_release.search(self._index, query, query.query_embedding, num_candidates, exclude)
         candidates = await run.run_stage(Stage.RETRIEVE, search)
         if candidates is None:
-            return []
+            return [], []
         found = [candidate.item_id for candidate in candidates]
         self._on_retrieved(
             Retrieval(query.release_version, query.weights_hash, query.query_embedding, num_candidates, exclude, found)
         )
         if not candidates:
             run.degrade_to(Tier.POPULAR, "no_candidates")
-        return candidates
+        return candidates, others

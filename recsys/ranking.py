@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Sequence
 
 from recsys import same_release
+from recsys.candidates import merged
 from recsys.contracts.recommendation import Provenance, Tier
 from recsys.contracts.retrieval import Candidate, QueryEmbedding
 from recsys.exclusions import Exclusions
@@ -19,10 +20,14 @@ async def rank_retrieved(
     query: QueryEmbedding,
     recent_items: Sequence[str],
     candidates: Sequence[Candidate],
+    others: Sequence[str],
     exclusions: Exclusions,
 ) -> Shortlist:
-    """Retrieved candidates, by similarity if the ranker fails. Meanwhile, seen ones are looked up."""
-    item_ids = [candidate.item_id for candidate in candidates]
+    """Retrieved candidates and those of other sources; if the ranker fails, the retrieved ones by similarity.
+
+    Meanwhile, seen ones are looked up.
+    """
+    item_ids = merged((candidate.item_id for candidate in candidates), others)
     ranking = run.run_stage(Stage.RANK, same_release.rank(ranker, query, recent_items, item_ids))
     if exclusions.complete:
         scores = await ranking

@@ -17,6 +17,7 @@ from tqdm import tqdm
 from recsys.adapters.redis_client import BlockingClient, open_blocking_redis
 from recsys.adapters.redis_keys import precomputed_key
 from recsys.adapters.redis_users import active_users, histories, store_precomputed
+from recsys.candidates import merged, of_other_sources
 from recsys.contracts.base import MAX_TOP_K, NUM_CANDIDATES
 from recsys.errors import UpstreamUnavailable
 from recsys.model.release import Release
@@ -76,8 +77,10 @@ def best_items(release: Release, recent: Sequence[str], seen: Sequence[str]) -> 
     if query is None:
         return []
     exclude = release.vocabulary.indices(seen) if release.manifest.policy.exclude_seen else []
-    nearest = release.nearest(query, NUM_CANDIDATES, np.array(exclude, dtype=np.int64))
-    item_ids = [release.vocabulary.item_id(int(index)) for index in nearest]
+    excluded = {release.vocabulary.item_id(index) for index in exclude}
+    others = of_other_sources(release.other_candidates(recent).values(), excluded)
+    nearest = release.nearest(query, NUM_CANDIDATES - len(others), np.array(exclude, dtype=np.int64))
+    item_ids = merged((release.vocabulary.item_id(int(index)) for index in nearest), others)
     scores = release.rank(recent, item_ids)
     assert scores is not None  # the release knows an item of the history
     return [item.item_id for item in best_first(item_ids, scores)[:LIST_LENGTH]]

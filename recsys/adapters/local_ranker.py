@@ -49,6 +49,7 @@ class LocalRanker:
         """Warm a release up, then serve requests for its version."""
         release.score(release.encode_empty_history(), release.vocabulary.item_ids[:1])
         release.rank(release.vocabulary.item_ids[:1], release.vocabulary.item_ids[:1])
+        release.other_candidates(release.vocabulary.item_ids[:1])
         others = {version: kept for version, kept in self._releases.items() if version != release.version}
         self._releases = {**others, release.version: release}
 
@@ -93,6 +94,7 @@ class LocalRanker:
             weights_hash=chosen.manifest.weights_hash,
             query_embedding=None if embedding is None else embedding.tolist(),
             exclude_seen=chosen.manifest.policy.exclude_seen,
+            other_candidates=chosen.other_candidates(recent_items),
         )
 
     async def releases(self) -> ServingReleases:

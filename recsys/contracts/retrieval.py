@@ -32,6 +32,9 @@ class QueryEmbedding(ResponseModel):
     exclude_seen: bool = Field(
         default=True, description="The release's policy: false if seen items may be recommended again."
     )
+    other_candidates: dict[str, list[str]] = Field(
+        default={}, description="Items that sources besides the index propose, by source, best first."
+    )
 
 
 class SearchSettings(ResponseModel):

@@ -3,6 +3,7 @@
 They are apart from the code that computes them, because jobs that only need a fingerprint import them.
 """
 
+from recsys.model.item_activity import ACTIVITY_NAMES
 from recsys.model.ranking_tables import stored_name
 
 DECAYS = (0.6, 0.8, 0.93)
@@ -33,6 +34,7 @@ def _of_matrix(name: str) -> list[str]:
 FEATURE_NAMES = [
     *TOWER_NAMES,
     *map(stored_name, ITEM_COLUMNS),
+    *ACTIVITY_NAMES,
     *("history_length", "times_seen", "steps_since_seen"),
     *(feature for name in LATEST_ITEMS for feature in _of_matrix(name)),
     *_decayed("ease", EASE_DECAYS),

@@ -4,12 +4,15 @@ They depend only on the request (recent items, candidates, query embedding) and 
 with the same numbers that it was trained on. The loops are in `ranking_kernels`.
 """
 
+from copy import copy
 from functools import cache
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recsys.model import ranking_kernels as kernels
+from recsys.model.item_activity import ACTIVITY_NAMES, Activity, unknown_activity
 from recsys.model.neighbours import Indices, Neighbours
 from recsys.model.ranking_feature_names import (
     AGES,
@@ -38,11 +41,18 @@ class RankingFeatures:
 
     def __init__(self, tables: RankingTables, candidate_embeddings: Features, content: NDArray[np.uint8]) -> None:
         self._tables = tables
+        self._activity = tables.activity
         self._embeddings = candidate_embeddings
         self._content = content
         # Rare content is more informative: its weight is the square root of the inverse document frequency.
         shares = content[1:].mean(axis=0, dtype=np.float64)
         self._content_weights = np.sqrt(-np.log(np.clip(shares, 1e-6, 1.0))).astype(np.float32)
+
+    def at(self, activity: Activity) -> Self:
+        """The features at another moment than the end of the log."""
+        copied = copy(self)
+        copied._activity = activity
+        return copied
 
     def matrix(self, history: Indices, candidates: Indices, query_embedding: Features) -> Features:
         """history [steps >= 1] oldest first, candidates [candidates] without repeats -> [candidates, FEATURE_NAMES]."""
@@ -69,6 +79,7 @@ class RankingFeatures:
     def _add_items(self, columns: "_Columns", candidates: Indices, steps: int) -> None:
         for name in ITEM_COLUMNS:
             columns.take(1)[:, 0] = getattr(self._tables, name)[candidates]
+        columns.take(len(ACTIVITY_NAMES))[:] = self._activity[candidates]
         columns.take(1)[:] = steps
 
     def _add_neighbours(self, columns: "_Columns", latest: Indices, candidates: Indices) -> None:
@@ -106,10 +117,16 @@ def compile_features() -> None:
     """Compile the loops, unless this process has, or load them from the cache on disk. Compiling takes ten seconds."""
     matrix = Neighbours(np.zeros((2, 1), dtype=np.int32), np.zeros((2, 1), dtype=np.float32))
     column = np.zeros(2, dtype=np.float32)
-    tables = RankingTables(matrix, matrix, matrix, matrix, matrix, *[column] * 6)
+    tables = RankingTables(
+        *(matrix, matrix, matrix, matrix, matrix),
+        *(column, column, column, column, column, column),
+        activity=unknown_activity(1),
+        sources=np.zeros(1, dtype=np.int64),
+    )
     features = RankingFeatures(tables, np.ones((1, 2), dtype=np.float32), np.ones((2, 1), dtype=np.uint8))
     item = np.ones(1, dtype=np.int64)
     features.matrix(item, item, np.ones(2, dtype=np.float32))
+    kernels.sums_by_item(item, matrix.items, matrix.weights, np.float32(1))
 
 
 class _Columns:

@@ -107,6 +107,35 @@ def neighbours(
 
 
 @compiled
+def sums_by_item(
+    latest: Indices, items: NDArray[np.int32], weights: Floats, decay: np.float32
+) -> tuple[Indices, Floats]:
+    """The items of the matrix rows of the latest items, each once, and their positive entries' sum over decay ** age.
+
+    The memory depends on the number of entries and not on the catalogue.
+    """
+    slots = 16
+    while slots < 2 * len(latest) * items.shape[1]:
+        slots *= 2
+    keys, sums = np.full(slots, FREE, np.int64), np.zeros(slots, np.float32)
+    factor = np.float32(1)
+    for age in range(len(latest)):
+        row = latest[age]
+        for place in range(items.shape[1]):
+            weight = weights[row, place]
+            if weight > 0:
+                item = np.int64(items[row, place])
+                slot = (item * MULTIPLIER) & (slots - 1)
+                while keys[slot] != FREE and keys[slot] != item:
+                    slot = (slot + 1) & (slots - 1)
+                keys[slot] = item
+                sums[slot] += factor * weight
+        factor *= decay
+    taken = keys != FREE
+    return keys[taken], sums[taken]
+
+
+@compiled
 def decayed_means(found: Floats, decays: Floats, means: Floats) -> None:
     """found [ages, candidates] -> means [candidates, decays], weighted by decay ** age."""
     means[:] = 0

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from recsys.errors import ReleaseDamaged
 from recsys.model.candidate_file import mapped_candidates
+from recsys.model.candidate_sources import CandidateSources
 from recsys.model.exact_search import nearest_items, searchable_items
 from recsys.model.files import ITEMS_FILE, VOCABULARY_FILE
 from recsys.model.neighbours import Indices
@@ -75,7 +76,13 @@ class Release:
             )
         self._encoder = QueryEncoder(model, self.candidate_embeddings)
         content = model.content.numpy()
-        self._second_stage = self._load_second_stage(directory, content) if manifest.has_second_stage else None
+        self._second_stage: SecondStage | None = None
+        self._sources: CandidateSources | None = None
+        if manifest.has_second_stage:
+            tables = RankingTables.load(directory)
+            features = RankingFeatures(tables, self.candidate_embeddings, content)
+            self._second_stage = SecondStage.load(directory, features)
+            self._sources = CandidateSources(tables, exclude_seen=manifest.policy.exclude_seen)
         self._queries = QueryCache()
         self.resident_bytes = resident_bytes(manifest.num_items, directory)
         """Memory that unloading it frees, estimated."""
@@ -109,6 +116,15 @@ class Release:
         scores[~self.searchable] = -np.inf
         scores[exclude - 1] = -np.inf
         return nearest_items(scores, num_candidates)
+
+    def other_candidates(self, recent_items: Sequence[str]) -> dict[str, list[str]]:
+        """The items of each source besides the towers, best first; none without a second stage to rank them."""
+        steps = self._steps(recent_items)
+        if self._sources is None or not steps:
+            return {}
+        found = self._sources.find(np.array(steps, dtype=np.int64))
+        item_id = self.vocabulary.item_id
+        return {str(source): [item_id(index) for index in indices.tolist()] for source, indices in found.items()}
 
     def encode_empty_history(self) -> Embedding:
         """[embedding_dim]: the query whose scores are the items' biases, which rank by popularity."""
@@ -150,10 +166,6 @@ class Release:
 
     def _latest_steps(self, indices: Sequence[int]) -> tuple[int, ...]:
         return tuple(latest_steps(indices, self.manifest.policy.max_history))
-
-    def _load_second_stage(self, directory: Path, content: NDArray[np.uint8]) -> SecondStage:
-        features = RankingFeatures(RankingTables.load(directory), self.candidate_embeddings, content)
-        return SecondStage.load(directory, features)
 
     def _encode_indices(self, indices: tuple[int, ...]) -> Embedding:
         cached = self._queries.get(indices)

@@ -6,6 +6,7 @@ A reference for the compiled ones.
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.model.item_activity import ACTIVITY_NAMES
 from recsys.model.neighbours import Indices, Neighbours
 from recsys.model.ranking_feature_names import CONTENT_ITEMS, DECAYS, EASE_DECAYS, LATEST_ITEMS, SIMILAR_ITEMS
 from recsys.model.ranking_tables import RankingTables, stored_name
@@ -57,6 +58,7 @@ class ReferenceFeatures:
         tables = self._tables
         columns = ("popularity", "mean_log_position", "mean_share_before", "mean_log_history_length", "year")
         of_items = {stored_name(name): getattr(tables, name)[candidates] for name in columns}
+        of_items |= dict(zip(ACTIVITY_NAMES, tables.activity[candidates].T, strict=True))
         return {**of_items, "history_length": np.full(len(candidates), steps, dtype=np.float32)}
 
     def _of_repeats(self, latest: Indices, candidates: Indices) -> dict[str, Features]:

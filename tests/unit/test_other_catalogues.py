@@ -11,6 +11,7 @@ import pytest
 
 from recsys.errors import DataError
 from recsys.model.files import METRICS_FILE
+from recsys.model.item_activity import unknown_activity
 from recsys.model.ranking_feature_names import FEATURE_NAMES
 from recsys.model.ranking_features import RankingFeatures
 from recsys.model.release import Release
@@ -99,7 +100,7 @@ def test_the_tables_of_a_large_catalogue_are_bounded(tmp_path: Path) -> None:
     (settings.processed_dir / "manifest.json").write_text('{"content_hash": "c0ffee"}')
     sequences = load_sequences(settings.processed_dir, settings.models_dir)
     catalogue = read_catalogue(settings.processed_dir / "items.parquet", sequences.vocabulary.item_ids)
-    tables = ranking_tables(sequences, catalogue)
+    tables = ranking_tables(sequences, catalogue, unknown_activity(num_items))
     tables.save(tmp_path)
     assert (tmp_path / "ranking_tables.safetensors").stat().st_size < 200_000_000
     assert not tables.ease.weights.any()

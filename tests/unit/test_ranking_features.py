@@ -13,7 +13,9 @@ from safetensors.numpy import load_file, save_file
 
 from recsys.contracts.base import MAX_HISTORY
 from recsys.errors import ReleaseDamaged
+from recsys.model.candidate_sources import CandidateSources, Source
 from recsys.model.files import ITEMS_FILE, RANKING_TABLES_FILE, SECOND_STAGE_FILE
+from recsys.model.item_activity import ACTIVITY_NAMES, unknown_activity
 from recsys.model.neighbours import Indices, Neighbours
 from recsys.model.ranking_feature_names import FEATURE_NAMES
 from recsys.model.ranking_features import NEVER, Features, RankingFeatures
@@ -24,6 +26,9 @@ from recsys.model.two_tower import load_model
 from tests import toy
 from tests.unit.reference_ranking_features import ReferenceFeatures
 from training.datasets.sequences import load_sequences
+from training.datasets.walk_forward import past_examples
+from training.models.activity_log import ActivityLog
+from training.models.candidate_retrieval import CandidateRetrieval
 from training.models.exact_retrieval import ExactRetrieval
 from training.models.ranking_tables import ranking_tables, strongest
 from training.models.second_stage import fit_second_stage, label
@@ -60,7 +65,12 @@ def toy_features(num_items: int = 3) -> RankingFeatures:
         ("popularity", "mean_log_position", "mean_share_before", "mean_log_history_length"), one_per_item
     )
     tables = RankingTables(
-        matrix, matrix, nothing, nothing, matrix, **per_item, year=one_per_item + 2000, log_price=unknown
+        *(matrix, matrix, nothing, nothing, matrix),
+        **per_item,
+        year=one_per_item + 2000,
+        log_price=unknown,
+        activity=unknown_activity(num_items),
+        sources=np.zeros(len(Source), dtype=np.int64),
     )
     embeddings = np.array([[1, 0, 0.5], [0, 1, 0.25], [1, 1, 0]], dtype=np.float32)
     content = np.array([[0, 0], [1, 0], [1, 0], [0, 1]], dtype=np.uint8)
@@ -112,7 +122,7 @@ def test_stored_names_do_not_change(tmp_path: Path) -> None:
         f"{name}.{part}" for name in ("next_items", "followers", "session", "preceded", "ease") for part in PARTS
     ]
     per_item = ["popularity", "usual_step", "usual_share", "audience", "year", "log_price"]
-    assert set(stored) == {*matrices, *per_item}
+    assert set(stored) == {*matrices, *per_item, "activity", "sources"}
     for name, changed in {"usual_step": 1.0, "usual_share": 2.0, "audience": 3.0}.items():
         stored[name] = np.full_like(stored[name], changed)
     save_file(stored, tmp_path / RANKING_TABLES_FILE)
@@ -121,7 +131,8 @@ def test_stored_names_do_not_change(tmp_path: Path) -> None:
     assert (loaded.mean_share_before == 2.0).all()
     assert (loaded.mean_log_history_length == 3.0).all()
     features = RankingFeatures(loaded, toy_features()._embeddings, toy_features()._content)
-    assert FEATURE_NAMES[5:11] == ["popularity", "usual_step", "usual_share", "audience", "year", "history_length"]
+    assert FEATURE_NAMES[5:10] == ["popularity", "usual_step", "usual_share", "audience", "year"]
+    assert FEATURE_NAMES[10:15] == ["log_share_7", "log_share_30", "trend", "log_age", "history_length"]
     found = by_name(features, np.array([1]), np.array([2]), np.zeros(3, np.float32))
     assert [found[name][0] for name in ("usual_step", "usual_share", "audience")] == [1.0, 2.0, 3.0]
 
@@ -171,7 +182,9 @@ def random_tables(num_items: int, rng: np.random.Generator) -> tuple[RankingTabl
     year, log_price = 2000 + 20 * per_item(), per_item()
     year[rng.random(num_items + 1) < 0.2] = log_price[rng.random(num_items + 1) < 0.2] = np.nan
     matrices = [neighbours(width) for width in (30, 40, 50, 20, 60)]
-    tables = RankingTables(*matrices, *(per_item() for _ in range(4)), year, log_price)
+    activity = rng.random((num_items + 1, len(ACTIVITY_NAMES)), dtype=np.float32)
+    sources = np.zeros(len(Source), dtype=np.int64)
+    tables = RankingTables(*matrices, *(per_item() for _ in range(4)), year, log_price, activity, sources)
     content = (rng.random((num_items + 1, 40)) < 0.1).astype(np.uint8)
     return tables, rng.normal(size=(num_items, 17)).astype(np.float32), content
 
@@ -198,14 +211,13 @@ def test_training_and_serving_compute_the_same_numbers(
     settings = toy.job_settings(tmp_path)
     sequences = load_sequences(settings.processed_dir, settings.models_dir)
     model = load_model(directory)
-    retrieval = ExactRetrieval(model, exclude_seen=True, num_candidates=1000)
-    trained_on = RankingFeatures(
-        ranking_tables(sequences, pl.read_ndjson(directory / ITEMS_FILE)),
-        retrieval.candidate_embeddings,
-        model.content.numpy(),
-    )
-    examples = [sequences.validation(int(user)) for user in sequences.validated_users]
-    labelled = label(examples, retrieval, trained_on, 200, until=torch.inf)
+    towers = ExactRetrieval(model, exclude_seen=True, num_candidates=1000)
+    activity = ActivityLog(sequences)
+    tables = ranking_tables(sequences, pl.read_ndjson(directory / ITEMS_FILE), activity.as_of(activity.end))
+    trained_on = RankingFeatures(tables, towers.candidate_embeddings, model.content.numpy())
+    retrieval = CandidateRetrieval(towers, CandidateSources(tables, exclude_seen=True), max_history=200)
+    examples = past_examples(sequences, seed=1, most=1000)
+    labelled = label(examples, retrieval, trained_on, activity, until=torch.inf)
 
     served: list[np.ndarray] = []
 
@@ -217,10 +229,10 @@ def test_training_and_serving_compute_the_same_numbers(
     describe_release(directory)
     release = Release.load(1, directory)
     item_id = release.vocabulary.item_id
-    _, retrieved = retrieval.search([history for history, _ in examples])
-    for (history, target), found in zip(examples, retrieved, strict=True):
-        if target in found.candidates:
-            release.rank([item_id(int(i)) for i in history], [item_id(int(i)) for i in found.candidates])
+    _, retrieved = retrieval.search([example.history for example in examples])
+    for example, found in zip(examples, retrieved, strict=True):
+        if example.target in found.items:
+            release.rank([item_id(int(i)) for i in example.history], [item_id(int(i)) for i in found.items])
     assert len(served) == len(labelled.features) > 3
     for in_serving, in_training in zip(served, labelled.features, strict=True):
         np.testing.assert_allclose(in_serving, in_training, rtol=1e-5, atol=1e-5)

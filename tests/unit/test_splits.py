@@ -21,6 +21,7 @@ from training.jobs.evaluate import evaluate
 from training.jobs.evaluate_served import evaluate_served
 from training.jobs.register import register
 from training.model_directory import latest_model
+from training.models.activity_log import ActivityLog
 from training.models.cooccurrence import directed_cooccurrence
 from training.models.ease import ease_weights
 from training.models.ranking_tables import ranking_tables
@@ -107,7 +108,8 @@ def test_what_came_after_the_cut_changes_nothing_that_is_learnt_from(tmp_path: P
         settings = write(tmp_path / str(place), log)
         sequences = load(settings)
         catalogue = read_catalogue(settings.processed_dir / CATALOGUE_FILE, sequences.vocabulary.item_ids)
-        tables = ranking_tables(sequences, catalogue)
+        activity = ActivityLog(sequences).as_of(sequences.split.cuts[0])
+        tables = ranking_tables(sequences, catalogue, activity)
         batches = TrainBatches(sequences, 20, 2, 1, 0.5, seed=1)
         spans = [span for batch in batches.of_epoch(0) for span in batch]
         learnt.append(
@@ -124,6 +126,7 @@ def test_what_came_after_the_cut_changes_nothing_that_is_learnt_from(tmp_path: P
                         tables.mean_log_position,
                         tables.mean_share_before,
                         tables.mean_log_history_length,
+                        tables.activity,
                     )
                 ],
                 "session": [tables.session.items.tolist(), tables.session.weights.tolist()],
@@ -162,7 +165,7 @@ def test_the_trained_model_and_its_second_stage_know_nothing_of_the_test(tmp_pat
     for stage in stages:
         del stage["seconds"], stage["fingerprint"]
     assert stages[0] == stages[1]
-    assert stages[0]["num_users"] == 400  # so it was learnt from validation, of which the test changed nothing
+    assert stages[0]["num_examples"] == 400  # so it was learnt from validation, of which the test changed nothing
     first, second = (load_file(directory / WEIGHTS_FILE) for directory in directories)
     assert first.keys() == second.keys()
     assert all(np.array_equal(first[name], second[name]) for name in first)

@@ -6,11 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.contracts.base import NUM_CANDIDATES
+from recsys.model.candidate_sources import CandidateSources
 from recsys.model.ranking_features import RankingFeatures
 from recsys.model.ranking_tables import RankingTables
 from recsys.model.second_stage import SecondStage
 from recsys.model.two_tower import TwoTower
 from training.datasets.sequences import History
+from training.models.candidate_retrieval import CandidateRetrieval
 from training.models.exact_retrieval import ExactRetrieval
 
 
@@ -18,21 +20,21 @@ class TwoStageScorer:
     """The candidates come first, in the order of the second stage; all other items follow in the towers' order."""
 
     def __init__(self, model: TwoTower, directory: Path, *, exclude_seen: bool) -> None:
-        self._retrieval = ExactRetrieval(model, exclude_seen=exclude_seen)
-        self._max_history = model.config.max_history
-        features = RankingFeatures(
-            RankingTables.load(directory), self._retrieval.candidate_embeddings, model.content.cpu().numpy()
-        )
+        towers = ExactRetrieval(model, exclude_seen=exclude_seen)
+        tables = RankingTables.load(directory)
+        sources = CandidateSources(tables, exclude_seen=exclude_seen)
+        self._retrieval = CandidateRetrieval(towers, sources, max_history=model.config.max_history)
+        features = RankingFeatures(tables, towers.candidate_embeddings, model.content.cpu().numpy())
         self._second_stage = SecondStage.load(directory, features)
-        self.num_items = self._retrieval.num_items
+        self.num_items = towers.num_items
 
     def scores(self, histories: list[History]) -> NDArray[np.float32]:
-        scores, retrieved = self._retrieval.search(histories)
-        for row, history, found in zip(scores, histories, retrieved, strict=True):
-            steps = history[-self._max_history :].astype(np.int64)
-            ranked = self._second_stage.score(steps, found.candidates, found.query_embedding)
+        scores, found = self._retrieval.search(histories)
+        for row, history, candidates in zip(scores, histories, found, strict=True):
+            steps = self._retrieval.steps(history)
+            ranked = self._second_stage.score(steps, candidates.items, candidates.query_embedding)
             # Positions instead of scores, because the scores of the two stages are not comparable.
             order = np.argsort(-ranked, kind="stable")
             highest = row.max()
-            row[found.candidates[order] - 1] = highest + np.arange(NUM_CANDIDATES, NUM_CANDIDATES - len(order), -1)
+            row[candidates.items[order] - 1] = highest + np.arange(NUM_CANDIDATES, NUM_CANDIDATES - len(order), -1)
         return scores

@@ -26,7 +26,7 @@ class ExactRetrieval:
         with torch.inference_mode():
             self.candidate_embeddings: NDArray[np.float32] = model.candidate_tower().cpu().numpy()
         self._unsearchable = ~searchable_items(self.candidate_embeddings)
-        self._exclude_seen = exclude_seen
+        self.exclude_seen = exclude_seen
         self._num_candidates = num_candidates
 
     @property
@@ -44,7 +44,7 @@ class ExactRetrieval:
         queries = self.encode(histories)
         scores = queries @ self.candidate_embeddings.T
         scores[:, self._unsearchable] = -np.inf
-        if self._exclude_seen:
+        if self.exclude_seen:
             mask_seen_items(scores, histories)
         found = (nearest_items(row, self._num_candidates) for row in scores)
         return scores, [Retrieved(query, candidates) for query, candidates in zip(queries, found, strict=True)]

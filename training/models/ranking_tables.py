@@ -8,6 +8,8 @@ import polars as pl
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
+from recsys.model.candidate_sources import Source
+from recsys.model.item_activity import Activity
 from recsys.model.neighbours import Neighbours
 from recsys.model.ranking_tables import PER_ITEM, RankingTables
 from training.datasets.sequences import Sequences
@@ -44,8 +46,8 @@ def table_settings() -> dict[str, float]:
     }
 
 
-def ranking_tables(sequences: Sequences, catalogue: pl.DataFrame) -> RankingTables:
-    """catalogue: has ITEM_COLUMNS, and one row per item in the order of the item indices."""
+def ranking_tables(sequences: Sequences, catalogue: pl.DataFrame, activity: Activity) -> RankingTables:
+    """catalogue: has ITEM_COLUMNS, and one row per item in the order of the item indices. No other sources are set."""
     followers = directed_cooccurrence(sequences)
     session = cooccurrence(sequences, [1.0] * SESSION_WINDOW)
     size = sequences.num_items + 1
@@ -58,6 +60,8 @@ def ranking_tables(sequences: Sequences, catalogue: pl.DataFrame) -> RankingTabl
         ease=strongest(ease),
         **_of_items(sequences),
         **_described(catalogue),
+        activity=activity,
+        sources=np.zeros(len(Source), dtype=np.int64),
     )
 
 

@@ -1,7 +1,8 @@
-"""Fit the second stage on the validation items, and keep it only if it improves the ranking significantly.
+"""Fit the second stage on the validation part, and keep it only if it improves the ranking significantly.
 
-LambdaMART (Burges 2010, "From RankNet to LambdaRank to LambdaMART") over the candidates that the towers retrieve. The
-lift is cross-validated: every user is scored by trees that were fitted without that user. Test items are not used.
+LambdaMART (Burges 2010, "From RankNet to LambdaRank to LambdaMART") over the candidates of the towers and of the other
+sources. The lift over the towers alone is cross-validated: every user is scored by trees that were fitted without that
+user. Test items are not used.
 """
 
 import time
@@ -16,7 +17,9 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from recsys.contracts.base import NUM_CANDIDATES
+from recsys.model.candidate_sources import CandidateSources, Source
 from recsys.model.files import SECOND_STAGE_FILE
+from recsys.model.item_activity import DAY
 from recsys.model.ranking_feature_names import (
     CONTENT_ITEMS,
     DECAYS,
@@ -28,10 +31,14 @@ from recsys.model.ranking_feature_names import (
 from recsys.model.ranking_tables import RankingTables
 from recsys.model.two_tower import load_model
 from training.atomic import atomic_file
-from training.datasets.sequences import Example, Sequences
+from training.datasets.sequences import Sequences
+from training.datasets.walk_forward import WINDOWS, PastExample, before_the_test, past_examples
 from training.evaluation.metrics import ndcg_gains
-from training.models.exact_retrieval import ExactRetrieval, Retrieved
+from training.models.activity_log import ActivityLog
+from training.models.candidate_retrieval import CandidateRetrieval
+from training.models.exact_retrieval import ExactRetrieval
 from training.models.ranking_tables import ranking_tables
+from training.models.source_counts import CHOICES, LEAST_RETRIEVED, choose_source_counts
 
 if TYPE_CHECKING:
     # Importing them takes seconds, so the functions that need them do. Every job that asks for a fingerprint gets here.
@@ -41,7 +48,7 @@ if TYPE_CHECKING:
 FOLDS = 5
 MIN_USERS = 200
 """No second stage is fitted with fewer users whose item is among the candidates."""
-MAX_USERS = 10_000
+MAX_EXAMPLES = 10_000
 MAX_TREES = 300
 ROUNDS_PER_LOOK = 5
 PATIENCE_ROUNDS = 25
@@ -49,7 +56,9 @@ FEATURES_SHARE = 0.35
 """The share of the time after the tables for computing features. The rest is for the trees."""
 FINAL_FIT_SHARE = 0.8
 """The share of the time budget after which cross-validation ends. The rest is for the final fit."""
-USERS_PER_CHUNK = 128
+EXAMPLES_PER_CHUNK = 128
+KEPT_DAYS = 40
+"""Days whose features are kept in memory."""
 PARAMETERS: dict[str, Any] = {
     "objective": "lambdarank",
     "lambdarank_truncation_level": 20,
@@ -69,23 +78,29 @@ PARAMETERS: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Labelled:
-    """Users whose validation item is among their candidates."""
+    """Examples whose target is among their candidates."""
 
     features: list[NDArray[np.float32]]
-    """Per user [candidates, features]."""
+    """Per example [candidates, features]."""
     labels: list[NDArray[np.int8]]
-    """Per user [candidates], 1 for the item that came next."""
+    """Per example [candidates], 1 for the item that came next."""
     ranks: NDArray[np.float64]
-    """[users]: rank of that item by the towers, from 1."""
-    num_users: int
-    """The number of users, including those whose item is not among the candidates."""
+    """[examples]: rank of that item by the towers alone, from 1; infinite if they do not retrieve it."""
+    users: NDArray[np.int64]
+    """[examples]"""
+    num_examples: int
+    """Including those whose target is not among the candidates."""
+
+    @property
+    def num_users_found(self) -> int:
+        return len(np.unique(self.users))
 
 
 @dataclass(frozen=True)
 class CrossValidation:
     num_trees: int
     gains: NDArray[np.float64]
-    """[users]: NDCG@10 by trees that were fitted on the other folds."""
+    """[examples]: NDCG@10 by trees that were fitted on the other folds."""
 
 
 def feature_settings() -> dict[str, Any]:
@@ -107,7 +122,10 @@ def fitting_settings() -> dict[str, Any]:
         "num_candidates": NUM_CANDIDATES,
         "folds": FOLDS,
         "min_users": MIN_USERS,
-        "max_users": MAX_USERS,
+        "max_examples": MAX_EXAMPLES,
+        "windows": WINDOWS,
+        "source_choices": CHOICES,
+        "least_retrieved": LEAST_RETRIEVED,
         "max_trees": MAX_TREES,
         "rounds_per_look": ROUNDS_PER_LOOK,
         "patience_rounds": PATIENCE_ROUNDS,
@@ -135,32 +153,44 @@ def fit_second_stage(
     compile_features()  # not at the expense of the budget
     started = time.monotonic()
     model = load_model(towers)
-    tables = ranking_tables(sequences, catalogue)
+    activity = ActivityLog(sequences)
+    cuts = sequences.split.cuts
+    tables = ranking_tables(sequences, catalogue, activity.as_of(activity.end if cuts is None else cuts[1]))
     retrieval = ExactRetrieval(model, exclude_seen=exclude_seen)
     features = RankingFeatures(tables, retrieval.candidate_embeddings, model.content.numpy())
+    examples = past_examples(sequences, seed, MAX_EXAMPLES)
+    max_history = model.config.max_history
+    chosen, recall = choose_source_counts(examples, retrieval, tables, max_history=max_history)
+    tables = tables.with_sources(chosen)
+    sources = CandidateSources(tables, exclude_seen=exclude_seen)
+    candidates = CandidateRetrieval(retrieval, sources, max_history=max_history)
     # The tables of a large log take a minute or more.
     ready = time.monotonic()
     features_until = ready + FEATURES_SHARE * (started + budget_seconds - ready)
-    users = np.random.default_rng(seed).permutation(sequences.validated_users)[:MAX_USERS]
-    examples = [sequences.validation(int(user)) for user in users]
-    labelled = label(examples, retrieval, features, model.config.max_history, features_until)
-    if len(labelled.ranks) < MIN_USERS:
-        return {"shipped": False, "outcome": f"no second stage: {len(labelled.ranks)} users to learn from are too few"}
+    labelled = label(examples, candidates, features, activity, features_until)
+    if labelled.num_users_found < MIN_USERS:
+        return {"shipped": False, "outcome": f"no second stage: {labelled.num_users_found} users are too few"}
     validated = cross_validate(labelled, FEATURE_NAMES, seed, started + FINAL_FIT_SHARE * budget_seconds)
     before = ndcg_gains(labelled.ranks, 10)
-    lift, error = _mean_and_error(validated.gains - before, labelled.num_users)
+    lift, error = _mean_and_error(validated.gains - before, labelled)
     shipped = _helps(lift, error)
     if shipped:
+        if cuts is not None:
+            # Served, and tested, with the counts of everything before the test.
+            tables = ranking_tables(before_the_test(sequences), catalogue, tables.activity).with_sources(chosen)
         _save(output, tables, _fit(labelled, FEATURE_NAMES, seed, validated.num_trees))
     found = f"second stage of {validated.num_trees} trees: {lift:+.4f} (standard error {error:.4f})"
     return {
         "shipped": shipped,
         "outcome": found if shipped else f"no second stage, because it does not help: {lift:+.4f} ({error:.4f})",
-        "num_users": labelled.num_users,
-        "num_users_found": len(labelled.ranks),
+        "num_examples": labelled.num_examples,
+        "num_examples_found": len(labelled.ranks),
+        "num_users_found": labelled.num_users_found,
+        "sources": {str(source): int(count) for source, count in zip(Source, chosen, strict=True)},
+        "recall": recall,
         "num_trees": validated.num_trees,
-        "validation_ndcg_at_10_before": float(before.sum() / labelled.num_users),
-        "validation_ndcg_at_10": float(validated.gains.sum() / labelled.num_users),
+        "validation_ndcg_at_10_before": float(before.sum() / labelled.num_examples),
+        "validation_ndcg_at_10": float(validated.gains.sum() / labelled.num_examples),
         "lift": lift,
         "lift_standard_error": error,
         "seconds": round(time.monotonic() - started, 1),
@@ -169,28 +199,55 @@ def fit_second_stage(
 
 
 def label(
-    examples: list[Example], retrieval: ExactRetrieval, features: "RankingFeatures", max_history: int, until: float
+    examples: list[PastExample],
+    retrieval: CandidateRetrieval,
+    features: "RankingFeatures",
+    activity: ActivityLog,
+    until: float,
 ) -> Labelled:
-    """The features of all candidates, for as many users as possible before `until` on the monotonic clock."""
+    """The features of all candidates, for as many examples as possible before `until` on the monotonic clock."""
     matrices: list[NDArray[np.float32]] = []
     labels: list[NDArray[np.int8]] = []
     ranks: list[float] = []
-    num_users = 0
-    with tqdm(total=len(examples), unit="user", desc="features", mininterval=2.0) as progress:
-        for start in range(0, len(examples), USERS_PER_CHUNK):
+    users: list[int] = []
+    num_examples = 0
+    at_moment = _FeaturesAt(features, activity)
+    with tqdm(total=len(examples), unit="example", desc="features", mininterval=2.0) as progress:
+        for start in range(0, len(examples), EXAMPLES_PER_CHUNK):
             if time.monotonic() > until and ranks:
                 break
-            chunk = examples[start : start + USERS_PER_CHUNK]
-            for (history, target), found in zip(chunk, _retrieve(chunk, retrieval), strict=True):
-                num_users += 1
-                at = np.flatnonzero(found.candidates == target)
-                if len(at):
-                    steps = history[-max_history:].astype(np.int64)
-                    matrices.append(features.matrix(steps, found.candidates, found.query_embedding))
-                    labels.append((found.candidates == target).astype(np.int8))
-                    ranks.append(float(at[0] + 1))
+            chunk = examples[start : start + EXAMPLES_PER_CHUNK]
+            _, found = retrieval.search([example.history for example in chunk])
+            for example, candidates in zip(chunk, found, strict=True):
+                num_examples += 1
+                is_next = candidates.items == example.target
+                if is_next.any():
+                    steps = retrieval.steps(example.history)
+                    as_of = at_moment.features(example.as_of)
+                    matrices.append(as_of.matrix(steps, candidates.items, candidates.query_embedding))
+                    labels.append(is_next.astype(np.int8))
+                    at = np.flatnonzero(candidates.retrieved == example.target)
+                    ranks.append(float(at[0] + 1) if len(at) else np.inf)
+                    users.append(example.user)
             progress.update(len(chunk))
-    return Labelled(matrices, labels, np.array(ranks), num_users)
+    return Labelled(matrices, labels, np.array(ranks), np.array(users, dtype=np.int64), num_examples)
+
+
+class _FeaturesAt:
+    """The features as of the day of an example; a day is kept, because many examples share it."""
+
+    def __init__(self, features: "RankingFeatures", activity: ActivityLog) -> None:
+        self._features = features
+        self._activity = activity
+        self._of_day: dict[int, RankingFeatures] = {}
+
+    def features(self, moment: int) -> "RankingFeatures":
+        day = int(moment // DAY)
+        if day not in self._of_day:
+            if len(self._of_day) >= KEPT_DAYS:
+                self._of_day.clear()
+            self._of_day[day] = self._features.at(self._activity.as_of(day * DAY))
+        return self._of_day[day]
 
 
 def cross_validate(labelled: Labelled, names: list[str], seed: int, until: float) -> CrossValidation:
@@ -201,13 +258,14 @@ def cross_validate(labelled: Labelled, names: list[str], seed: int, until: float
     """
     from recsys.model.lightgbm_alone import lgb
 
-    fold_of = np.random.default_rng(seed).permutation(len(labelled.ranks)) % FOLDS
+    users, of_user = np.unique(labelled.users, return_inverse=True)
+    fold_of = (np.random.default_rng(seed).permutation(len(users)) % FOLDS)[of_user]
     folds = [np.flatnonzero(fold_of == fold) for fold in range(FOLDS)]
     boosters = [
         lgb.Booster({**PARAMETERS, "seed": seed}, _dataset(labelled, np.flatnonzero(fold_of != fold), names))
         for fold in range(FOLDS)
     ]
-    unseen = [np.concatenate([labelled.features[user] for user in fold]) for fold in folds]
+    unseen = [np.concatenate([labelled.features[example] for example in fold]) for fold in folds]
     scores = [np.zeros(len(rows)) for rows in unseen]
     best = CrossValidation(0, np.full(len(labelled.ranks), -1.0))
     with tqdm(total=MAX_TREES, unit="tree", desc="cross-validation", mininterval=2.0) as progress:
@@ -227,15 +285,11 @@ def cross_validate(labelled: Labelled, names: list[str], seed: int, until: float
     return best
 
 
-def _retrieve(examples: list[Example], retrieval: ExactRetrieval) -> list[Retrieved]:
-    return retrieval.search([history for history, _ in examples])[1]
-
-
-def _ranks(scores: NDArray[np.float64], labelled: Labelled, users: NDArray[np.int64]) -> Iterator[float]:
-    """Each user's rank of the next item. scores holds the users' candidates, one user after another."""
+def _ranks(scores: NDArray[np.float64], labelled: Labelled, examples: NDArray[np.int64]) -> Iterator[float]:
+    """Each example's rank of its target. scores holds the candidates of one example after another."""
     start = 0
-    for user in users:
-        labels = labelled.labels[user]
+    for example in examples:
+        labels = labelled.labels[example]
         own = scores[start : start + len(labels)]
         start += len(labels)
         target = own[labels.argmax()]
@@ -249,23 +303,26 @@ def _fit(labelled: Labelled, names: list[str], seed: int, num_trees: int) -> "lg
     return lgb.train({**PARAMETERS, "seed": seed}, dataset, num_trees)
 
 
-def _dataset(labelled: Labelled, users: NDArray[np.int64], names: list[str]) -> "lgb.Dataset":
+def _dataset(labelled: Labelled, examples: NDArray[np.int64], names: list[str]) -> "lgb.Dataset":
     from recsys.model.lightgbm_alone import lgb
 
     return lgb.Dataset(
-        np.concatenate([labelled.features[user] for user in users]),
-        np.concatenate([labelled.labels[user] for user in users]),
-        group=[len(labelled.labels[user]) for user in users],
+        np.concatenate([labelled.features[example] for example in examples]),
+        np.concatenate([labelled.labels[example] for example in examples]),
+        group=[len(labelled.labels[example]) for example in examples],
         feature_name=names,
         params=PARAMETERS,
     )
 
 
-def _mean_and_error(differences: NDArray[np.float64], num_users: int) -> tuple[float, float]:
-    """The mean over `num_users` users and its standard error. Users without a value in `differences` count as 0."""
-    mean = differences.sum() / num_users
-    variance = np.square(differences).sum() / num_users - mean**2
-    return float(mean), float(np.sqrt(max(variance, 0.0) / num_users))
+def _mean_and_error(differences: NDArray[np.float64], labelled: Labelled) -> tuple[float, float]:
+    """The mean over all examples and its standard error. Examples whose target is not among the candidates count as 0.
+
+    A user's examples are alike, so they are one cluster: the error is that of the users' sums.
+    """
+    of_users = np.bincount(np.unique(labelled.users, return_inverse=True)[1], differences)
+    error = np.sqrt(np.square(of_users).sum()) / labelled.num_examples
+    return float(differences.sum() / labelled.num_examples), float(error)
 
 
 def _helps(lift: float, standard_error: float) -> bool:

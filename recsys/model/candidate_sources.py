@@ -1,0 +1,84 @@
+"""Sources of candidates besides the towers: the user's own items, what followed the latest items, and what is trending.
+
+The towers generalise, so they lose what counting knows: that an item is bought again every week, or that all of last
+week's visitors wanted it. How many candidates each source contributes is chosen in training and part of the release.
+"""
+
+from enum import StrEnum
+
+import numpy as np
+
+from recsys.contracts.base import MAX_HISTORY
+from recsys.model import ranking_kernels as kernels
+from recsys.model.item_activity import most_active
+from recsys.model.neighbours import Indices, Neighbours
+from recsys.model.ranking_tables import RankingTables
+
+MAX_PER_SOURCE = 100
+FOLLOWED_ITEMS = 10
+FOLLOWED_DECAY = np.float32(0.9)
+
+
+class Source(StrEnum):
+    OWN = "own"
+    """The user's items, the most frequent first; the later one of two. Only where items may be recommended again."""
+    FOLLOWING = "following"
+    """What followed the latest items in the log: the sum over age a of 0.9^a * P(item follows within a few steps)."""
+    TRENDING = "trending"
+    """The items with the largest share of the events of the last days before the release was trained."""
+
+
+class CandidateSources:
+    """Of one release."""
+
+    def __init__(self, tables: RankingTables, *, exclude_seen: bool) -> None:
+        self._followers = tables.followers
+        self._trending = most_active(tables.activity, MAX_PER_SOURCE + MAX_HISTORY)
+        self._counts = {source: int(count) for source, count in zip(Source, tables.sources, strict=True) if count}
+        self._exclude_seen = exclude_seen
+
+    def find(self, history: Indices) -> dict[Source, Indices]:
+        """history [1 to MAX_HISTORY steps] oldest first -> the item indices of each source, best first, no repeats.
+
+        If the release excludes seen items, items of the history are left out, and others take their places.
+        """
+        seen = np.unique(history) if self._exclude_seen else history[:0]
+        return {
+            source: _without(seen, self._of(source, history, count + len(seen)))[:count]
+            for source, count in self._counts.items()
+        }
+
+    def _of(self, source: Source, history: Indices, count: int) -> Indices:
+        match source:
+            case Source.OWN:
+                return own_items(history)
+            case Source.FOLLOWING:
+                return following(self._followers, history, count)
+            case Source.TRENDING:
+                return self._trending
+
+
+def own_items(history: Indices) -> Indices:
+    latest_first = history[::-1]
+    items, age, count = np.unique(latest_first, return_index=True, return_counts=True)
+    own: Indices = items[np.lexsort((age, -count))]
+    return own
+
+
+def following(followers: Neighbours, history: Indices, count: int) -> Indices:
+    latest = np.ascontiguousarray(history[::-1][:FOLLOWED_ITEMS])
+    found, sums = kernels.sums_by_item(latest, followers.items, followers.weights, FOLLOWED_DECAY)
+    if len(found) > count:
+        highest = np.argpartition(-sums, count - 1)[:count]
+        found, sums = found[highest], sums[highest]
+    best_first: Indices = found[np.lexsort((found, -sums))]
+    return best_first
+
+
+def _without(seen: Indices, candidates: Indices) -> Indices:
+    """The candidates that are not in `seen`, which is sorted."""
+    if not len(seen):
+        return candidates
+    place = np.minimum(np.searchsorted(seen, candidates), len(seen) - 1)
+    others: Indices = candidates[seen[place] != candidates]
+    return others

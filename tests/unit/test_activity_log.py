@@ -1,0 +1,83 @@
+"""What is known of an item at a moment, from a log written by hand: nothing from later."""
+
+from pathlib import Path
+
+import numpy as np
+
+from recsys.model.item_activity import DAY, PER_MILLION, UNSEEN, most_active
+from training.datasets.sequences import Sequences, load_sequences
+from training.datasets.splits import SplitKind
+from training.datasets.walk_forward import before_the_test, past_examples
+from training.models.activity_log import ActivityLog
+from training.settings import JobSettings
+
+from .test_splits import write
+
+DAYS = int(DAY)
+LOG = {
+    "ann": [("a", 0), ("b", 7 * DAYS), ("a", 20 * DAYS), ("c", 37 * DAYS), ("a", 40 * DAYS)],
+    "bob": [("a", 7 * DAYS), ("b", 14 * DAYS), ("c", 36 * DAYS), ("b", 38 * DAYS), ("c", 41 * DAYS)],
+}
+"""By user: items with the second of the event."""
+
+
+def load(settings: JobSettings) -> Sequences:
+    return load_sequences(settings.processed_dir, settings.models_dir, SplitKind.LEAVE_ONE_OUT)
+
+
+def test_only_earlier_events_count_and_they_fade(tmp_path: Path) -> None:
+    sequences = load(write(tmp_path, LOG))
+    item = {item_id: index for index, item_id in enumerate(sequences.vocabulary.item_ids, start=1)}
+    activity = ActivityLog(sequences).as_of(14 * DAY)
+    # Before day 14: "a" 14 and 7 days ago, "b" 7 days ago. With a half-life of 7 days, they weigh 0.25, 0.5 and 0.5.
+    of_a, of_b, of_c = (activity[item[name]] for name in "abc")
+    month = 0.5 ** (7 / 30)
+    share_a = (month**2 + month) / (month**2 + 2 * month)
+    np.testing.assert_allclose(of_a[0], np.log1p(PER_MILLION * 0.6), rtol=1e-6)
+    np.testing.assert_allclose(of_a[1], np.log1p(PER_MILLION * share_a), rtol=1e-6)
+    np.testing.assert_allclose(of_a[2], np.log((0.6 + UNSEEN) / (share_a + UNSEEN)), rtol=1e-5)
+    np.testing.assert_allclose([of_a[3], of_b[3]], np.log1p([14, 7]), rtol=1e-6)
+    np.testing.assert_allclose(of_b[0], np.log1p(PER_MILLION * 0.4), rtol=1e-6)
+    assert of_c[:2].tolist() == [0, 0]
+    assert np.isnan(of_c[3])
+    assert most_active(activity, 2).tolist() == [item["a"], item["b"]]
+
+
+def test_the_test_items_are_not_known(tmp_path: Path) -> None:
+    log = ActivityLog(load(write(tmp_path, LOG)))
+    assert log.end == 38 * DAYS + 1  # the last events of both users are their test items
+
+
+def test_positions_are_no_times(tmp_path: Path) -> None:
+    positions = {user: [(item, place) for place, (item, _) in enumerate(events)] for user, events in LOG.items()}
+    log = ActivityLog(load(write(tmp_path, positions)))
+    assert np.isnan(log.as_of(3)).all()
+    assert most_active(log.as_of(3), 2).tolist() == []
+
+
+def test_a_past_example_knows_what_was_known_then(tmp_path: Path) -> None:
+    sequences = load(write(tmp_path, LOG))
+    ids = sequences.vocabulary.item_ids
+    found = sorted(
+        ([ids[index - 1] for index in example.history], ids[example.target - 1], example.as_of)
+        for example in past_examples(sequences, seed=1, most=10)
+    )
+    assert found == [(["a", "b", "a"], "c", 37 * DAYS), (["a", "b", "c"], "b", 38 * DAYS)]
+
+
+def test_windows_before_the_test_give_one_example_each(tmp_path: Path) -> None:
+    """Sixty events by one user, one a day, so validation has six of them."""
+    daily = [("abc"[day % 3], day * DAYS) for day in range(60)]
+    settings = write(tmp_path, {"ann": daily, "bob": [("a", 5), ("b", 50 * DAYS + 1), ("c", 57 * DAYS + 1)]})
+    sequences = load_sequences(settings.processed_dir, settings.models_dir, SplitKind.TEMPORAL)
+    validation, test = sequences.split.cuts or (0, 0)
+    examples = past_examples(sequences, seed=1, most=100)
+    assert {example.user for example in examples} == {0, 1}
+    assert len(examples) > 2
+    for example in examples:
+        times = sequences.times[sequences.offsets[example.user] : sequences.offsets[example.user + 1]]
+        place = len(example.history)
+        assert validation <= example.as_of < test
+        assert times[place - 1] < example.as_of <= times[place] < test
+    known = before_the_test(sequences)
+    assert known.train_counts().sum() == (np.asarray(sequences.times) < test).sum() > sequences.train_counts().sum()

@@ -1,0 +1,76 @@
+"""Candidates of the sources besides the towers, from tables written by hand."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from recsys.candidates import merged, of_other_sources
+from recsys.contracts.base import NUM_CANDIDATES
+from recsys.model.candidate_sources import CandidateSources, Source, following, own_items
+from recsys.model.item_activity import ACTIVITY_NAMES, unknown_activity
+from recsys.model.neighbours import Neighbours
+from recsys.model.ranking_tables import RankingTables
+from training.models.ranking_tables import strongest
+
+FOLLOWERS = strongest(np.array([[0] * 6, [0, 0, 3, 1, 0, 0], [0, 0, 0, 4, 2, 0], *[[0] * 6] * 3], dtype=np.float32))
+"""Item 1 is followed by 2 and 3, item 2 by 3 and 4."""
+
+
+def tables(own: int, following: int, trending: int) -> RankingTables:
+    nothing = Neighbours(np.zeros((6, 1), np.int32), np.zeros((6, 1), np.float32))
+    column = np.zeros(6, dtype=np.float32)
+    activity = np.zeros((6, len(ACTIVITY_NAMES)), dtype=np.float32)
+    activity[1:, 0] = [1, 5, 2, 4, 3]
+    return RankingTables(
+        *(nothing, FOLLOWERS, nothing, nothing, nothing),
+        *(column, column, column, column, column, column),
+        activity=activity,
+        sources=np.array([own, following, trending]),
+    )
+
+
+def test_own_items_come_by_frequency_and_then_by_recency() -> None:
+    assert own_items(np.array([4, 1, 2, 1, 3, 4])).tolist() == [4, 1, 3, 2]
+
+
+def test_what_followed_the_latest_items_comes_first() -> None:
+    # After 1, 2: item 3 has 4 + 0.9 * 1, item 4 has 2, item 2 has 0.9 * 3.
+    assert following(FOLLOWERS, np.array([1, 2]), 10).tolist() == [3, 2, 4]
+    assert following(FOLLOWERS, np.array([1, 2]), 1).tolist() == [3]
+    assert following(FOLLOWERS, np.array([5]), 10).tolist() == []
+
+
+def test_each_source_proposes_as_many_as_the_release_says() -> None:
+    found = CandidateSources(tables(own=1, following=0, trending=2), exclude_seen=False).find(np.array([1, 2, 2]))
+    assert {source: items.tolist() for source, items in found.items()} == {Source.OWN: [2], Source.TRENDING: [2, 4]}
+
+
+def test_seen_items_take_no_places() -> None:
+    found = CandidateSources(tables(own=3, following=1, trending=2), exclude_seen=True).find(np.array([1, 2]))
+    assert found[Source.OWN].tolist() == []
+    assert found[Source.FOLLOWING].tolist() == [3]
+    assert found[Source.TRENDING].tolist() == [4, 5]
+
+
+def test_a_log_without_times_has_nothing_trending() -> None:
+    timeless = dataclasses.replace(tables(0, 0, 3), activity=unknown_activity(5))
+    assert CandidateSources(timeless, exclude_seen=True).find(np.array([1]))[Source.TRENDING].tolist() == []
+
+
+def test_tables_keep_the_sources(tmp_path: Path) -> None:
+    tables(own=10, following=20, trending=30).save(tmp_path)
+    loaded = RankingTables.load(tmp_path)
+    assert loaded.sources.tolist() == [10, 20, 30]
+    assert loaded.activity[2, 0] == 5
+
+
+@pytest.mark.parametrize(("num_candidates", "expected"), [(NUM_CANDIDATES, list("abcd")), (NUM_CANDIDATES // 2, ["a"])])
+def test_a_smaller_budget_takes_fewer_of_every_source(num_candidates: int, expected: list[str]) -> None:
+    assert of_other_sources([["a", "b"], ["b", "c", "d"]], {"x"}, num_candidates)[: len(expected)] == expected
+    assert "b" not in of_other_sources([["a", "b"]], {"b"}, NUM_CANDIDATES)
+
+
+def test_merging_repeats_nothing() -> None:
+    assert merged(["a", "b"], ["b", "c", "a"]) == ["a", "b", "c"]

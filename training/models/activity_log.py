@@ -1,0 +1,36 @@
+"""The activity of items as of any moment of the log, from the events before that moment alone."""
+
+import numpy as np
+
+from recsys.model.item_activity import DAY, HALF_LIVES, Activity, activity_of, unknown_activity
+from training.datasets.sequences import Sequences
+from training.datasets.splits import NOWHERE, not_times
+
+
+class ActivityLog:
+    """All events that may be known; test items are not among them."""
+
+    def __init__(self, sequences: Sequences) -> None:
+        times = np.asarray(sequences.times)
+        self._num_items = sequences.num_items
+        self.has_times = not_times(np.diff(sequences.offsets), times) is None
+        tested = sequences.split.test_places
+        users = np.repeat(np.arange(sequences.num_users), np.diff(sequences.offsets))
+        place = np.arange(len(times)) - sequences.offsets[users]
+        known = np.flatnonzero((tested[users] == NOWHERE) | (place < tested[users]))
+        known = known[np.argsort(times[known], kind="stable")]
+        self._times, self._items = times[known], np.asarray(sequences.items)[known]
+        self.end = int(self._times[-1]) + 1
+        """The first second after the last event."""
+
+    def as_of(self, moment: float) -> Activity:
+        """[num_items + 1, ACTIVITY_NAMES] from the events before `moment`, a Unix time."""
+        if not self.has_times:
+            return unknown_activity(self._num_items)
+        before = int(np.searchsorted(self._times, moment))
+        items, age_days = self._items[:before], (moment - self._times[:before]) / DAY
+        size = self._num_items + 1
+        counts = np.stack([np.bincount(items, 0.5 ** (age_days / half_life), size) for half_life in HALF_LIVES])
+        first = np.full(size, np.nan)
+        first[items[::-1]] = age_days[::-1]  # the first event of an item is written last
+        return activity_of(counts / np.maximum(counts.sum(axis=1, keepdims=True), 1e-12), first)

@@ -1,0 +1,44 @@
+"""The candidates of a request, as in serving: those of the towers, by exact search, and those of the other sources."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recsys.candidates import merged, of_other_sources
+from recsys.contracts.base import NUM_CANDIDATES
+from recsys.model.candidate_sources import CandidateSources
+from training.datasets.sequences import History
+from training.models.exact_retrieval import ExactRetrieval
+
+
+class Candidates(NamedTuple):
+    query_embedding: NDArray[np.float32]
+    """[embedding_dim]"""
+    items: NDArray[np.int64]
+    """[at most NUM_CANDIDATES] item indices."""
+    retrieved: NDArray[np.int64]
+    """[at most NUM_CANDIDATES] item indices: what the towers alone would retrieve, best first."""
+
+
+class CandidateRetrieval:
+    def __init__(self, towers: ExactRetrieval, sources: CandidateSources, *, max_history: int) -> None:
+        self._towers = towers
+        self._sources = sources
+        self._max_history = max_history
+
+    def steps(self, history: History) -> NDArray[np.int64]:
+        """The part of a history that the model uses."""
+        return history[-self._max_history :].astype(np.int64)
+
+    def search(self, histories: list[History]) -> tuple[NDArray[np.float32], list[Candidates]]:
+        """-> the towers' scores of all items [histories, num_items], -inf for excluded items, and the candidates."""
+        scores, retrieved = self._towers.search(histories)
+        found = []
+        for history, (query_embedding, nearest) in zip(histories, retrieved, strict=True):
+            excluded = set(history.tolist()) if self._towers.exclude_seen else set()
+            proposed = self._sources.find(self.steps(history))
+            others = of_other_sources([items.tolist() for items in proposed.values()], excluded)
+            items = merged(nearest[: NUM_CANDIDATES - len(others)].tolist(), others)
+            found.append(Candidates(query_embedding, np.array(items, dtype=np.int64), nearest))
+        return scores, found
