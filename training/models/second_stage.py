@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from recsys.model.ranking_features import RankingFeatures
 
 FOLDS = 5
-MIN_USERS = 200
+MIN_USERS = 30
 """No second stage is fitted with fewer users whose item is among the candidates."""
 MAX_EXAMPLES = 10_000
 MAX_TREES = 300
