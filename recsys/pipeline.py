@@ -130,7 +130,7 @@ class RecommendationPipeline:
         at_least = top_k if exclusions.complete else 2 * top_k  # some candidates may turn out to be seen
         in_all, exclude = self._quality.scale(self._num_candidates, at_least), exclusions.item_ids
         others = of_other_sources(query.other_candidates.values(), exclude, in_all)
-        num_candidates = max(at_least, in_all - len(others))
+        num_candidates = max(min(at_least, in_all), in_all - len(others))
         search = same_release.search(self._index, query, query.query_embedding, num_candidates, exclude)
         candidates = await run.run_stage(Stage.RETRIEVE, search)
         if candidates is None:

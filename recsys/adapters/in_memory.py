@@ -38,8 +38,10 @@ class InMemoryRanker:
         *,
         exclude_seen: bool = True,
         weights_hash: str = "",
+        other_candidates: Mapping[str, Sequence[str]] = MappingProxyType({}),
     ) -> None:
         self._release = release_version
+        self._other_candidates = {source: list(items) for source, items in other_candidates.items()}
         self._weights_hash = weights_hash
         self._exclude_seen = exclude_seen
         self._vectors = {item_id: np.asarray(vector, dtype=np.float64) for item_id, vector in vectors.items()}
@@ -52,6 +54,7 @@ class InMemoryRanker:
             weights_hash=self._weights_hash,
             query_embedding=None if query is None else query.tolist(),
             exclude_seen=self._exclude_seen,
+            other_candidates=self._other_candidates,
         )
 
     async def releases(self) -> ServingReleases:

@@ -1,16 +1,16 @@
 """Requests through the pipeline over in-memory adapters, and what is served when a stage fails."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import pytest
 
-from recsys.adapters.in_memory import InMemoryRanker
+from recsys.adapters.in_memory import InMemoryRanker, InMemoryVectorIndex
 from recsys.adapters.in_memory_feature_store import InMemoryFeatureStore
-from recsys.contracts.base import MAX_HISTORY
+from recsys.contracts.base import MAX_HISTORY, NUM_CANDIDATES
 from recsys.contracts.features import PopularItem
 from recsys.contracts.ranking import RankedScores
 from recsys.contracts.recommendation import Provenance, RecommendationRequest, Tier
-from recsys.contracts.retrieval import QueryEmbedding
+from recsys.contracts.retrieval import Candidate, QueryEmbedding
 from recsys.errors import (
     InvalidRequest,
     ReleaseNotLoaded,
@@ -42,6 +42,20 @@ FAILURES = {
     "release_not_loaded": ReleaseNotLoaded("not loaded"),
     "hangs": None,
 }
+
+
+class Counting:
+    """Remembers how many candidates it was asked for."""
+
+    def __init__(self, index: InMemoryVectorIndex) -> None:
+        self._index = index
+        self.asked: list[int] = []
+
+    async def search(
+        self, release_version: int, query_embedding: Sequence[float], num_candidates: int, exclude: Collection[str]
+    ) -> list[Candidate]:
+        self.asked.append(num_candidates)
+        return await self._index.search(release_version, query_embedding, num_candidates, exclude)
 
 
 def code(failure: str) -> str:
@@ -165,6 +179,24 @@ async def test_the_session_is_newer_than_the_history_and_only_the_newest_items_a
     assert encoder.encoded == ("i0", *["i3"] * (MAX_HISTORY - 1))
     await recommend(await open_pipeline(encoder=encoder), session_items=["i3"] * MAX_HISTORY)
     assert encoder.encoded == ("i3",) * MAX_HISTORY
+
+
+async def test_candidates_of_other_sources_are_ranked_beside_those_of_the_index() -> None:
+    encoder = InMemoryRanker(RELEASE, VECTORS, other_candidates={"trending": ["i0", "i9", "i1"], "own": ["i9", "i7"]})
+    index = Counting(index_of(["i1", "i2"]))
+    pipeline = await open_pipeline(encoder=encoder, index=index, num_candidates=NUM_CANDIDATES)
+    response = await recommend(pipeline, top_k=4, exclude_items=["i7"])
+    assert item_ids(response) == ["i1", "i2", "i9", "i8"]  # i0 is seen, i7 is excluded, and i8 is popular
+    assert [each.score is None for each in response.recommendations] == [False, False, False, True]
+    assert response.total_candidates == 3
+    assert index.asked == [NUM_CANDIDATES - 2]  # i9 and i1 are there already
+
+
+async def test_if_ranking_fails_only_the_index_can_order_its_candidates() -> None:
+    encoder = InMemoryRanker(RELEASE, VECTORS, other_candidates={"trending": ["i9"]})
+    ports = {"encoder": encoder, "index": index_of(["i1", "i2"]), "ranker": Broken(UpstreamUnavailable("gone"))}
+    response = await recommend(await open_pipeline(num_candidates=NUM_CANDIDATES, **ports), top_k=2)
+    assert (item_ids(response), response.tier) == (["i1", "i2"], Tier.RETRIEVED)
 
 
 async def test_too_few_candidates_are_backfilled_with_popular_items_without_a_score() -> None:

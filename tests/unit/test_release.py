@@ -78,8 +78,8 @@ def test_the_nearest_are_searchable_and_not_excluded(directory: Path) -> None:
 
 def test_the_error_for_an_outdated_release_says_what_to_do(directory: Path) -> None:
     file = directory / "release.json"
-    file.write_text(file.read_text().replace('"feature_schema_version": 2', '"feature_schema_version": 1'))
-    with pytest.raises(ReleaseDamaged, match=r"feature schema 1 .* serves 2; train .* `make pipeline`"):
+    file.write_text(file.read_text().replace('"feature_schema_version": 3', '"feature_schema_version": 2'))
+    with pytest.raises(ReleaseDamaged, match=r"feature schema 2 .* serves 3; train .* `make pipeline`"):
         Release.load(1, directory)
 
 
