@@ -4,8 +4,6 @@ The towers generalise, so they lose what counting knows: that an item is bought 
 week's visitors wanted it. How many candidates each source contributes is chosen in training and part of the release.
 """
 
-from enum import StrEnum
-
 import numpy as np
 
 from recsys.contracts.base import MAX_HISTORY
@@ -13,19 +11,10 @@ from recsys.model import ranking_kernels as kernels
 from recsys.model.item_activity import most_active
 from recsys.model.neighbours import Indices, Neighbours
 from recsys.model.ranking_tables import RankingTables
+from recsys.model.sources import MAX_PER_SOURCE, Source
 
-MAX_PER_SOURCE = 100
 FOLLOWED_ITEMS = 10
 FOLLOWED_DECAY = np.float32(0.9)
-
-
-class Source(StrEnum):
-    OWN = "own"
-    """The user's items, the most frequent first; the later one of two. Only where items may be recommended again."""
-    FOLLOWING = "following"
-    """What followed the latest items in the log: the sum over age a of 0.9^a * P(item follows within a few steps)."""
-    TRENDING = "trending"
-    """The items with the largest share of the events of the last days before the release was trained."""
 
 
 class CandidateSources:

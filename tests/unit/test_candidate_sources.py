@@ -8,10 +8,11 @@ import pytest
 
 from recsys.candidates import merged, of_other_sources
 from recsys.contracts.base import NUM_CANDIDATES
-from recsys.model.candidate_sources import CandidateSources, Source, following, own_items
+from recsys.model.candidate_sources import CandidateSources, following, own_items
 from recsys.model.item_activity import ACTIVITY_NAMES, unknown_activity
 from recsys.model.neighbours import Neighbours
 from recsys.model.ranking_tables import RankingTables
+from recsys.model.sources import Source
 from training.models.ranking_tables import strongest
 
 FOLLOWERS = strongest(np.array([[0] * 6, [0, 0, 3, 1, 0, 0], [0, 0, 0, 4, 2, 0], *[[0] * 6] * 3], dtype=np.float32))

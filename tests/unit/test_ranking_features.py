@@ -13,7 +13,7 @@ from safetensors.numpy import load_file, save_file
 
 from recsys.contracts.base import MAX_HISTORY
 from recsys.errors import ReleaseDamaged
-from recsys.model.candidate_sources import CandidateSources, Source
+from recsys.model.candidate_sources import CandidateSources
 from recsys.model.files import ITEMS_FILE, RANKING_TABLES_FILE, SECOND_STAGE_FILE
 from recsys.model.item_activity import ACTIVITY_NAMES, unknown_activity
 from recsys.model.neighbours import Indices, Neighbours
@@ -22,6 +22,7 @@ from recsys.model.ranking_features import NEVER, Features, RankingFeatures
 from recsys.model.ranking_tables import RankingTables
 from recsys.model.release import Release
 from recsys.model.second_stage import SecondStage
+from recsys.model.sources import Source
 from recsys.model.two_tower import load_model
 from tests import toy
 from tests.unit.reference_ranking_features import ReferenceFeatures

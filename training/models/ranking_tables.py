@@ -8,10 +8,10 @@ import polars as pl
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from recsys.model.candidate_sources import Source
 from recsys.model.item_activity import Activity
 from recsys.model.neighbours import Neighbours
 from recsys.model.ranking_tables import PER_ITEM, RankingTables
+from recsys.model.sources import Source
 from training.datasets.sequences import Sequences
 from training.models.cooccurrence import MAX_ENTRIES as MAX_COOCCURRENCE_ENTRIES
 from training.models.cooccurrence import MAX_PAIRS, MAX_PARTS, WINDOW, cooccurrence, directed_cooccurrence

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from recsys.contracts.base import NUM_CANDIDATES
-from recsys.model.candidate_sources import CandidateSources, Source
 from recsys.model.files import SECOND_STAGE_FILE
 from recsys.model.item_activity import DAY
 from recsys.model.ranking_feature_names import (
@@ -29,13 +28,13 @@ from recsys.model.ranking_feature_names import (
     SIMILAR_ITEMS,
 )
 from recsys.model.ranking_tables import RankingTables
+from recsys.model.sources import Source
 from recsys.model.two_tower import load_model
 from training.atomic import atomic_file
 from training.datasets.sequences import Sequences
 from training.datasets.walk_forward import WINDOWS, PastExample, before_the_test, past_examples
 from training.evaluation.metrics import ndcg_gains
 from training.models.activity_log import ActivityLog
-from training.models.candidate_retrieval import CandidateRetrieval
 from training.models.exact_retrieval import ExactRetrieval
 from training.models.ranking_tables import ranking_tables
 from training.models.source_counts import CHOICES, LEAST_RETRIEVED, choose_source_counts
@@ -44,6 +43,7 @@ if TYPE_CHECKING:
     # Importing them takes seconds, so the functions that need them do. Every job that asks for a fingerprint gets here.
     from recsys.model.lightgbm_alone import lgb
     from recsys.model.ranking_features import RankingFeatures
+    from training.models.candidate_retrieval import CandidateRetrieval
 
 FOLDS = 5
 MIN_USERS = 30
@@ -148,7 +148,9 @@ def fit_second_stage(
 
     `towers` holds the files of the two towers; `catalogue` has one row per item in the order of the item indices.
     """
+    from recsys.model.candidate_sources import CandidateSources
     from recsys.model.ranking_features import RankingFeatures, compile_features
+    from training.models.candidate_retrieval import CandidateRetrieval
 
     compile_features()  # not at the expense of the budget
     started = time.monotonic()
@@ -200,7 +202,7 @@ def fit_second_stage(
 
 def label(
     examples: list[PastExample],
-    retrieval: CandidateRetrieval,
+    retrieval: "CandidateRetrieval",
     features: "RankingFeatures",
     activity: ActivityLog,
     until: float,

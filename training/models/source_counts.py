@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.contracts.base import NUM_CANDIDATES
-from recsys.model.candidate_sources import MAX_PER_SOURCE, CandidateSources, Source
 from recsys.model.ranking_tables import RankingTables
+from recsys.model.sources import MAX_PER_SOURCE, Source
 from training.datasets.walk_forward import PastExample
 from training.models.exact_retrieval import ExactRetrieval
 
@@ -27,6 +27,8 @@ def choose_source_counts(
 
     The recall is the share of at most MAX_EXAMPLES examples whose target is among the candidates.
     """
+    from recsys.model.candidate_sources import CandidateSources  # takes long to import
+
     every = np.full(len(Source), MAX_PER_SOURCE)
     sources = CandidateSources(tables.with_sources(every), exclude_seen=towers.exclude_seen)
     chosen_examples = examples[:MAX_EXAMPLES]
