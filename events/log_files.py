@@ -38,18 +38,26 @@ class LogFiles:
     def read(self, table: LogTable, start: datetime, end: datetime) -> pl.LazyFrame:
         """The rows with a `server_time` from `start` on and before `end`, each once."""
         days = (start.astimezone(UTC).date() + timedelta(number) for number in range((end - start).days + 2))
-        parts = [part for day in days if (part := self._day(table, day)) is not None]
+        parts = [part for day in days if (part := self._scan(table, f"{day:%Y-%m-%d}")) is not None]
         rows = pl.concat(parts) if parts else pl.LazyFrame(schema=SCHEMAS[table])
         in_range = pl.col("server_time").is_between(start.timestamp(), end.timestamp(), closed="left")
-        return rows.filter(in_range).unique(IDENTITIES[table], keep="first", maintain_order=True)
+        return _once(table, rows.filter(in_range))
 
-    def _day(self, table: LogTable, day: date) -> pl.LazyFrame | None:
-        """The rows of a day; None if it has no files."""
-        pattern = f"{self._folder(table, day)}/*.parquet"
-        if not self._root.startswith(S3) and not Path(pattern).parent.exists():
+    def read_before(self, table: LogTable, end: datetime) -> pl.LazyFrame:
+        """All rows with a `server_time` before `end`, each once."""
+        rows = self._scan(table, "*")
+        if rows is None:
+            return pl.LazyFrame(schema=SCHEMAS[table])
+        return _once(table, rows.filter(pl.col("server_time") < end.timestamp()))
+
+    def _scan(self, table: LogTable, day: str) -> pl.LazyFrame | None:
+        """The rows of a day, or of all for `*`; None if there are no files."""
+        pattern = f"{table}/day={day}/*.parquet"
+        if not self._root.startswith(S3) and next(Path(self._root).glob(pattern), None) is None:
             return None
+        files, schema = f"{self._root}/{pattern}", SCHEMAS[table]
         try:
-            return pl.scan_parquet(pattern, schema=SCHEMAS[table], missing_columns="insert", hive_partitioning=False)
+            return pl.scan_parquet(files, schema=schema, missing_columns="insert", hive_partitioning=False)
         except FileNotFoundError:
             return None
 
@@ -64,6 +72,10 @@ class LogFiles:
 
     def _folder(self, table: LogTable, day: date) -> str:
         return f"{self._root}/{table}/day={day:%Y-%m-%d}"
+
+
+def _once(table: LogTable, rows: pl.LazyFrame) -> pl.LazyFrame:
+    return rows.unique(IDENTITIES[table], keep="first", maintain_order=True)
 
 
 def _rows(table: LogTable, name: str, entries: Sequence[str]) -> pl.DataFrame:

@@ -32,6 +32,7 @@ def describe_release(directory: Path) -> ReleaseManifest:
         fingerprint=directory.name,
         dataset=training["dataset"],
         data_hash=training["data_content_hash"],
+        events_until=training.get("events_until"),
         feature_schema_version=FEATURE_SCHEMA_VERSION,
         num_items=config.num_items,
         embedding_dim=config.embedding_dim,

@@ -22,6 +22,13 @@ REPEATS = ("complete-journey",)
 """The data sets whose seen items may be recommended again, unless EXCLUDE_SEEN says otherwise."""
 
 
+def _in_utc(time: datetime) -> datetime:
+    return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+
+
+Time = Annotated[datetime, AfterValidator(_in_utc)]
+
+
 class JobSettings(BaseSettings):
     model_config = SettingsConfigDict(env_ignore_empty=True)
 
@@ -191,18 +198,19 @@ class ExportFormat(StrEnum):
     CSV = "csv"
 
 
-def _in_utc(time: datetime) -> datetime:
-    return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
-
-
-Time = Annotated[datetime, AfterValidator(_in_utc)]
-
-
-class ExportSettings(BaseSettings):
+class EventLogSettings(BaseSettings):
     model_config = SettingsConfigDict(env_ignore_empty=True)
 
     event_log: str | None = None
     """Where the event log's files are: a folder or `s3://bucket/prefix`."""
+
+
+class CollectedSettings(EventLogSettings):
+    events_until: Time | None = None
+    """`make data` adds the collected events until this time, in UTC. The default is that of the last `make data`."""
+
+
+class ExportSettings(EventLogSettings):
     end: Time = Field(default_factory=lambda: datetime.now(UTC), validation_alias="TO")
     """The end of the range, as 2026-11-22 or 2026-11-22T08:00, in UTC. The default is now."""
     start: Time = Field(

@@ -53,6 +53,8 @@ class ReleaseManifest(BaseModel):
     """Identifies the data and the training settings."""
     dataset: str
     data_hash: str
+    events_until: str | None = None
+    """Until when it learned from collected events, an ISO time; None if it learned from the data set's own log only."""
     feature_schema_version: int
     num_items: int
     embedding_dim: int

@@ -33,8 +33,12 @@ class WrittenLog:
     warnings: dict[str, int]
 
 
-def write(log: RawLog, path: Path, bad_rows: BadRows) -> WrittenLog:
-    coded = _alphabetical(_read(log, bad_rows))
+def write(log: RawLog, collected: pl.DataFrame, path: Path, bad_rows: BadRows) -> WrittenLog:
+    """collected: further rows (user_id, item_id, timestamp, event), which come after those of the log."""
+    coded = _read(log, bad_rows)
+    if len(collected):
+        coded = pl.concat([coded, collected.select(pl.col(name).cast(coded.schema[name]) for name in coded.columns)])
+    coded = _alphabetical(coded)
     num_raw = coded.height
     with phase(f"sorting {num_raw:,} rows"):
         coded = _sorted_once(coded)

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
+from pydantic_core import from_json
 
 from recsys.errors import DataError
 
@@ -12,6 +13,10 @@ CATALOGUE_FILE = "items.parquet"
 MANIFEST_FILE = "manifest.json"
 
 SCHEMA_VERSION: Literal[1] = 1
+
+
+EVENTS_UNTIL = "events_until"
+"""In `Manifest.source`: the cut-off of the collected events, an ISO time; missing if there are none."""
 
 
 class Manifest(BaseModel):
@@ -26,6 +31,8 @@ class Manifest(BaseModel):
     """Rows of the items file."""
     first_timestamp: int
     last_timestamp: int
+    collected_events: int = 0
+    """Rows that come from the event log of the services, before duplicates are dropped."""
     content_hash: str
     """sha256, in hex, over the bytes of the interactions file and then of the items file."""
     warnings: dict[str, int]
@@ -47,3 +54,10 @@ class Manifest(BaseModel):
 
     def write(self, directory: Path) -> None:
         (directory / MANIFEST_FILE).write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+
+def events_until(directory: Path) -> str | None:
+    """The cut-off of the collected events in prepared data, an ISO time; None if it has only the data set's own log."""
+    source = from_json((directory / MANIFEST_FILE).read_bytes()).get("source", {})
+    until: str | None = source.get(EVENTS_UNTIL)
+    return until

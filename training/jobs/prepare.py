@@ -10,15 +10,17 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
+from events.log_files import LogFiles
 from recsys.errors import DataError
 from training.atomic import atomic_directory, exclusive_lock
 from training.datasets import interactions, item_values, items
 from training.datasets.bad_rows import REJECTS_FILE, BadRows
-from training.datasets.manifest import CATALOGUE_FILE, INTERACTIONS_FILE, Manifest
+from training.datasets.collected_events import collected_events
+from training.datasets.manifest import CATALOGUE_FILE, EVENTS_UNTIL, INTERACTIONS_FILE, Manifest
 from training.datasets.registry import dataset_of
 from training.datasets.tables import Dataset
 from training.job import run_job
-from training.settings import JobSettings
+from training.settings import CollectedSettings, JobSettings
 
 _WARNINGS = {
     interactions.DUPLICATES: "rows repeat an earlier row (same user, item, timestamp and event) and were dropped",
@@ -37,12 +39,13 @@ def prepare(settings: JobSettings) -> str:
     directory = settings.processed_dir
     with exclusive_lock(directory):
         # Taken before reading, so that the next run prepares again if a file changes meanwhile.
-        fingerprint = dataset.fingerprint()
         previous = _prepared(directory)
+        until = _events_until(previous)
+        fingerprint = dataset.fingerprint() | ({} if until is None else {EVENTS_UNTIL: until.isoformat()})
         if previous is not None and previous.source == fingerprint:
             return f"{directory} is up to date: {_summary(previous)}"
         with atomic_directory(directory) as partial:
-            manifest = _write(dataset, settings, fingerprint, partial)
+            manifest = _write(dataset, settings, until, fingerprint, partial)
     for file, reasons in manifest.rejected.items():
         counts = ", ".join(f"{reason} ({count:,})" for reason, count in reasons.items())
         print(f"warning: rows of {file} were dropped: {counts}; see {directory / REJECTS_FILE}", flush=True)
@@ -60,10 +63,26 @@ def _prepared(directory: Path) -> Manifest | None:
         return None
 
 
-def _write(dataset: Dataset, settings: JobSettings, fingerprint: dict[str, JsonValue], directory: Path) -> Manifest:
-    rejects = directory / REJECTS_FILE
+def _events_until(previous: Manifest | None) -> datetime | None:
+    """The cut-off of collected events: EVENTS_UNTIL, or that of the data that is prepared; None for the log alone."""
+    wanted = CollectedSettings().events_until
+    if wanted is not None or previous is None:
+        return wanted
+    until = previous.source.get(EVENTS_UNTIL)
+    return datetime.fromisoformat(until) if isinstance(until, str) else None
+
+
+def _write(
+    dataset: Dataset,
+    settings: JobSettings,
+    until: datetime | None,
+    fingerprint: dict[str, JsonValue],
+    directory: Path,
+) -> Manifest:
+    rejects, files = directory / REJECTS_FILE, LogFiles(CollectedSettings().event_log or settings.event_log)
     with BadRows(settings.bad_rows, settings.max_bad_rows, rejects) as bad_rows, dataset.open(bad_rows) as raw:
-        log = interactions.write(raw.log, directory / INTERACTIONS_FILE, bad_rows)
+        collected = collected_events(files, until, raw.items.rows["item_id"])
+        log = interactions.write(raw.log, collected, directory / INTERACTIONS_FILE, bad_rows)
         catalogue, item_warnings = items.write(raw.items, log.item_ids, directory / CATALOGUE_FILE)
     manifest = Manifest(
         dataset=settings.dataset,
@@ -76,6 +95,7 @@ def _write(dataset: Dataset, settings: JobSettings, fingerprint: dict[str, JsonV
         content_hash=_content_hash(directory),
         warnings=log.warnings | raw.items.warnings | item_warnings,
         rejected=bad_rows.counts,
+        collected_events=len(collected),
         source=fingerprint,
     )
     manifest.write(directory)
@@ -97,7 +117,8 @@ def _summary(manifest: Manifest) -> str:
         span = f"timestamps {first:,} to {last:,}"
     else:
         span = " to ".join(datetime.fromtimestamp(moment, UTC).date().isoformat() for moment in (first, last))
-    return f"{manifest.rows:,} interactions, {manifest.users:,} users, {manifest.items:,} items, {span}"
+    collected = f" ({manifest.collected_events:,} of them collected)" if manifest.collected_events else ""
+    return f"{manifest.rows:,} interactions{collected}, {manifest.users:,} users, {manifest.items:,} items, {span}"
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from recsys.model.files import TRAINING_FILE, VOCABULARY_FILE
 from recsys.model.histories import save_histories
 from recsys.model.two_tower import TwoTower, TwoTowerConfig, save_model
 from training.atomic import atomic_directory, exclusive_lock
-from training.datasets.manifest import CATALOGUE_FILE, INTERACTIONS_FILE
+from training.datasets.manifest import CATALOGUE_FILE, INTERACTIONS_FILE, events_until
 from training.datasets.sequences import Sequences, load_sequences, sample_histories
 from training.fingerprints import TOWERS_VERSION, learning_data_hash, towers_fingerprint
 from training.job import for_each_cut, run_job
@@ -120,6 +120,7 @@ def _training_record(
         "training_version": TOWERS_VERSION,
         "dataset": settings.dataset,
         "data_content_hash": data_hash,
+        "events_until": events_until(settings.processed_dir),
         "seed": settings.seed,
         "train_minutes": settings.train_minutes,
         "exclude_seen": settings.exclude_seen,
