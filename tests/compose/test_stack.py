@@ -15,7 +15,7 @@ import pytest
 
 from local.tour import is_whole
 from tests.compose.calls import WatchedCalls
-from tests.compose.engine import LAB, NOT_RUN, ROOT, ensure_engine, ensure_images, run
+from tests.compose.engine import LAB, NOT_RUN, ROOT, ensure_engine, ensure_images, label, needed_images, run
 from tests.compose.stack import BUILD_SECONDS, SECRETS, Stack, eventually
 
 pytestmark = [pytest.mark.compose, pytest.mark.timeout(1800)]
@@ -215,13 +215,22 @@ def test_an_event_is_in_the_next_answer(stack: Stack) -> None:
     assert liked not in items_of(following)
 
 
-def test_what_was_done_and_shown_is_exported(stack: Stack) -> None:
-    def exported() -> bool:
-        said = stack.make("export")
-        found = re.search(r"export: ([\d,]+) events and ([\d,]+) impressions", said)
-        return found is not None and "0" not in found.groups()
+def test_what_was_done_and_shown_is_collected(stack: Stack) -> None:
+    url = "http://127.0.0.1:9090/api/v1/query?query=tandem_log_files_total"
 
-    eventually(exported, seconds=180)
+    def collected() -> bool:
+        found = json.loads(stack.compose("exec", "-T", "prometheus", "wget", "-qO-", url))["data"]["result"]
+        return {each["metric"]["table"] for each in found if float(each["value"][1]) > 0} == {"events", "impressions"}
+
+    eventually(collected, seconds=180)
+
+
+def test_what_was_collected_is_exported(stack: Stack) -> None:
+    if any(label(image) for image in needed_images(stack.env) if image.startswith("rustfs/")):
+        pytest.skip("the stand-in for RustFS does not serve ranges of an object, which reading Parquet takes")
+    found = re.search(r"export: ([\d,]+) events and ([\d,]+) impressions", stack.make("export"))
+    assert found is not None
+    assert "0" not in found.groups()
 
 
 def test_state_survives_a_restart_of_every_container(stack: Stack) -> None:
