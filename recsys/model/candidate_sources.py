@@ -4,11 +4,14 @@ The towers generalise, so they lose what counting knows: that an item is bought 
 week's visitors wanted it. How many candidates each source contributes is chosen in training and part of the release.
 """
 
+from copy import copy
+from typing import Self
+
 import numpy as np
 
 from recsys.contracts.base import MAX_HISTORY
 from recsys.model import ranking_kernels as kernels
-from recsys.model.item_activity import most_active
+from recsys.model.item_activity import Activity, most_active
 from recsys.model.neighbours import Indices, Neighbours
 from recsys.model.ranking_tables import RankingTables
 from recsys.model.sources import MAX_PER_SOURCE, Source
@@ -25,6 +28,12 @@ class CandidateSources:
         self._trending = most_active(tables.activity, MAX_PER_SOURCE + MAX_HISTORY)
         self._counts = {source: int(count) for source, count in zip(Source, tables.sources, strict=True) if count}
         self._exclude_seen = exclude_seen
+
+    def at(self, activity: Activity) -> Self:
+        """The sources at another moment than the end of the log."""
+        copied = copy(self)
+        copied._trending = most_active(activity, MAX_PER_SOURCE + MAX_HISTORY)
+        return copied
 
     def find(self, history: Indices) -> dict[Source, Indices]:
         """history [1 to MAX_HISTORY steps] oldest first -> the item indices of each source, best first, no repeats.

@@ -3,12 +3,14 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from recsys.model.item_activity import DAY, PER_MILLION, UNSEEN, most_active
 from training.datasets.sequences import Sequences, load_sequences
 from training.datasets.splits import SplitKind
-from training.datasets.walk_forward import before_the_test, past_examples
+from training.datasets.walk_forward import PastExample, before_the_test, past_examples
 from training.models.activity_log import ActivityLog
+from training.models.moments import Moments
 from training.settings import JobSettings
 
 from .test_splits import write
@@ -41,6 +43,25 @@ def test_only_earlier_events_count_and_they_fade(tmp_path: Path) -> None:
     assert of_c[:2].tolist() == [0, 0]
     assert np.isnan(of_c[3])
     assert most_active(activity, 2).tolist() == [item["a"], item["b"]]
+
+
+def test_many_moments_are_read_in_one_pass(tmp_path: Path) -> None:
+    log = ActivityLog(load(write(tmp_path, LOG)))
+    moments = [0.0, 7 * DAY, 7 * DAY + 1, 30 * DAY, 50 * DAY]
+    for moment, activity in zip(moments, log.at(moments), strict=True):
+        np.testing.assert_allclose(activity, log.as_of(moment), rtol=1e-5)
+
+
+def test_an_example_sees_the_last_moment_before_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("training.models.moments.MOST", 2)
+    log = ActivityLog(load(write(tmp_path, LOG)))
+    examples = [PastExample(0, np.array([1], dtype=np.int32), 1, day * DAYS) for day in (5, 10, 20, 40)]
+    moments = Moments(log, examples)
+    assert len(moments.activities) == 2
+    for example in examples:
+        known = [log.as_of(earlier.as_of) for earlier in examples if earlier.as_of <= example.as_of]
+        seen = moments.activities[moments.place_of(example)]
+        assert any(np.allclose(seen, activity, equal_nan=True) for activity in known)
 
 
 def test_the_test_items_are_not_known(tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ from training.datasets.walk_forward import past_examples
 from training.models.activity_log import ActivityLog
 from training.models.candidate_retrieval import CandidateRetrieval
 from training.models.exact_retrieval import ExactRetrieval
+from training.models.moments import Moments
 from training.models.ranking_tables import ranking_tables, strongest
 from training.models.second_stage import fit_second_stage, label
 from training.release_manifest import describe_release
@@ -218,7 +219,7 @@ def test_training_and_serving_compute_the_same_numbers(
     trained_on = RankingFeatures(tables, towers.candidate_embeddings, model.content.numpy())
     retrieval = CandidateRetrieval(towers, CandidateSources(tables, exclude_seen=True), max_history=200)
     examples = past_examples(sequences, seed=1, most=1000)
-    labelled = label(examples, retrieval, trained_on, activity, until=torch.inf)
+    labelled = label(examples, retrieval, trained_on, Moments(activity, examples), until=torch.inf)
 
     served: list[np.ndarray] = []
 

@@ -1,5 +1,6 @@
 """The candidates of a request, as in serving: those of the towers, by exact search, and those of the other sources."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -24,20 +25,25 @@ class Candidates(NamedTuple):
 class CandidateRetrieval:
     def __init__(self, towers: ExactRetrieval, sources: CandidateSources, *, max_history: int) -> None:
         self._towers = towers
-        self._sources = sources
+        self.sources = sources
         self._max_history = max_history
 
     def steps(self, history: History) -> NDArray[np.int64]:
         """The part of a history that the model uses."""
         return history[-self._max_history :].astype(np.int64)
 
-    def search(self, histories: list[History]) -> tuple[NDArray[np.float32], list[Candidates]]:
-        """-> the towers' scores of all items [histories, num_items], -inf for excluded items, and the candidates."""
+    def search(
+        self, histories: list[History], sources: Sequence[CandidateSources] | None = None
+    ) -> tuple[NDArray[np.float32], list[Candidates]]:
+        """-> the towers' scores of all items [histories, num_items], -inf for excluded items, and the candidates.
+
+        sources: those of each history, if they are of another moment than the end of the log.
+        """
         scores, retrieved = self._towers.search(histories)
         found = []
-        for history, (query_embedding, nearest) in zip(histories, retrieved, strict=True):
+        for place, (history, (query_embedding, nearest)) in enumerate(zip(histories, retrieved, strict=True)):
             excluded = set(history.tolist()) if self._towers.exclude_seen else set()
-            proposed = self._sources.find(self.steps(history))
+            proposed = (self.sources if sources is None else sources[place]).find(self.steps(history))
             others = of_other_sources([items.tolist() for items in proposed.values()], excluded)
             items = merged(nearest[: NUM_CANDIDATES - len(others)].tolist(), others)
             found.append(Candidates(query_embedding, np.array(items, dtype=np.int64), nearest))

@@ -18,7 +18,6 @@ from tqdm import tqdm
 
 from recsys.contracts.base import NUM_CANDIDATES
 from recsys.model.files import SECOND_STAGE_FILE
-from recsys.model.item_activity import DAY
 from recsys.model.ranking_feature_names import (
     CONTENT_ITEMS,
     DECAYS,
@@ -36,6 +35,8 @@ from training.datasets.walk_forward import WINDOWS, PastExample, before_the_test
 from training.evaluation.metrics import ndcg_gains
 from training.models.activity_log import ActivityLog
 from training.models.exact_retrieval import ExactRetrieval
+from training.models.moments import MOST as MOST_MOMENTS
+from training.models.moments import Moments
 from training.models.ranking_tables import ranking_tables
 from training.models.source_counts import CHOICES, LEAST_RETRIEVED, choose_source_counts
 
@@ -57,8 +58,6 @@ FEATURES_SHARE = 0.35
 FINAL_FIT_SHARE = 0.8
 """The share of the time budget after which cross-validation ends. The rest is for the final fit."""
 EXAMPLES_PER_CHUNK = 128
-KEPT_DAYS = 40
-"""Days whose features are kept in memory."""
 PARAMETERS: dict[str, Any] = {
     "objective": "lambdarank",
     "lambdarank_truncation_level": 20,
@@ -124,6 +123,7 @@ def fitting_settings() -> dict[str, Any]:
         "min_users": MIN_USERS,
         "max_examples": MAX_EXAMPLES,
         "windows": WINDOWS,
+        "most_moments": MOST_MOMENTS,
         "source_choices": CHOICES,
         "least_retrieved": LEAST_RETRIEVED,
         "max_trees": MAX_TREES,
@@ -162,14 +162,15 @@ def fit_second_stage(
     features = RankingFeatures(tables, retrieval.candidate_embeddings, model.content.numpy())
     examples = past_examples(sequences, seed, MAX_EXAMPLES)
     max_history = model.config.max_history
-    chosen, recall = choose_source_counts(examples, retrieval, tables, max_history=max_history)
+    moments = Moments(activity, examples)
+    chosen, recall = choose_source_counts(examples, moments, retrieval, tables, max_history=max_history)
     tables = tables.with_sources(chosen)
     sources = CandidateSources(tables, exclude_seen=exclude_seen)
     candidates = CandidateRetrieval(retrieval, sources, max_history=max_history)
     # The tables of a large log take a minute or more.
     ready = time.monotonic()
     features_until = ready + FEATURES_SHARE * (started + budget_seconds - ready)
-    labelled = label(examples, candidates, features, activity, features_until)
+    labelled = label(examples, candidates, features, moments, features_until)
     if labelled.num_users_found < MIN_USERS:
         return {"shipped": False, "outcome": f"no second stage: {labelled.num_users_found} users are too few"}
     validated = cross_validate(labelled, FEATURE_NAMES, seed, started + FINAL_FIT_SHARE * budget_seconds)
@@ -204,7 +205,7 @@ def label(
     examples: list[PastExample],
     retrieval: "CandidateRetrieval",
     features: "RankingFeatures",
-    activity: ActivityLog,
+    moments: Moments,
     until: float,
 ) -> Labelled:
     """The features of all candidates, for as many examples as possible before `until` on the monotonic clock."""
@@ -213,43 +214,28 @@ def label(
     ranks: list[float] = []
     users: list[int] = []
     num_examples = 0
-    at_moment = _FeaturesAt(features, activity)
+    sources_at = [retrieval.sources.at(activity) for activity in moments.activities]
+    features_at = [features.at(activity) for activity in moments.activities]
     with tqdm(total=len(examples), unit="example", desc="features", mininterval=2.0) as progress:
         for start in range(0, len(examples), EXAMPLES_PER_CHUNK):
             if time.monotonic() > until and ranks:
                 break
             chunk = examples[start : start + EXAMPLES_PER_CHUNK]
-            _, found = retrieval.search([example.history for example in chunk])
-            for example, candidates in zip(chunk, found, strict=True):
+            places = [moments.place_of(example) for example in chunk]
+            _, found = retrieval.search([example.history for example in chunk], [sources_at[place] for place in places])
+            for example, place, candidates in zip(chunk, places, found, strict=True):
                 num_examples += 1
                 is_next = candidates.items == example.target
                 if is_next.any():
                     steps = retrieval.steps(example.history)
-                    as_of = at_moment.features(example.as_of)
-                    matrices.append(as_of.matrix(steps, candidates.items, candidates.query_embedding))
+                    matrix = features_at[place].matrix(steps, candidates.items, candidates.query_embedding)
+                    matrices.append(matrix)
                     labels.append(is_next.astype(np.int8))
                     at = np.flatnonzero(candidates.retrieved == example.target)
                     ranks.append(float(at[0] + 1) if len(at) else np.inf)
                     users.append(example.user)
             progress.update(len(chunk))
     return Labelled(matrices, labels, np.array(ranks), np.array(users, dtype=np.int64), num_examples)
-
-
-class _FeaturesAt:
-    """The features as of the day of an example; a day is kept, because many examples share it."""
-
-    def __init__(self, features: "RankingFeatures", activity: ActivityLog) -> None:
-        self._features = features
-        self._activity = activity
-        self._of_day: dict[int, RankingFeatures] = {}
-
-    def features(self, moment: int) -> "RankingFeatures":
-        day = int(moment // DAY)
-        if day not in self._of_day:
-            if len(self._of_day) >= KEPT_DAYS:
-                self._of_day.clear()
-            self._of_day[day] = self._features.at(self._activity.as_of(day * DAY))
-        return self._of_day[day]
 
 
 def cross_validate(labelled: Labelled, names: list[str], seed: int, until: float) -> CrossValidation:

@@ -11,6 +11,7 @@ from recsys.model.ranking_tables import RankingTables
 from recsys.model.sources import MAX_PER_SOURCE, Source
 from training.datasets.walk_forward import PastExample
 from training.models.exact_retrieval import ExactRetrieval
+from training.models.moments import Moments
 
 CHOICES = (0, 20, 40, 60, 80)
 LEAST_RETRIEVED = 60
@@ -21,7 +22,7 @@ CHUNK = 128
 
 
 def choose_source_counts(
-    examples: list[PastExample], towers: ExactRetrieval, tables: RankingTables, *, max_history: int
+    examples: list[PastExample], moments: Moments, towers: ExactRetrieval, tables: RankingTables, *, max_history: int
 ) -> tuple[NDArray[np.int64], dict[str, Any]]:
     """[sources], in the order of `Source`, and the recall of each source and of all together.
 
@@ -30,7 +31,8 @@ def choose_source_counts(
     from recsys.model.candidate_sources import CandidateSources  # takes long to import
 
     every = np.full(len(Source), MAX_PER_SOURCE)
-    sources = CandidateSources(tables.with_sources(every), exclude_seen=towers.exclude_seen)
+    at_end = CandidateSources(tables.with_sources(every), exclude_seen=towers.exclude_seen)
+    sources = [at_end.at(activity) for activity in moments.activities]
     chosen_examples = examples[:MAX_EXAMPLES]
     by_towers = np.full(len(chosen_examples), np.inf)
     by_source = np.full((len(Source), len(chosen_examples)), np.inf)
@@ -39,7 +41,7 @@ def choose_source_counts(
         _, retrieved = towers.search([example.history for example in chunk])
         for place, (example, found) in enumerate(zip(chunk, retrieved, strict=True), start=start):
             by_towers[place] = _rank(found.candidates, example.target)
-            proposed = sources.find(example.history[-max_history:].astype(np.int64))
+            proposed = sources[moments.place_of(example)].find(example.history[-max_history:].astype(np.int64))
             for row, source in enumerate(Source):
                 by_source[row, place] = _rank(proposed[source], example.target)
 
