@@ -3,7 +3,7 @@
 Training computes them, a release contains them as one safetensors file, and `ranking_features` reads them.
 """
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -63,9 +63,6 @@ class RankingTables:
     """[num_items + 1, ACTIVITY_NAMES] at the end of the log; see `item_activity`."""
     sources: NDArray[np.int64]
     """[number of sources]: the most candidates of each `candidate_sources.Source`, in their order."""
-
-    def with_sources(self, sources: NDArray[np.int64]) -> "RankingTables":
-        return replace(self, sources=sources)
 
     def save(self, directory: Path) -> None:
         tensors: dict[str, NDArray[np.generic]] = {}

@@ -1,11 +1,12 @@
 """Processes that only the contract tests need."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 
 import pytest
 
 from local.settings import HOST, LocalSettings
-from recsys.adapters.redis_client import Client
+from recsys.adapters.redis_client import Client, open_redis
 from recsys.adapters.redis_keys import BUCKETS
 from recsys.adapters.redis_log_reader import RedisLogReader
 from recsys.contracts.event_log import LogTable
@@ -30,6 +31,15 @@ def cluster_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 def redis_url(settings: LocalSettings) -> str:
     return f"redis://{HOST}:{settings.redis_port}/0"
+
+
+@asynccontextmanager
+async def emptied(url: str) -> AsyncIterator[Client]:
+    """A client of an empty Redis."""
+    redis = open_redis(url)
+    await redis.flushall()
+    yield redis
+    await redis.aclose()
 
 
 async def drained(redis: Client, table: LogTable) -> list[str]:

@@ -18,7 +18,7 @@ from recsys.adapters import redis_keys as keys
 from recsys.adapters.http_clients import HttpFeatureStore
 from recsys.adapters.http_pool import HttpPool
 from recsys.adapters.in_memory_event_log import InMemoryEventLog
-from recsys.adapters.redis_client import Client, open_redis
+from recsys.adapters.redis_client import Client
 from recsys.adapters.redis_event_log import RedisEventLog
 from recsys.adapters.redis_feature_store import RedisFeatureStore
 from recsys.adapters.redis_log_reader import RedisLogReader
@@ -28,7 +28,7 @@ from recsys.contracts.events import Event
 from recsys.contracts.recommendation import Tier
 from recsys.errors import StorageFull
 from recsys.ports import EventLog
-from tests.contract.conftest import drained, redis_url
+from tests.contract.conftest import drained, emptied, redis_url
 
 BUCKET = keys.bucket_of("u")
 
@@ -65,14 +65,6 @@ async def in_cluster(url: str) -> AsyncIterator[Opened]:
 async def over_http(settings: LocalSettings) -> AsyncIterator[Opened]:
     async with emptied(redis_url(settings)) as redis, HttpPool(settings.feature_service_url) as pool:
         yield Opened(HttpFeatureStore(pool), lambda: impressions_in(redis))
-
-
-@asynccontextmanager
-async def emptied(url: str) -> AsyncIterator[Client]:
-    redis = open_redis(url)
-    await redis.flushall()
-    yield redis
-    await redis.aclose()
 
 
 async def impressions_in(redis: Client) -> list[Impression]:

@@ -12,14 +12,14 @@ from local.settings import LocalSettings
 from recsys.adapters.http_clients import HttpFeatureStore
 from recsys.adapters.http_pool import HttpPool
 from recsys.adapters.in_memory_feature_store import InMemoryFeatureStore
-from recsys.adapters.redis_client import Client, open_redis
+from recsys.adapters.redis_client import Client
 from recsys.adapters.redis_feature_store import RedisFeatureStore
 from recsys.contracts.base import MAX_HISTORY, MAX_ID_LENGTH
 from recsys.contracts.event_log import SCHEMA_VERSION, LoggedEvent, LogTable
 from recsys.contracts.events import MAX_EVENTS, Event
 from recsys.contracts.features import SHIPPED_SEEN, UserFeatures
 from recsys.ports import FeatureStore
-from tests.contract.conftest import drained, redis_url
+from tests.contract.conftest import drained, emptied, redis_url
 
 ODD_IDS = {
     "slash": "a/b",
@@ -89,14 +89,6 @@ async def in_cluster(url: str) -> AsyncIterator[Opened]:
 async def over_http(settings: LocalSettings) -> AsyncIterator[Opened]:
     async with emptied(redis_url(settings)) as redis, HttpPool(settings.feature_service_url) as pool:
         yield Opened(HttpFeatureStore(pool), lambda: events_in(redis))
-
-
-@asynccontextmanager
-async def emptied(url: str) -> AsyncIterator[Client]:
-    redis = open_redis(url)
-    await redis.flushall()
-    yield redis
-    await redis.aclose()
 
 
 async def events_in(redis: Client) -> list[LoggedEvent]:

@@ -15,7 +15,7 @@ from training.evaluation.baselines import (
 )
 from training.evaluation.ranking import rank_held_out
 from training.evaluation.recent_popularity import DAY, counts_of_days, decayed_counts
-from training.evaluation.windows import have_times, window_of_newcomers, window_of_test, window_of_validation
+from training.evaluation.windows import window_of_newcomers, window_of_test, window_of_validation
 
 START = 1_700_000_000
 
@@ -163,7 +163,7 @@ def test_data_whose_timestamps_are_positions_has_no_baseline_with_a_clock(tmp_pa
     settings = job_settings(tmp_path, exclude_seen=False)
     write_processed(settings, {user: list("abcab") for user in ("ann", "bob")})
     sequences = load_sequences(settings.processed_dir, settings.models_dir)
-    assert not have_times(sequences)
+    assert not sequences.has_times
     baselines = BaselineSet(sequences, exclude_seen=False)
     chosen = baselines.choose(window_of_validation(sequences, seed=1))
     assert chosen.half_life_days is None

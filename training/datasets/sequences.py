@@ -14,7 +14,16 @@ from recsys.model.files import VOCABULARY_FILE
 from recsys.model.vocabulary import Vocabulary
 from training.atomic import atomic_directory, exclusive_lock
 from training.datasets.manifest import CATALOGUE_FILE, INTERACTIONS_FILE, MANIFEST_FILE
-from training.datasets.splits import NOWHERE, TEMPORAL_SHARES, Shares, Split, SplitKind, leave_one_out, temporal
+from training.datasets.splits import (
+    NOWHERE,
+    TEMPORAL_SHARES,
+    Shares,
+    Split,
+    SplitKind,
+    leave_one_out,
+    not_times,
+    temporal,
+)
 
 SEQUENCES_VERSION = 2
 ITEMS_ARRAY = "items.npy"
@@ -55,6 +64,11 @@ class Sequences:
     def train_lengths(self) -> NDArray[np.int64]:
         """[num_users]: how many of each user's items are for training."""
         return self.split.train_lengths
+
+    @property
+    def has_times(self) -> bool:
+        """Whether the timestamps are times, and not positions in a sequence."""
+        return not_times(np.diff(self.offsets), np.asarray(self.times)) is None
 
     @property
     def validated_users(self) -> NDArray[np.int64]:

@@ -21,7 +21,7 @@ from training.evaluation.baselines import (
 from training.evaluation.metrics import ndcg_at_k
 from training.evaluation.ranking import Ranking, Scorer, rank_by_shared_scores, rank_held_out, ranks_of_held_out
 from training.evaluation.recent_popularity import counts_of_days, decayed_counts
-from training.evaluation.windows import Window, have_times
+from training.evaluation.windows import Window
 from training.models.cooccurrence import directed_cooccurrence
 from training.models.ease import ease_weights
 
@@ -49,7 +49,7 @@ class BaselineSet:
     def __init__(self, sequences: Sequences, *, exclude_seen: bool) -> None:
         self._num_items = sequences.num_items
         self._exclude_seen = exclude_seen
-        self._has_times = have_times(sequences)
+        self._has_times = sequences.has_times
         covisitation = CovisitationScorer(directed_cooccurrence(sequences))
         self._untimed: dict[str, Scorer] = {
             "popularity": PopularityScorer(sequences.train_counts()),

@@ -6,7 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.datasets.sequences import Example, History, Sequences
-from training.datasets.splits import not_times
 from training.evaluation.sample import MAX_USERS, sample_users
 
 
@@ -42,11 +41,6 @@ def window_of_newcomers(sequences: Sequences, seed: int) -> Window:
     cut = None if sequences.split.cuts is None else sequences.split.cuts[1]
     users = sample_users(sequences.newcomers, seed)
     return _window(sequences, users, sequences.split.newcomer_places, cut)
-
-
-def have_times(sequences: Sequences) -> bool:
-    """Whether the timestamps are times, and not positions in a sequence."""
-    return not_times(np.diff(sequences.offsets), np.asarray(sequences.times)) is None
 
 
 def _window(sequences: Sequences, users: NDArray[np.int64], places: NDArray[np.int64], cut: int | None) -> Window:

@@ -6,7 +6,7 @@ import numpy as np
 
 from recsys.model.item_activity import DAY, HALF_LIVES, Activity, activity_of, unknown_activity
 from training.datasets.sequences import Sequences
-from training.datasets.splits import NOWHERE, not_times
+from training.datasets.splits import NOWHERE
 
 
 class ActivityLog:
@@ -15,7 +15,7 @@ class ActivityLog:
     def __init__(self, sequences: Sequences) -> None:
         times = np.asarray(sequences.times)
         self._num_items = sequences.num_items
-        self.has_times = not_times(np.diff(sequences.offsets), times) is None
+        self.has_times = sequences.has_times
         tested = sequences.split.test_places
         users = np.repeat(np.arange(sequences.num_users), np.diff(sequences.offsets))
         place = np.arange(len(times)) - sequences.offsets[users]

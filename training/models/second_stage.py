@@ -7,7 +7,7 @@ user. Test items are not used.
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -164,7 +164,7 @@ def fit_second_stage(
     max_history = model.config.max_history
     moments = Moments(activity, examples)
     chosen, recall = choose_source_counts(examples, moments, retrieval, tables, max_history=max_history)
-    tables = tables.with_sources(chosen)
+    tables = replace(tables, sources=chosen)
     sources = CandidateSources(tables, exclude_seen=exclude_seen)
     candidates = CandidateRetrieval(retrieval, sources, max_history=max_history)
     # The tables of a large log take a minute or more.
@@ -180,7 +180,8 @@ def fit_second_stage(
     if shipped:
         if cuts is not None:
             # Served, and tested, with the counts of everything before the test.
-            tables = ranking_tables(before_the_test(sequences), catalogue, tables.activity).with_sources(chosen)
+            known = ranking_tables(before_the_test(sequences), catalogue, tables.activity)
+            tables = replace(known, sources=chosen)
         _save(output, tables, _fit(labelled, FEATURE_NAMES, seed, validated.num_trees))
     found = f"second stage of {validated.num_trees} trees: {lift:+.4f} (standard error {error:.4f})"
     return {

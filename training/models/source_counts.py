@@ -1,5 +1,6 @@
 """Choose how many candidates each source contributes: the numbers with the highest recall within the budget."""
 
+from dataclasses import replace
 from itertools import product
 from typing import Any
 
@@ -31,7 +32,7 @@ def choose_source_counts(
     from recsys.model.candidate_sources import CandidateSources  # takes long to import
 
     every = np.full(len(Source), MAX_PER_SOURCE)
-    at_end = CandidateSources(tables.with_sources(every), exclude_seen=towers.exclude_seen)
+    at_end = CandidateSources(replace(tables, sources=every), exclude_seen=towers.exclude_seen)
     sources = [at_end.at(activity) for activity in moments.activities]
     chosen_examples = examples[:MAX_EXAMPLES]
     by_towers = np.full(len(chosen_examples), np.inf)
