@@ -7,12 +7,18 @@ and `recsys.page` leaves out what must not be shown.
 from collections.abc import Callable, Sequence
 
 from recsys import same_release
-from recsys.candidates import of_other_sources
+from recsys.candidates import Found, of_other_sources, within_budget
 from recsys.contracts.base import MAX_HISTORY
 from recsys.contracts.features import UserFeatures
 from recsys.contracts.recall import Retrieval
-from recsys.contracts.recommendation import PopularList, RecommendationRequest, RecommendationResponse, Tier
-from recsys.contracts.retrieval import Candidate, QueryEmbedding, ServingReleases
+from recsys.contracts.recommendation import (
+    DebugInfo,
+    PopularList,
+    RecommendationRequest,
+    RecommendationResponse,
+    Tier,
+)
+from recsys.contracts.retrieval import QueryEmbedding, ServingReleases
 from recsys.deadline import current_deadline
 from recsys.describe import Describer
 from recsys.exclusions import Exclusions
@@ -22,6 +28,7 @@ from recsys.page import Page
 from recsys.ports import Catalogue, FeatureStore, QueryEncoder, Ranker, VectorIndex
 from recsys.quality import QualityFactor
 from recsys.ranking import rank_given, rank_retrieved
+from recsys.rules import Shortlist
 from recsys.stages import RequestRun, Stage
 
 
@@ -69,6 +76,7 @@ class RecommendationPipeline:
         recent_items = [*user.recent_items, *request.session_items][-MAX_HISTORY:]
         if not recent_items:
             run.degrade_to(Tier.POPULAR, "unknown_user")
+        found = Found()
 
         if request.candidate_items is not None:
             exclusions = Exclusions(set(request.exclude_items))  # the caller chose the items, seen or not
@@ -81,9 +89,9 @@ class RecommendationPipeline:
             release_version = query.release_version if query else release_version
             exclusions = Exclusions.of(request, user, query, self._features)
             page = Page(run, self._describer, exclusions, request.top_k, release_version)
-            candidates, others = await self._retrieve(run, query, exclusions, request.top_k)
-            if query and candidates:
-                shortlist = await rank_retrieved(run, self._ranker, query, recent_items, candidates, others, exclusions)
+            found = await self._retrieve(run, query, exclusions, request.top_k)
+            if query and found.retrieved:
+                shortlist = await rank_retrieved(run, self._ranker, query, recent_items, found, exclusions)
                 await page.add(shortlist.ranked)
             else:
                 shortlist = await self._fallback.shortlist(run, page, user.user_id, variant, release_version)
@@ -101,7 +109,7 @@ class RecommendationPipeline:
             release_version=shortlist.release_version,
             variant=variant,
             timings_ms=run.finish(),
-            debug=shortlist.provenance if request.debug else None,
+            debug=_debug_info(shortlist, found, page) if request.debug else None,
         )
 
     async def popular(self, top_k: int) -> PopularList:
@@ -123,22 +131,30 @@ class RecommendationPipeline:
 
     async def _retrieve(
         self, run: RequestRun, query: QueryEmbedding | None, exclusions: Exclusions, top_k: int
-    ) -> tuple[list[Candidate], list[str]]:
+    ) -> Found:
         """The candidates of the index, and those of the release's other sources; both together are bounded."""
         if query is None or query.query_embedding is None:
-            return [], []
+            return Found()
         at_least = top_k if exclusions.complete else 2 * top_k  # some candidates may turn out to be seen
         in_all, exclude = self._quality.scale(self._num_candidates, at_least), exclusions.item_ids
-        others = of_other_sources(query.other_candidates.values(), exclude, in_all)
+        by_source = within_budget(query.other_candidates, in_all)
+        others = of_other_sources(by_source.values(), exclude)
         num_candidates = max(min(at_least, in_all), in_all - len(others))
         search = same_release.search(self._index, query, query.query_embedding, num_candidates, exclude)
         candidates = await run.run_stage(Stage.RETRIEVE, search)
         if candidates is None:
-            return [], []
-        found = [candidate.item_id for candidate in candidates]
+            return Found()
+        nearest = [candidate.item_id for candidate in candidates]
         self._on_retrieved(
-            Retrieval(query.release_version, query.weights_hash, query.query_embedding, num_candidates, exclude, found)
+            Retrieval(
+                query.release_version, query.weights_hash, query.query_embedding, num_candidates, exclude, nearest
+            )
         )
         if not candidates:
             run.degrade_to(Tier.POPULAR, "no_candidates")
-        return candidates, others
+        return Found(candidates, others, by_source)
+
+
+def _debug_info(shortlist: Shortlist, found: Found, page: Page) -> DebugInfo:
+    sources = found.sources_of(each.item_id for each in page.recommendations)
+    return DebugInfo(**shortlist.provenance.model_dump(), sources=sources)

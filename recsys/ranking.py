@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import Sequence
 
 from recsys import same_release
-from recsys.candidates import merged
+from recsys.candidates import Found, merged
 from recsys.contracts.recommendation import Provenance, Tier
-from recsys.contracts.retrieval import Candidate, QueryEmbedding
+from recsys.contracts.retrieval import QueryEmbedding
 from recsys.exclusions import Exclusions
 from recsys.fallback import Fallback
 from recsys.ports import Ranker
@@ -19,23 +19,22 @@ async def rank_retrieved(
     ranker: Ranker,
     query: QueryEmbedding,
     recent_items: Sequence[str],
-    candidates: Sequence[Candidate],
-    others: Sequence[str],
+    found: Found,
     exclusions: Exclusions,
 ) -> Shortlist:
     """Retrieved candidates and those of other sources; if the ranker fails, the retrieved ones by similarity.
 
     Meanwhile, seen ones are looked up.
     """
-    item_ids = merged((candidate.item_id for candidate in candidates), others)
+    item_ids = merged((candidate.item_id for candidate in found.retrieved), found.others)
     ranking = run.run_stage(Stage.RANK, same_release.rank(ranker, query, recent_items, item_ids))
     if exclusions.complete:
         scores = await ranking
     else:
         scores, _ = await asyncio.gather(ranking, exclusions.look_up(run, item_ids))
-    ranked = best_first(item_ids, scores.scores) if scores else by_similarity(candidates)
+    ranked = best_first(item_ids, scores.scores) if scores else by_similarity(found.retrieved)
     ranked_by = scores.weights_hash if scores else None
-    provenance = Provenance(query=query.weights_hash, collection=candidates[0].weights_hash, rank=ranked_by)
+    provenance = Provenance(query=query.weights_hash, collection=found.retrieved[0].weights_hash, rank=ranked_by)
     return Shortlist(ranked, query.release_version, provenance)
 
 

@@ -37,6 +37,13 @@ class Provenance(ResponseModel):
     rank: str | None = None
 
 
+class DebugInfo(Provenance):
+    sources: dict[str, list[str]] = Field(
+        description="By recommended item, the sources of candidates that found it: `towers`, `own`, `following`, "
+        "`trending`. An item that fills the page, or that the caller brought, has none."
+    )
+
+
 class RecommendationRequest(RequestModel):
     user_id: UserId
     session_items: list[ItemId] = Field(
@@ -49,7 +56,7 @@ class RecommendationRequest(RequestModel):
     )
     top_k: int = Field(default=10, ge=1, le=MAX_TOP_K)
     placement: Placement = Field(default=DEFAULT_PLACEMENT, description="Where the recommendations will be shown.")
-    debug: bool = Field(default=False, description="Include the weights that made each part of the response.")
+    debug: bool = Field(default=False, description="Say which weights and sources made the response.")
     exclude_items: list[ItemId] = Field(
         default=[], max_length=MAX_EXCLUDED, description="Items that must not be recommended."
     )
@@ -93,7 +100,7 @@ class RecommendationResponse(RecommendationList):
     tier_reason: TierReason
     variant: str = Field(description="The user's variant in the experiment: champion or challenger.")
     timings_ms: dict[str, float] = Field(description="By stage, for the stages that ran, and `total`.")
-    debug: Provenance | None = None
+    debug: DebugInfo | None = None
 
 
 class ItemResponse(ResponseModel):

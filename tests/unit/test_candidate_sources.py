@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from recsys.candidates import merged, of_other_sources
+from recsys.candidates import merged, of_other_sources, within_budget
 from recsys.contracts.base import NUM_CANDIDATES
 from recsys.model.candidate_sources import CandidateSources, following, own_items
 from recsys.model.item_activity import ACTIVITY_NAMES, unknown_activity
@@ -67,10 +67,16 @@ def test_tables_keep_the_sources(tmp_path: Path) -> None:
     assert loaded.activity[2, 0] == 5
 
 
-@pytest.mark.parametrize(("num_candidates", "expected"), [(NUM_CANDIDATES, list("abcd")), (NUM_CANDIDATES // 2, ["a"])])
-def test_a_smaller_budget_takes_fewer_of_every_source(num_candidates: int, expected: list[str]) -> None:
-    assert of_other_sources([["a", "b"], ["b", "c", "d"]], {"x"}, num_candidates)[: len(expected)] == expected
-    assert "b" not in of_other_sources([["a", "b"]], {"b"}, NUM_CANDIDATES)
+@pytest.mark.parametrize(("num_candidates", "own"), [(NUM_CANDIDATES, 4), (NUM_CANDIDATES // 2, 2), (10**6, 4)])
+def test_a_smaller_budget_takes_fewer_of_every_source(num_candidates: int, own: int) -> None:
+    assert within_budget({"own": list("abcd"), "trending": []}, num_candidates) == {
+        "own": list("abcd")[:own],
+        "trending": [],
+    }
+
+
+def test_the_other_sources_repeat_nothing_and_find_nothing_excluded() -> None:
+    assert of_other_sources([["a", "b"], ["b", "c", "d"]], {"c"}) == ["a", "b", "d"]
 
 
 def test_merging_repeats_nothing() -> None:

@@ -42,6 +42,7 @@ from recsys.contracts.features import (
 )
 from recsys.contracts.ranking import RankedScores, RankRequest
 from recsys.contracts.recommendation import (
+    DebugInfo,
     ItemResponse,
     ItemsResponse,
     PopularList,
@@ -77,6 +78,7 @@ any_event = st.builds(
     recommendation_id=st.none() | words,
 )
 items = st.builds(ItemResponse, item_id=ids, title=words, metadata=metadata)
+debug_infos = st.builds(DebugInfo, query=st.none() | words, sources=st.dictionaries(ids, st.lists(words, max_size=2)))
 recommendations = st.builds(
     Recommendation,
     item_id=ids,
@@ -175,8 +177,9 @@ MODELS: dict[type[RequestModel | ResponseModel], st.SearchStrategy[Any]] = {
         tier_reason=words,
         variant=words,
         timings_ms=st.dictionaries(words, numbers),
-        debug=st.none() | st.builds(Provenance, query=st.none() | words),
+        debug=st.none() | debug_infos,
     ),
+    DebugInfo: debug_infos,
     Provenance: st.builds(Provenance, query=st.none() | words, collection=st.none() | words, rank=st.none() | words),
     ItemResponse: items,
     ItemsResponse: st.builds(ItemsResponse, items=st.lists(items, max_size=3)),

@@ -9,7 +9,7 @@ from recsys.adapters.in_memory_feature_store import InMemoryFeatureStore
 from recsys.contracts.base import MAX_HISTORY, NUM_CANDIDATES
 from recsys.contracts.features import PopularItem
 from recsys.contracts.ranking import RankedScores
-from recsys.contracts.recommendation import Provenance, RecommendationRequest, Tier
+from recsys.contracts.recommendation import DebugInfo, RecommendationRequest, Tier
 from recsys.contracts.retrieval import Candidate, QueryEmbedding
 from recsys.errors import (
     InvalidRequest,
@@ -190,6 +190,21 @@ async def test_candidates_of_other_sources_are_ranked_beside_those_of_the_index(
     assert [each.score is None for each in response.recommendations] == [False, False, False, True]
     assert response.total_candidates == 3
     assert index.asked == [NUM_CANDIDATES - 2]  # i9 and i1 are there already
+
+
+async def test_a_response_reports_which_sources_found_each_item() -> None:
+    encoder = InMemoryRanker(RELEASE, VECTORS, other_candidates={"own": ["i9"], "trending": ["i1", "i9", "i7", "i6"]})
+    pipeline = await open_pipeline(encoder=encoder, index=index_of(["i1", "i2"]), num_candidates=NUM_CANDIDATES // 2)
+    response = await recommend(pipeline, top_k=4, debug=True)
+    assert response.debug is not None
+    # With half the budget, the own items are none, and the trending ones are i1 and i9; i8 is popular.
+    assert response.debug.sources == {"i1": ["towers", "trending"], "i2": ["towers"], "i9": ["trending"], "i8": []}
+
+
+async def test_items_of_the_caller_have_no_source() -> None:
+    response = await recommend(await open_pipeline(), candidate_items=["i1"], debug=True)
+    assert response.debug is not None
+    assert response.debug.sources == {"i1": []}
 
 
 async def test_if_ranking_fails_only_the_index_can_order_its_candidates() -> None:
@@ -400,7 +415,8 @@ async def test_a_collection_with_other_weights_is_refused_even_if_its_version_ma
 async def test_a_response_reports_its_weights_only_if_debug_is_set() -> None:
     pipeline = await open_pipeline()
     assert (await recommend(pipeline)).debug is None
-    assert (await recommend(pipeline, debug=True)).debug == Provenance(query="", collection="", rank="")
+    debug = DebugInfo(query="", collection="", rank="", sources={"i1": ["towers"]})
+    assert (await recommend(pipeline, top_k=1, debug=True)).debug == debug
 
 
 async def test_a_response_and_its_id_name_the_variant() -> None:

@@ -157,8 +157,10 @@ async def _replay(
 
 def weights_behind(response: RecommendationResponse) -> set[str]:
     """The weights that any part of a response was computed with; empty for a response of popular items."""
-    provenance = {} if response.debug is None else response.debug.model_dump()
-    return {weights for weights in provenance.values() if weights is not None}
+    if response.debug is None:
+        return set()
+    made_by = (response.debug.query, response.debug.collection, response.debug.rank)
+    return {weights for weights in made_by if weights is not None}
 
 
 async def _recommend(client: httpx.AsyncClient, body: dict[str, Any]) -> RecommendationResponse:
