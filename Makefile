@@ -93,7 +93,7 @@ prune: $(JOB_NEEDS) ## Remove all collections except the newest KEEP (3) and tho
 
 .PHONY: retrain
 retrain: $(JOB_NEEDS) ## Train on the log and on the events collected until now, and promote the model if it is no worse
-	@$(MAKE) pipeline EVENTS_UNTIL=$(or $(EVENTS_UNTIL),$(shell date -u +%Y-%m-%dT%H:%M:%S))
+	@$(MAKE) pipeline START_FROM=$(or $(START_FROM),champion) EVENTS_UNTIL=$(or $(EVENTS_UNTIL),$(shell date -u +%Y-%m-%dT%H:%M:%S))
 
 .PHONY: precompute
 precompute: $(JOB_NEEDS) ## Renew the champion's lists for the PRECOMPUTE_USERS (2,000) users who were active last

@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from recsys.model.release_manifest import StartedFrom
 from training.datasets.sequences import sequences_hash
 from training.models.ranking_tables import ITEM_COLUMNS, table_settings
 from training.models.recipe import Recipe
@@ -31,7 +32,10 @@ def learning_data_hash(processed_dir: Path, content: NDArray[np.uint8]) -> str:
     return total.hexdigest()
 
 
-def towers_fingerprint(data_hash: str, settings: JobSettings, recipe: Recipe) -> str:
+def towers_fingerprint(
+    data_hash: str, settings: JobSettings, recipe: Recipe, started_from: StartedFrom | None = None
+) -> str:
+    start = {} if started_from is None else {"started_from": started_from.weights}
     return _fingerprint(
         {
             "data": data_hash,
@@ -41,6 +45,7 @@ def towers_fingerprint(data_hash: str, settings: JobSettings, recipe: Recipe) ->
             "split": settings.split_name,
             "recipe": recipe.model_dump(),
             "version": TOWERS_VERSION,
+            **start,
         }
     )
 

@@ -33,6 +33,7 @@ def describe_release(directory: Path) -> ReleaseManifest:
         dataset=training["dataset"],
         data_hash=training["data_content_hash"],
         events_until=training.get("events_until"),
+        started_from=training.get("started_from"),
         feature_schema_version=FEATURE_SCHEMA_VERSION,
         num_items=config.num_items,
         embedding_dim=config.embedding_dim,

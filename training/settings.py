@@ -4,7 +4,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -128,6 +128,13 @@ class RegistrySettings(BaseSettings):
     model_config = SettingsConfigDict(env_ignore_empty=True)
 
     mlflow_tracking_uri: str
+
+
+class StartSettings(BaseSettings):
+    model_config = SettingsConfigDict(env_ignore_empty=True)
+
+    start_from: Literal["champion"] | Annotated[int, Field(ge=1)] | None = None
+    """The release whose towers `train` continues: `champion` or a version. If it is not set, it starts from nothing."""
 
 
 class IndexSettings(BaseSettings):

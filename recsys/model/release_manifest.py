@@ -1,6 +1,7 @@
 """`release.json`: what a release contains, checked by hash. Without torch, for the jobs that only look at releases."""
 
 import hashlib
+from datetime import datetime
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -44,6 +45,16 @@ class ReleasePolicy(BaseModel):
     """Number of latest items that the query tower uses."""
 
 
+class StartedFrom(BaseModel):
+    """The release whose towers a training continued."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: int
+    weights: str
+    """Its `weights_hash`."""
+
+
 class ReleaseManifest(BaseModel):
     """`release.json`: the contents of a release. The registry adds only the version number."""
 
@@ -55,6 +66,8 @@ class ReleaseManifest(BaseModel):
     data_hash: str
     events_until: str | None = None
     """Until when it learned from collected events, an ISO time; None if it learned from the data set's own log only."""
+    started_from: StartedFrom | None = None
+    """The release that its towers were trained from; None if they were trained from nothing."""
     feature_schema_version: int
     num_items: int
     embedding_dim: int
@@ -73,6 +86,12 @@ class ReleaseManifest(BaseModel):
     @property
     def has_second_stage(self) -> bool:
         return SECOND_STAGE_FILE in self.file_hashes
+
+    def ends_after(self, until: str | None) -> bool:
+        """Whether it learned from events after `until`, an ISO time; None is the end of the data set's own log."""
+        if self.events_until is None or until is None:
+            return self.events_until is not None
+        return datetime.fromisoformat(self.events_until) > datetime.fromisoformat(until)
 
     @property
     def weights_hash(self) -> str:

@@ -6,6 +6,8 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from training.models.recipe import WARM_SHARE
+
 TITLES = {
     "two_stage": "two towers and second stage",
     "two_tower": "two towers",
@@ -184,12 +186,24 @@ def _or_dash(values: dict[str, float] | None) -> str:
 def _training(training: dict[str, Any]) -> list[str]:
     ended = "; ended early, because validation stopped improving" if training["ended_early"] else ""
     return [
+        _start(training),
+        "",
         f"The towers were trained for {training['epochs']:.1f} epochs, {training['steps']:,} steps and "
         f"{training['seconds'] / 60:.1f} minutes{ended}; the budget for both stages was {training['train_minutes']:g} "
         f"minutes, the seed {training['seed']}.",
         "",
         f"On validation items: {training['second_stage']['outcome']}.",
     ]
+
+
+def _start(training: dict[str, Any]) -> str:
+    start = training.get("started_from")
+    if start is None:
+        return "The towers were trained from nothing (a cold start)."
+    return (
+        f"The towers started from those of version {start['version']} (weights {start['weights']}): a warm start, for "
+        f"at most {WARM_SHARE:.0%} of the time of a cold one."
+    )
 
 
 def table(header: list[str], rows: list[list[str]]) -> list[str]:

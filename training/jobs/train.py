@@ -1,4 +1,4 @@
-"""Train the two towers on the prepared data: `python -m training.jobs.train`.
+"""Train the two towers on the prepared data, from nothing or from a release: `python -m training.jobs.train`.
 
 Writes `models_dir/towers-<fingerprint>/`, complete or not at all, and its name into `models_dir/latest_towers`. An
 interrupted run is resumed from its last checkpoint. Nothing is trained again if data and settings are unchanged.
@@ -25,9 +25,11 @@ from training.model_directory import set_latest_towers, towers_directory
 from training.models.checkpoint import Progress, remove_checkpoint
 from training.models.content_features import content_features
 from training.models.item_table import initialise_item_table
-from training.models.recipe import Recipe
+from training.models.recipe import WARM_SHARE, Recipe
 from training.models.trainer import Trainer
+from training.models.warm_start import start_from
 from training.settings import JobSettings
+from training.starting_point import find_start
 
 
 def train(settings: JobSettings, recipe: Recipe | None = None) -> str:
@@ -36,7 +38,11 @@ def train(settings: JobSettings, recipe: Recipe | None = None) -> str:
     content = content_features(settings.processed_dir / CATALOGUE_FILE, sequences.vocabulary.item_ids)
     data_hash = learning_data_hash(settings.processed_dir, content)
     recipe = recipe or Recipe(max_history=settings.max_history)
-    fingerprint = towers_fingerprint(data_hash, settings, recipe)
+    config = _config(recipe, sequences.num_items, content.shape[1])
+    start, budget_seconds = find_start(settings, data_hash, config), settings.towers_seconds
+    if start is not None:
+        recipe, budget_seconds = recipe.warm(), budget_seconds * WARM_SHARE
+    fingerprint = towers_fingerprint(data_hash, settings, recipe, start and start.origin)
     directory = towers_directory(settings.models_dir, fingerprint)
     with exclusive_lock(directory):
         if directory.exists():
@@ -46,7 +52,6 @@ def train(settings: JobSettings, recipe: Recipe | None = None) -> str:
         counts = sequences.train_counts()
         _require_enough_data(sequences, counts, settings.processed_dir / INTERACTIONS_FILE)
         torch.manual_seed(settings.seed)
-        config = _config(recipe, sequences.num_items, content.shape[1])
         model = TwoTower(config).to("cuda" if torch.cuda.is_available() else "cpu")
         trainer = Trainer(
             model,
@@ -54,12 +59,14 @@ def train(settings: JobSettings, recipe: Recipe | None = None) -> str:
             counts,
             recipe,
             seed=settings.seed,
-            budget_seconds=settings.towers_seconds,
+            budget_seconds=budget_seconds,
             checkpoint_directory=checkpoint_directory,
             exclude_seen=settings.exclude_seen,
         )
         if trainer.resume():
             print(f"train: resumed after {trainer.progress.seconds:.0f} seconds of training", flush=True)
+        elif start is not None:
+            start_from(model, start.towers, sequences.vocabulary, content, counts, settings.seed)
         else:
             initialise_item_table(model, sequences, content, counts, settings.seed)
         progress = trainer.run()
@@ -68,6 +75,7 @@ def train(settings: JobSettings, recipe: Recipe | None = None) -> str:
             sequences.vocabulary.save(partial / VOCABULARY_FILE)
             save_histories(sample_histories(sequences, settings.seed), partial)
             record = _training_record(progress, recipe, settings, sequences, data_hash, fingerprint)
+            record["started_from"] = start and start.origin.model_dump()
             (partial / TRAINING_FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
         set_latest_towers(directory)
         remove_checkpoint(checkpoint_directory)

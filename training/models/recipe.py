@@ -1,8 +1,15 @@
 """The hyperparameters of the two towers. All of them are part of the towers' fingerprint."""
 
+import math
+
 from pydantic import BaseModel, ConfigDict
 
 from recsys.contracts.base import MAX_HISTORY
+
+WARM_SHARE = 1 / 3
+"""The time budget and the epochs of a training that starts from a release, as a share of those of one from nothing."""
+WARM_LEARNING_RATE = 0.3
+"""Its learning rate, as a share: a high one would undo what the release has learned."""
 
 
 class Recipe(BaseModel):
@@ -40,3 +47,12 @@ class Recipe(BaseModel):
     """The length of the final learning rate decay, as a fraction of the steps so far."""
     validation_users: int = 2000
     checkpoint_seconds: float = 30.0
+
+    def warm(self) -> "Recipe":
+        """The recipe of a training that starts from a release."""
+        return self.model_copy(
+            update={
+                "learning_rate": self.learning_rate * WARM_LEARNING_RATE,
+                "max_epochs": math.ceil(self.max_epochs * WARM_SHARE),
+            }
+        )
