@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from recsys.contracts.base import NUM_CANDIDATES
 from recsys.errors import JobError
 from recsys.model.files import METRICS_FILE
 from tests.unit.sequence_fixtures import cyclic_sequences, job_settings, train_model, write_processed
@@ -52,6 +53,19 @@ def test_the_latest_model_is_tested_beside_its_baselines(tmp_path: Path) -> None
     for image in ("metrics_by_k.png", "intervals.png", "validation.png"):
         assert f"({image})" in text
         assert (report / image).stat().st_size > 1000
+
+    candidates = metrics["candidates"]
+    assert sum(candidates["counts"].values()) == NUM_CANDIDATES
+    # 50 items are fewer than the towers may propose, and the data has no times.
+    assert {**candidates["recall"], "following": 1.0} == {
+        "towers": 1.0,
+        "towers_alone": 1.0,
+        "all": 1.0,
+        "own": 0.0,
+        "trending": 0.0,
+        "following": 1.0,
+    }
+    assert f"| the towers beside the others, {candidates['counts']['towers']} candidates | 1.0000 | 1.0000 |" in text
 
     before = (directory / METRICS_FILE).stat().st_mtime_ns
     assert "already evaluated" in evaluate(settings)

@@ -6,7 +6,11 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from recsys.candidates import TOWERS
+from recsys.contracts.base import NUM_CANDIDATES
+from recsys.model.sources import Source
 from training.models.recipe import WARM_SHARE
+from training.models.source_ranks import ALL, TOWERS_ALONE
 
 TITLES = {
     "two_stage": "two towers and second stage",
@@ -21,6 +25,12 @@ TITLES = {
     "popularity_30_days": "popularity of 30 days",
     "popularity_decayed": "popularity with decay",
     "popularity": "popularity",
+}
+SOURCE_TITLES = {
+    TOWERS: "the towers beside the others",
+    Source.OWN: "the user's own items",
+    Source.FOLLOWING: "what followed the latest items",
+    Source.TRENDING: "what is trending",
 }
 MORE_COLUMNS = {"coverage_at_10": "coverage@10", "popularity_bias_at_10": "popularity bias@10"}
 METRICS = {"ndcg": "NDCG", "hr": "HR", "mrr": "MRR"}
@@ -50,6 +60,7 @@ def write_report(directory: Path, metrics: dict[str, Any], training: dict[str, A
         "",
         *_cutoff_table(models, cutoffs),
         "",
+        *_candidates(metrics["candidates"]),
         "## By user and item",
         "",
         *_slice_table(models, metrics["slices"]),
@@ -169,6 +180,30 @@ def _cutoff_table(models: Models, cutoffs: list[int]) -> list[str]:
         for name, values in models.items()
     ]
     return table(header, rows)
+
+
+def _candidates(candidates: dict[str, Any] | None) -> list[str]:
+    if candidates is None:
+        return []
+    counts: dict[str, int] = candidates["counts"]
+    rows = [
+        [title, *(f"{candidates[part][name]:.4f}" for part in ("recall_on_validation", "recall"))]
+        for name, title in [
+            (TOWERS_ALONE, f"the towers alone, {NUM_CANDIDATES} candidates"),
+            *((name, f"{SOURCE_TITLES[name]}, {count} candidates") for name, count in counts.items()),
+            (ALL, f"all of them together, {NUM_CANDIDATES} candidates"),
+        ]
+    ]
+    return [
+        "## Candidates",
+        "",
+        f"The second stage ranks at most {NUM_CANDIDATES} candidates. How many each source may propose was chosen on "
+        "validation, for the highest recall of all together. Recall is the share of the held-out items among the "
+        "candidates; two sources may have the same item. Validation has several windows if it is cut in time.",
+        "",
+        *table(["source", "recall on validation", "recall on test"], rows),
+        "",
+    ]
 
 
 def _slice_table(models: Models, slices: dict[str, Any]) -> list[str]:

@@ -1,17 +1,20 @@
 """A scorer that ranks like a request: retrieval by the towers, then the second stage."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from recsys.candidates import TOWERS
 from recsys.contracts.base import NUM_CANDIDATES
 from recsys.model.candidate_sources import CandidateSources
 from recsys.model.ranking_features import RankingFeatures
 from recsys.model.ranking_tables import RankingTables
 from recsys.model.second_stage import SecondStage
+from recsys.model.sources import Source
 from recsys.model.two_tower import TwoTower
-from training.datasets.sequences import History
+from training.datasets.sequences import Example, History
 from training.models.candidate_retrieval import CandidateRetrieval
 from training.models.exact_retrieval import ExactRetrieval
 
@@ -23,6 +26,7 @@ class TwoStageScorer:
         towers = ExactRetrieval(model, exclude_seen=exclude_seen)
         tables = RankingTables.load(directory)
         sources = CandidateSources(tables, exclude_seen=exclude_seen)
+        self._counts: list[int] = tables.sources.tolist()
         self._retrieval = CandidateRetrieval(towers, sources, max_history=model.config.max_history)
         features = RankingFeatures(tables, towers.candidate_embeddings, model.content.cpu().numpy())
         self._second_stage = SecondStage.load(directory, features)
@@ -38,3 +42,11 @@ class TwoStageScorer:
             highest = row.max()
             row[candidates.items[order] - 1] = highest + np.arange(NUM_CANDIDATES, NUM_CANDIDATES - len(order), -1)
         return scores
+
+    def source_recall(self, examples: list[Example]) -> dict[str, Any]:
+        """How many candidates each source may contribute, and its recall on the examples."""
+        counts = dict(zip(map(str, Source), self._counts, strict=True))
+        return {
+            "counts": {TOWERS: NUM_CANDIDATES - sum(self._counts), **counts},
+            "recall": self._retrieval.source_ranks(examples).recall(self._counts),
+        }

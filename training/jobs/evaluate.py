@@ -42,7 +42,7 @@ NEWCOMERS = "separately: users who joined after the cut, on their second item"
 NO_SECOND_STAGE = "the release has no second stage"
 MAX_VALIDATION_USERS = 5_000
 """Users on whose validation items the best baseline is chosen, at most."""
-EVALUATION_VERSION = 3
+EVALUATION_VERSION = 4
 """Raise it when a change of the code leads to other metrics of the same model, which is then evaluated again."""
 
 
@@ -91,8 +91,14 @@ def _measure(
     ranks_of_newcomers = {name: ranking.ranks for name, ranking in baselines.rank(newcomers, chosen).items()}
     two_tower = TwoTowerScorer(load_model(directory))
     scorers: dict[str, Scorer] = {"two_tower": two_tower}
+    candidates: dict[str, Any] | None = None
     if (directory / SECOND_STAGE_FILE).exists():
-        scorers["two_stage"] = TwoStageScorer(two_tower.model, directory, exclude_seen=exclude_seen)
+        scorers["two_stage"] = two_stage = TwoStageScorer(two_tower.model, directory, exclude_seen=exclude_seen)
+        print("evaluate: the sources of candidates ...", flush=True)
+        candidates = {
+            **two_stage.source_recall(test.examples),
+            "recall_on_validation": training["second_stage"]["recall"],
+        }
     for name, scorer in scorers.items():
         print(f"evaluate: {name} ...", flush=True)
         rankings[name] = rank_held_out(scorer, test.examples, exclude_seen)
@@ -133,6 +139,7 @@ def _measure(
         "models": models,
         "skipped": skipped,
         "intervals": {name: bootstrap_interval(values, settings.seed) for name, values in gains.items()},
+        "candidates": candidates,
         "slices": _by_slice(_slices(test, counts, exclude_seen=exclude_seen, timed=in_time), rankings),
     }
     if in_time:

@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 from recsys.candidates import merged, of_other_sources
 from recsys.contracts.base import NUM_CANDIDATES
 from recsys.model.candidate_sources import CandidateSources
-from training.datasets.sequences import History
+from training.datasets.sequences import Example, History
 from training.models.exact_retrieval import ExactRetrieval
+from training.models.source_ranks import SourceRanks, source_ranks
 
 
 class Candidates(NamedTuple):
@@ -31,6 +32,11 @@ class CandidateRetrieval:
     def steps(self, history: History) -> NDArray[np.int64]:
         """The part of a history that the model uses."""
         return history[-self._max_history :].astype(np.int64)
+
+    def source_ranks(self, examples: list[Example]) -> SourceRanks:
+        """Of all sources, on examples of the end of the log."""
+        sources = [self.sources] * len(examples)
+        return source_ranks(examples, sources, self._towers, max_history=self._max_history)
 
     def search(
         self, histories: list[History], sources: Sequence[CandidateSources] | None = None
