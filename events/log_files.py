@@ -4,8 +4,6 @@ The day is that of `server_time`. The ids are those of a batch in its stream, so
 its own files. The root is a local folder or the URL of an S3 bucket; polars reads the AWS_ variables for the latter.
 """
 
-import os
-import uuid
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -14,11 +12,10 @@ import polars as pl
 from polars.exceptions import PolarsError
 from pydantic_core import from_json
 
+from events.parquet_files import S3, write_parquet
 from events.tables import IDENTITIES, SCHEMAS
 from recsys.contracts.event_log import LogTable
 from recsys.errors import DataError
-
-S3 = "s3://"
 
 
 class LogFiles:
@@ -32,7 +29,7 @@ class LogFiles:
         name = f"{bucket:02d}-{first_id}-{last_id}.parquet"
         days = _rows(table, name, entries).partition_by("day", include_key=False, as_dict=True)
         for (day,), rows in days.items():
-            self._write(f"{self._folder(table, day)}/{name}", rows)
+            write_parquet(f"{self._folder(table, day)}/{name}", rows)
         return len(days)
 
     def read(self, table: LogTable, start: datetime, end: datetime) -> pl.LazyFrame:
@@ -50,25 +47,36 @@ class LogFiles:
             return pl.LazyFrame(schema=SCHEMAS[table])
         return _once(table, rows.filter(pl.col("server_time") < end.timestamp()))
 
+    def names(self, table: LogTable, day: date) -> list[str]:
+        """The names of a day's files, in order. In S3, this reads the end of each file."""
+        folder = self._folder(table, day)
+        if not self._root.startswith(S3):
+            return sorted(path.name for path in Path(folder).glob("*.parquet"))
+        try:
+            found = pl.scan_parquet(f"{folder}/*.parquet", include_file_paths="file", missing_columns="insert")
+            paths = found.select(pl.col("file").unique()).collect()["file"].to_list()
+        except FileNotFoundError:
+            return []
+        return sorted(path.rpartition("/")[2] for path in paths)
+
+    def read_named(self, table: LogTable, day: date, names: Sequence[str]) -> pl.LazyFrame:
+        """The rows of these files of a day, each once."""
+        if not names:
+            return pl.LazyFrame(schema=SCHEMAS[table])
+        return _once(table, self._scan_files(table, [f"{self._folder(table, day)}/{name}" for name in names]))
+
     def _scan(self, table: LogTable, day: str) -> pl.LazyFrame | None:
         """The rows of a day, or of all for `*`; None if there are no files."""
         pattern = f"{table}/day={day}/*.parquet"
         if not self._root.startswith(S3) and next(Path(self._root).glob(pattern), None) is None:
             return None
-        files, schema = f"{self._root}/{pattern}", SCHEMAS[table]
         try:
-            return pl.scan_parquet(files, schema=schema, missing_columns="insert", hive_partitioning=False)
+            return self._scan_files(table, f"{self._root}/{pattern}")
         except FileNotFoundError:
             return None
 
-    def _write(self, path: str, rows: pl.DataFrame) -> None:
-        if path.startswith(S3):
-            try:
-                rows.write_parquet(path)  # appears when it is complete
-            except PolarsError as error:
-                raise OSError(f"{path} cannot be written: {error}") from error
-        else:
-            _write_durably(Path(path), rows)
+    def _scan_files(self, table: LogTable, files: str | list[str]) -> pl.LazyFrame:
+        return pl.scan_parquet(files, schema=SCHEMAS[table], missing_columns="insert", hive_partitioning=False)
 
     def _folder(self, table: LogTable, day: date) -> str:
         return f"{self._root}/{table}/day={day:%Y-%m-%d}"
@@ -87,22 +95,3 @@ def _rows(table: LogTable, name: str, entries: Sequence[str]) -> pl.DataFrame:
         raise DataError(f"an entry is not one of {table}: {error}", file=name) from error
     day = pl.from_epoch(pl.col("server_time").floor().cast(pl.Int64)).dt.date()
     return rows.with_columns(day.alias("day"))
-
-
-def _write_durably(path: Path, rows: pl.DataFrame) -> None:
-    """The file appears as a whole, and survives a power failure: what it holds is removed from Redis next."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}.partial")  # another collector may write the same file
-    with partial.open("wb") as file:
-        rows.write_parquet(file)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-    for abandoned in path.parent.glob(f"{path.name}.*.partial"):  # by a collector that was killed
-        abandoned.unlink(missing_ok=True)
-    for folder in (path.parent, path.parent.parent):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

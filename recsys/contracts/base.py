@@ -20,6 +20,8 @@ ItemId = Annotated[str, StringConstraints(min_length=1, max_length=MAX_ID_LENGTH
 Placement = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_.-]{0,31}$")]
 """The name of a place that shows recommendations, such as `home` or `basket`."""
 DEFAULT_PLACEMENT = "default"
+EVALUATION_PLACEMENT = "evaluation"
+"""Of requests that measure, and that no user sees."""
 
 ReleaseNumber = Annotated[int, Field(ge=1, le=2**31 - 1)]
 

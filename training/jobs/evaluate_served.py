@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from recsys.contracts.base import MAX_EXCLUDED, MAX_HISTORY, MAX_TOP_K
+from recsys.contracts.base import EVALUATION_PLACEMENT, MAX_EXCLUDED, MAX_HISTORY, MAX_TOP_K
 from recsys.contracts.recommendation import RecommendationResponse
 from recsys.errors import JobError, ReleaseError, UpstreamError, UpstreamUnavailable
 from recsys.model.registry import WEIGHTS_TAG, ModelRegistry
@@ -41,8 +41,6 @@ REQUESTS_AT_A_TIME = 2
 TIMEOUT_SECONDS = 30
 DEADLINE_MS = 2000
 """Long, because a replay needs complete responses rather than fast ones."""
-PLACEMENT = "evaluation"
-"""Tells these impressions from those of users, in the event log."""
 SERVED_FILE = "served.json"
 SERVED_PAGE = "served.md"
 
@@ -95,7 +93,7 @@ def request_for(history: list[str], user_id: str, *, exclude_seen: bool) -> dict
     session, older = history[-MAX_HISTORY:], history[:-MAX_HISTORY]
     return {
         "user_id": user_id,
-        "placement": PLACEMENT,
+        "placement": EVALUATION_PLACEMENT,
         "session_items": session,
         "exclude_items": list(dict.fromkeys(older))[-MAX_EXCLUDED:] if exclude_seen else [],
         "top_k": MAX_TOP_K,

@@ -1,0 +1,1 @@
+"""Which events followed which recommendations, counted by day."""

@@ -1,0 +1,1 @@
+"""Reports on releases, from the tallies of what users did."""

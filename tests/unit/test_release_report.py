@@ -1,0 +1,117 @@
+"""The report, on logs written by hand."""
+
+from datetime import UTC, datetime
+from math import log, sqrt
+from pathlib import Path
+
+import pytest
+
+from events.attribution.attribute import AttributionRules
+from events.attribution.day_tallies import DayTallies
+from events.reports.confidence import radius
+from events.reports.release_report import build_report
+from recsys.contracts.event_log import Impression
+from recsys.contracts.recommendation import Tier
+from recsys.contracts.release_report import MAX_TALLIES, ReleasesReport
+from tests.event_logs import NOON, LogByHand, event, impression
+
+RULES = AttributionRules(not_clicks=("dislike",))
+TODAY = datetime.fromtimestamp(NOON, UTC).date()
+
+
+@pytest.fixture
+def log_by_hand(tmp_path: Path) -> LogByHand:
+    return LogByHand(tmp_path)
+
+
+def report(log_by_hand: LogByHand) -> ReleasesReport:
+    tallies = DayTallies(str(log_by_hand.root), RULES).read([TODAY], TODAY)
+    return build_report(tallies, RULES, first_day="2026-11-01", last_day="2026-11-22", computed_at=NOON)
+
+
+def served(name: str, number: int, *, release: int, at: float = NOON, tier: Tier = Tier.PERSONALIZED) -> Impression:
+    return impression(name, at + number, user=f"user {number}", release=release, tier=tier)
+
+
+def test_a_release_has_its_counts_rates_positions_and_items(log_by_hand: LogByHand) -> None:
+    log_by_hand.show(
+        impression("r1", items="abc", user="u"),
+        impression("r2", items="abd", user="u"),
+        impression("r3", items="abc", user="v"),
+        impression("r4", items="abd", user="w", placement="basket"),
+        impression("r5", items="xyz", user="w", release=2),
+    )
+    log_by_hand.record(event("r1", "a"), event("r1", "c"), event("r2", "a"), event("r3", "a", kind="purchase"))
+    log_by_hand.record(event("r4", "a", kind="dislike"), event("unknown", "a"))
+    made = report(log_by_hand)
+    assert (made.events, made.attributed, made.last_impression_at, made.last_event_at) == (6, 5, NOON, NOON + 60)
+    assert [each.release_version for each in made.releases] == [2, 1]
+    of_all = made.releases[1]
+    assert (of_all.variant, of_all.placement, of_all.tier) == (None, None, None)
+    assert (of_all.users, of_all.impressions, of_all.clicked) == (3, 4, 3)
+    # Users clicked 2 of 2, 1 of 1 and 0 of 1, expected 1.5, 0.75 and 0.75: squares of 0.5, 0.25 and -0.75.
+    half_width = radius(0.25 + 0.0625 + 0.5625) / 4
+    assert of_all.click_through.mean == 0.75
+    assert (of_all.click_through.low, of_all.click_through.high) == (max(0, 0.75 - half_width), 1)
+    kinds = {kind.event: (kind.impressions, kind.rate.mean) for kind in of_all.conversions}
+    assert kinds == {"click": (2, 0.5), "purchase": (1, 0.25), "dislike": (1, 0.25)}
+    assert [(at.position, at.impressions, at.clicked) for at in of_all.positions] == [(1, 4, 3), (2, 4, 0), (3, 4, 1)]
+    assert of_all.items_shown == 4
+    entropy = -(2 * 1 / 3 * log(1 / 3) + 2 * 1 / 6 * log(1 / 6))
+    assert of_all.diversity == pytest.approx(entropy / log(4))
+    segments = {(each.release_version, each.placement): (each.users, each.impressions) for each in made.tallies}
+    assert segments == {(1, "home"): (2, 3), (1, "basket"): (1, 1), (2, "home"): (1, 1)}
+
+
+def test_releases_are_compared_at_the_times_at_which_both_served(log_by_hand: LogByHand) -> None:
+    """By hand. First slot: release 2 served 1 of 4 with 1 click, release 1 three with 1. Second slot: three with 2, one
+    with 1. So all weights are 3/4 and 1/4, and both sums are 1.5."""
+    later = NOON + 600
+    log_by_hand.show(
+        served("n1", 1, release=2),
+        *(served(f"o{number}", number, release=1) for number in (2, 3, 4)),
+        *(served(f"n{number}", number, release=2, at=later) for number in (5, 6, 7)),
+        served("o8", 8, release=1, at=later),
+        *(served(f"before{number}", number, release=1, at=NOON - 3600) for number in range(10, 20)),
+        served("popular", 20, release=1, tier=Tier.POPULAR),
+    )
+    clicked = ["n1", "o2", "n5", "n6", "o8", *(f"before{number}" for number in range(10, 20)), "popular"]
+    log_by_hand.record(*(event(name, "a", NOON + 700) for name in clicked if not name.startswith("before")))
+    log_by_hand.record(*(event(name, "a", NOON) for name in clicked if name.startswith("before")))
+    [found] = report(log_by_hand).comparisons
+    assert (found.release_version, found.reference_version) == (2, 1)
+    assert (found.since, found.until) == (NOON, NOON + 1200)
+    assert (found.users, found.impressions, found.clicked) == (4, 4, 3)
+    assert (found.reference_users, found.reference_impressions, found.reference_clicked) == (4, 4, 2)
+    new, old = (0.75 + 2 * 0.25) / 1.5, (0.25 + 0.75) / 1.5
+    assert (found.click_through, found.reference_click_through) == (pytest.approx(new), pytest.approx(old))
+    of_new = (0.75 * (1 - new)) ** 2 + 2 * (0.25 * (1 - new)) ** 2 + (0.25 * new) ** 2
+    of_old = (0.25 * (1 - old)) ** 2 + 2 * (0.25 * old) ** 2 + (0.75 * (1 - old)) ** 2
+    half_width = radius(of_new + of_old) / 1.5
+    assert found.difference.mean == pytest.approx(new - old)
+    assert found.difference.low == pytest.approx(max(-1, new - old - half_width))
+
+
+def test_a_release_that_is_clearly_worse_is_found_so(log_by_hand: LogByHand) -> None:
+    log_by_hand.show(*(served(f"{number}", number % 600, release=1 + number % 2) for number in range(1200)))
+    log_by_hand.record(*(event(f"{number}", "a", NOON + 600) for number in range(1200) if number % 2 == 0))
+    [found] = report(log_by_hand).comparisons
+    assert found.difference.mean == pytest.approx(-1, abs=0.01)
+    assert found.difference.high < -0.9
+
+
+def test_releases_that_never_served_at_the_same_time_are_not_compared(log_by_hand: LogByHand) -> None:
+    log_by_hand.show(impression("r1"), impression("r2", NOON + 600, release=2))
+    assert report(log_by_hand).comparisons == []
+
+
+def test_a_report_is_bounded_and_says_what_it_leaves_out(log_by_hand: LogByHand) -> None:
+    log_by_hand.show(*(impression(f"r{number}", placement=f"place-{number}") for number in range(MAX_TALLIES + 3)))
+    made = report(log_by_hand)
+    assert (len(made.tallies), made.left_out) == (MAX_TALLIES, 3)
+
+
+def test_a_log_without_anything_gives_an_empty_report(log_by_hand: LogByHand) -> None:
+    made = report(log_by_hand)
+    assert (made.releases, made.tallies, made.comparisons, made.last_impression_at) == ([], [], [], None)
+    assert sqrt(made.events) == made.attributed == 0
