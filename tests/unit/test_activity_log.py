@@ -102,3 +102,19 @@ def test_windows_before_the_test_give_one_example_each(tmp_path: Path) -> None:
         assert times[place - 1] < example.as_of <= times[place] < test
     known = before_the_test(sequences)
     assert known.train_counts().sum() == (np.asarray(sequences.times) < test).sum() > sequences.train_counts().sum()
+
+
+def test_second_items_of_windows_follow_all_first_ones(tmp_path: Path) -> None:
+    """Two events a day by two users for sixty days, so a window of validation has one day or two."""
+    twice = [("abcd"[half % 4], half * DAYS // 2) for half in range(120)]
+    settings = write(tmp_path, {"ann": twice, "bob": [(item, time + 1) for item, time in twice]})
+    sequences = load_sequences(settings.processed_dir, settings.models_dir, SplitKind.TEMPORAL)
+    examples = past_examples(sequences, seed=1, most=100)
+    of_windows: dict[tuple[int, int], list[int]] = {}
+    for example in examples:
+        of_windows.setdefault((example.user, example.as_of), []).append(len(example.history))
+    assert any(len(lengths) > 1 for lengths in of_windows.values())
+    for lengths in of_windows.values():
+        assert lengths == list(range(lengths[0], lengths[0] + len(lengths)))
+    first = past_examples(sequences, seed=1, most=len(of_windows))
+    assert {(example.user, example.as_of) for example in first} == of_windows.keys()

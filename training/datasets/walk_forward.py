@@ -2,11 +2,13 @@
 
 The towers and the tables must not have seen the examples, so all of them are from the validation part. In the temporal
 split it is divided into windows, and each window contributes every user's first item in it, as in the test: with one
-moment per user, what happened to be popular in one week decides too much. In leave-one-out, a user has one validation
-item, and its own moment.
+moment per user, what happened to be popular in one week decides too much. Where that leaves room for more examples, the
+next items in the windows follow. In leave-one-out, a user has one validation item, and its own moment.
 """
 
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from itertools import chain, islice
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +18,7 @@ from training.datasets.sequences import History, Sequences
 from training.datasets.splits import NOWHERE
 
 WINDOWS = 6
+ITEMS_PER_WINDOW = 5
 
 
 class PastExample(NamedTuple):
@@ -28,18 +31,15 @@ class PastExample(NamedTuple):
 
 
 def past_examples(sequences: Sequences, seed: int, most: int) -> list[PastExample]:
-    """In random order of the users; at most about `most`, with all examples of every chosen user."""
-    users = np.random.default_rng(seed).permutation(sequences.num_users)
+    """At most `most`, in random order of the users; in windows, all first items come before any second one."""
+    users = np.random.default_rng(seed).permutation(sequences.num_users).tolist()
     cuts = sequences.split.cuts
-    starts = None if cuts is None else np.linspace(*cuts, WINDOWS + 1).astype(np.int64)
-    examples: list[PastExample] = []
-    for user in users:
-        if len(examples) >= most:
-            break
-        examples += (
-            _of_validation(sequences, int(user)) if starts is None else _of_windows(sequences, int(user), starts)
-        )
-    return examples
+    found: Iterator[PastExample]
+    if cuts is None:
+        found = chain.from_iterable(_of_validation(sequences, user) for user in users)
+    else:
+        found = _of_all_windows(sequences, users, np.linspace(*cuts, WINDOWS + 1).astype(np.int64))
+    return list(islice(found, most))
 
 
 def before_the_test(sequences: Sequences) -> Sequences:
@@ -62,14 +62,26 @@ def _of_validation(sequences: Sequences, user: int) -> list[PastExample]:
     return [_example(sequences, user, place, int(sequences.times[sequences.offsets[user] + place]))]
 
 
-def _of_windows(sequences: Sequences, user: int, starts: NDArray[np.int64]) -> list[PastExample]:
+def _of_all_windows(sequences: Sequences, users: Iterable[int], starts: NDArray[np.int64]) -> Iterator[PastExample]:
     """starts: of the windows, and the end of the last one."""
+    for nth in range(ITEMS_PER_WINDOW):
+        found_for = []
+        for user in users:
+            found = _of_windows(sequences, user, starts, nth)
+            if found:
+                found_for.append(user)
+                yield from found
+        users = found_for
+
+
+def _of_windows(sequences: Sequences, user: int, starts: NDArray[np.int64], nth: int) -> list[PastExample]:
+    """The user's nth item in each window, from 0, if the user has items before the window."""
     times = sequences.times[sequences.offsets[user] : sequences.offsets[user + 1]]
     places = np.searchsorted(times, starts)
     return [
-        _example(sequences, user, int(place), int(start))
+        _example(sequences, user, int(place) + nth, int(start))
         for place, end, start in zip(places, places[1:], starts, strict=False)
-        if 0 < place < end
+        if place > 0 and place + nth < end
     ]
 
 

@@ -31,7 +31,7 @@ from recsys.model.sources import Source
 from recsys.model.two_tower import load_model
 from training.atomic import atomic_file
 from training.datasets.sequences import Sequences
-from training.datasets.walk_forward import WINDOWS, PastExample, before_the_test, past_examples
+from training.datasets.walk_forward import ITEMS_PER_WINDOW, WINDOWS, PastExample, before_the_test, past_examples
 from training.evaluation.metrics import ndcg_gains
 from training.models.activity_log import ActivityLog
 from training.models.exact_retrieval import ExactRetrieval
@@ -123,6 +123,7 @@ def fitting_settings() -> dict[str, Any]:
         "min_users": MIN_USERS,
         "max_examples": MAX_EXAMPLES,
         "windows": WINDOWS,
+        "items_per_window": ITEMS_PER_WINDOW,
         "most_moments": MOST_MOMENTS,
         "source_choices": CHOICES,
         "least_retrieved": LEAST_RETRIEVED,
