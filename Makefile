@@ -79,6 +79,10 @@ seed: $(JOB_NEEDS) ## Fill Redis with histories, attributes and popular items
 promote: $(JOB_NEEDS) ## Make VERSION (default: the newest) the champion, if it is no worse and loaded; FORCE=1 does not compare
 	@$(WITH_STORES) $(JOB) training.jobs.promote
 
+.PHONY: ramp
+ramp: $(JOB_NEEDS) ## Give the champion of a ramped promotion SHARE percent of the users, or the next share of its ramp
+	@$(WITH_STORES) $(JOB) training.jobs.ramp
+
 .PHONY: rollback
 rollback: $(JOB_NEEDS) ## Make the previous champion the champion again; REASON="..." is kept with the one that goes
 	@$(WITH_STORES) $(JOB) training.jobs.rollback

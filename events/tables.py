@@ -29,6 +29,7 @@ SCHEMAS = {
             "tier": pl.String(),
             "tier_reason": pl.String(),
             "placement": pl.String(),
+            "took_ms": pl.Float64(),
             "server_time": pl.Float64(),
             "schema_version": pl.UInt8(),
         }

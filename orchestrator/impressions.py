@@ -43,6 +43,7 @@ class _Served(NamedTuple):
     tier: Tier
     tier_reason: str
     placement: str
+    took_ms: float
     server_time: float
 
 
@@ -69,6 +70,7 @@ class ImpressionBuffer:
                 response.tier,
                 response.tier_reason,
                 placement,
+                response.timings_ms["total"],
                 time.time(),
             )
         )

@@ -12,10 +12,14 @@ from recsys.adapters.release_catalogue import ReleaseCatalogue
 from recsys.contracts.retrieval import ServingReleases
 from recsys.errors import ReleaseError, ReleaseNotLoaded, UpstreamError
 from recsys.ports import ReleaseSource, VectorIndex
+from recsys.ramp import EVERYBODY, gets_champion
 from recsys.web.readiness import OK
 
 RANKER, INDEX, FEATURE_SERVICE = "ranker", "index", "feature_service"
 
+CHAMPION_PERCENT = Gauge(
+    "tandem_champion_percent", "The champion's share of the users; below 100 while a promotion ramps."
+)
 INDEXED = Gauge("tandem_collection_indexed", "Whether the collection's graph is complete.", ["release"])
 
 log = structlog.get_logger()
@@ -46,6 +50,17 @@ class ReleaseMonitor:
         return self.releases.challenger if self.releases else None
 
     @property
+    def holdback(self) -> int | None:
+        return self.releases.holdback if self.releases else None
+
+    def is_held_back(self, user_id: str) -> bool:
+        """Whether the user still gets the release before the champion, because the promotion ramps."""
+        releases = self.releases
+        if releases is None or releases.champion is None or releases.holdback is None:
+            return False
+        return not gets_champion(user_id, releases.champion, releases.champion_percent)
+
+    @property
     def can_serve(self) -> bool:
         """Whether there is anything to recommend, or events can be recorded. Once true, it stays true."""
         has_items = self.releases is not None or bool(self._catalogue.newest_item_ids)
@@ -73,14 +88,26 @@ class ReleaseMonitor:
         problems: dict[str, Exception | None] = {}
         if found.challenger is not None and not await self._open(found, found.challenger, problems):
             found = found.model_copy(update={"challenger": None})
+        if found.holdback is not None and not await self._open(found, found.holdback, problems):
+            found = found.model_copy(update={"holdback": None, "champion_percent": EVERYBODY})
         if await self._open(found, champion, problems):
             if found != self.releases:
-                log.info("releases_found", champion=champion, challenger=found.challenger)
+                log.info(
+                    "releases_found",
+                    champion=champion,
+                    challenger=found.challenger,
+                    holdback=found.holdback,
+                    champion_percent=found.champion_percent,
+                )
             self.releases = found
+            CHAMPION_PERCENT.set(found.champion_percent)
         elif self.releases and self.champion and self.champion != champion:
             await self._open(self.releases, self.champion, problems)  # it stays one of the most recently opened
         self.dependencies.report(INDEX, "; ".join(problems) or OK, next(iter(problems.values()), None))
-        self._remove_metrics({champion, found.challenger, self.champion, self.challenger})
+        serving = self.releases or found
+        self._remove_metrics(
+            {*(champion, found.challenger, found.holdback), *(serving.champion, serving.challenger, serving.holdback)}
+        )
         return ranker_problems
 
     async def _open(self, found: ServingReleases, version: int, problems: dict[str, Exception | None]) -> bool:

@@ -1,4 +1,4 @@
-"""The experiment in the request path: the traffic split, its metrics, and shadow requests to the challenger."""
+"""Which release serves whom: the experiment and the ramp in the request path, their metrics, and shadow requests."""
 
 import asyncio
 import hashlib
@@ -12,7 +12,16 @@ from recsys.contracts.events import Event
 from recsys.contracts.recommendation import RecommendationRequest, RecommendationResponse
 from recsys.deadline import LONGEST_MS, Deadline
 from recsys.errors import InvalidRequest
-from recsys.experiment import CHALLENGER, CHAMPION, VARIANTS, Experiment, recommended_by, sample_ratio_p_value
+from recsys.experiment import (
+    ARMS,
+    CHALLENGER,
+    CHAMPION,
+    HOLDBACK,
+    VARIANTS,
+    Experiment,
+    recommended_by,
+    sample_ratio_p_value,
+)
 from recsys.pipeline import RecommendationPipeline
 
 MAX_SHADOWS = 4
@@ -43,18 +52,19 @@ class Variants:
         self._shadow = shadow
         self._shadows: set[asyncio.Task[None]] = set()
         self._counted: OrderedDict[bytes, None] = OrderedDict()
-        self._users: dict[str, set[bytes]] = {variant: set() for variant in VARIANTS}
+        self._users: dict[str, set[bytes]] = {arm: set() for arm in ARMS}
 
     async def recommend(self, request: RecommendationRequest, override: str | None) -> RecommendationResponse:
         """Recommend with the release of the user's variant. Raises `InvalidRequest` for an unknown `override`."""
         if override is not None and override not in VARIANTS:
-            raise InvalidRequest(f"x-variant: expected {' or '.join(VARIANTS)}; got {override!r}")
-        variant = override or self._experiment.variant_of(request.user_id)
-        challenger = self._release_monitor.challenger
-        if variant == CHALLENGER and challenger is not None:
-            response = await self._pipeline.recommend(request, CHALLENGER, challenger)
-        else:  # also if there is no challenger
-            response = await self._pipeline.recommend(request, CHAMPION, self._release_monitor.champion)
+            raise InvalidRequest(f"x-variant: expected {', '.join(VARIANTS)}; got {override!r}")
+        monitor = self._release_monitor
+        variant = override or self._variant_of(request.user_id)
+        challenger = monitor.challenger
+        release_version = {CHALLENGER: challenger, HOLDBACK: monitor.holdback}.get(variant)
+        if release_version is None:  # also if there is no challenger, or no ramp
+            variant, release_version = CHAMPION, monitor.champion
+        response = await self._pipeline.recommend(request, variant, release_version)
         EXPOSURES.labels(response.variant, response.tier).inc()
         if override is None and self._experiment.runs:
             self._count_user(request.user_id, response.variant)
@@ -70,13 +80,19 @@ class Variants:
         """
         for event in events:
             variant = recommended_by(event.recommendation_id)
-            if variant == self._experiment.variant_of(event.user_id) and self._is_first(event):
+            if variant and _arm(variant) == self._experiment.variant_of(event.user_id) and self._is_first(event):
                 EVENTS.labels(variant).inc()
 
     async def close(self) -> None:
         for task in self._shadows:
             task.cancel()
         await asyncio.gather(*self._shadows, return_exceptions=True)
+
+    def _variant_of(self, user_id: str) -> str:
+        """A challenger's users are not part of a ramp, so an experiment goes on while a promotion ramps."""
+        if self._experiment.variant_of(user_id) == CHALLENGER and self._release_monitor.challenger is not None:
+            return CHALLENGER
+        return HOLDBACK if self._release_monitor.is_held_back(user_id) else CHAMPION
 
     def _is_first(self, event: Event) -> bool:
         """Whether no event of this kind was counted for the item of the recommendation. Remembers the event."""
@@ -91,11 +107,11 @@ class Variants:
         return True
 
     def _count_user(self, user_id: str, variant: str) -> None:
-        users = self._users[variant]
+        users = self._users[_arm(variant)]
         if sum(map(len, self._users.values())) >= MAX_COUNTED_USERS:
             return
         users.add(hashlib.blake2b(user_id.encode(), digest_size=DIGEST_BYTES).digest())
-        USERS.labels(variant).set(len(users))
+        USERS.labels(_arm(variant)).set(len(users))
         share = self._experiment.challenger_percent / 100
         observed = [len(self._users[CHAMPION]), len(self._users[CHALLENGER])]
         SAMPLE_RATIO.set(sample_ratio_p_value(observed, [1 - share, share]))
@@ -125,3 +141,8 @@ class Variants:
             shadow_ms=shadow.timings_ms["total"],
         )
         SHADOWS.labels("compared").inc()
+
+
+def _arm(variant: str) -> str:
+    """The experiment's arm that a variant is part of."""
+    return CHALLENGER if variant == CHALLENGER else CHAMPION

@@ -19,6 +19,7 @@ from recsys.model.local_releases import CopyInUse, LocalReleases
 from recsys.model.memory_limit import return_freed_memory
 from recsys.model.registry import CHALLENGER, CHAMPION, NEXT, PREVIOUS
 from recsys.model.release import Release
+from recsys.ramp import EVERYBODY, Ramp
 
 WATCHED = (CHAMPION, NEXT, CHALLENGER, PREVIOUS)
 """In the order of loading, and of their importance if memory is short."""
@@ -74,6 +75,8 @@ class ReleaseWatch:
         self._replaced: set[int] = set()
         """Loaded versions that have other weights in the registry."""
         self._search: dict[int, SearchSettings] | None = None
+        self._ramps: dict[int, Ramp] = {}
+        self._assigned_ramp: Ramp | None = None
 
     @property
     def problems(self) -> list[str]:
@@ -199,9 +202,11 @@ class ReleaseWatch:
         if self._search is None:
             self._search = await self._in_thread(self._releases.last_search)
             self._ranker.search = self._search
+            self._ramps = await self._in_thread(self._releases.last_ramps)
         if not self._registry_answers:
             return
         search = {version: self._search[version] for version in self._search if version in versions}
+        ramps = {version: self._ramps[version] for version in self._ramps if version in versions}
         for version in dict.fromkeys(versions):
             try:
                 registered = await self._in_thread(self._releases.registered, version)
@@ -217,7 +222,12 @@ class ReleaseWatch:
                 search.pop(version, None)
             else:
                 search[version] = registered.search
+            if registered.ramp is None:
+                ramps.pop(version, None)
+            else:
+                ramps[version] = registered.ramp
         await self._set_search(search)
+        await self._set_ramps(ramps)
 
     async def _set_search(self, search: dict[int, SearchSettings]) -> None:
         if search == self._search:
@@ -230,6 +240,15 @@ class ReleaseWatch:
         except OSError as error:
             log.warning("search_settings_not_saved", problem=str(error))
 
+    async def _set_ramps(self, ramps: dict[int, Ramp]) -> None:
+        if ramps == self._ramps:
+            return
+        self._ramps = ramps
+        try:
+            await self._in_thread(self._releases.remember_ramps, ramps)
+        except OSError as error:
+            log.warning("ramps_not_saved", problem=str(error))
+
     async def _set_roles(self, named: Mapping[str, int]) -> None:
         """Assign roles to loaded releases. The champion stays if its successor could not be loaded."""
         loaded = self._ranker.loaded
@@ -238,14 +257,18 @@ class ReleaseWatch:
         if champion is None:
             return
         assigned = {alias: named[alias] for alias in WATCHED if named.get(alias) in loaded} | {CHAMPION: champion}
-        if assigned == self._assigned:
+        ramp = self._ramps.get(champion)
+        if ramp is not None and ramp.before != assigned.get(PREVIOUS):
+            ramp = None  # it ended with a rollback, or the release before cannot be loaded
+        if (assigned, ramp) == (self._assigned, self._assigned_ramp):
             return
-        self._assigned = assigned
-        self._ranker.set_roles(champion, assigned.get(CHALLENGER))
+        self._assigned, self._assigned_ramp = assigned, ramp
+        holdback, percent = (ramp.before, ramp.percent) if ramp else (None, EVERYBODY)
+        self._ranker.set_roles(champion, assigned.get(CHALLENGER), holdback=holdback, champion_percent=percent)
         self._ranker.evict(named.values())
         for role in WATCHED:
             SERVING.labels(role).set(assigned.get(role, 0))
-        log.info("roles_changed", **assigned)
+        log.info("roles_changed", **assigned, champion_percent=percent)
         try:
             await self._in_thread(self._releases.remember, assigned, {*named.values(), *self._ranker.loaded})
         except OSError as error:

@@ -10,7 +10,11 @@ from typing import Self
 
 CHAMPION = "champion"
 CHALLENGER = "challenger"
-VARIANTS = (CHAMPION, CHALLENGER)
+HOLDBACK = "holdback"
+"""The release before the champion, for the users whom a ramped promotion has not reached yet."""
+VARIANTS = (CHAMPION, CHALLENGER, HOLDBACK)
+ARMS = (CHAMPION, CHALLENGER)
+"""What an experiment splits the users between. A ramp divides those of the champion once more."""
 BUCKETS = 10_000
 RECOMMENDATION_ID = re.compile(rf"[0-9a-f]{{32}}\.({'|'.join(VARIANTS)})")
 
@@ -42,9 +46,9 @@ class Experiment:
                 shares[name] = float(percent)
             except ValueError:
                 raise ValueError(f"{part!r} is not <variant>:<percent>") from None
-        unknown = shares.keys() - set(VARIANTS)
+        unknown = shares.keys() - set(ARMS)
         if unknown or sum(shares.values()) != 100 or min(shares.values()) < 0:
-            raise ValueError(f"{text!r} does not split 100 percent between {' and '.join(VARIANTS)}")
+            raise ValueError(f"{text!r} does not split 100 percent between {' and '.join(ARMS)}")
         return cls(shares.get(CHALLENGER, 0.0))
 
     @property
@@ -52,7 +56,7 @@ class Experiment:
         return self.challenger_percent > 0
 
     def variant_of(self, user_id: str) -> str:
-        """The user's variant, from a hash of the user id: sticky without stored state."""
+        """The user's arm, from a hash of the user id: sticky without stored state."""
         digest = hashlib.blake2b(user_id.encode(), digest_size=8, person=b"variant").digest()
         bucket = int.from_bytes(digest, "big") % BUCKETS
         return CHALLENGER if bucket < self.challenger_percent / 100 * BUCKETS else CHAMPION

@@ -12,7 +12,7 @@ from recsys.contracts.retrieval import ServingReleases
 from recsys.deadline import current_deadline
 from recsys.describe import Describer
 from recsys.exclusions import Exclusions
-from recsys.experiment import CHAMPION
+from recsys.experiment import CHALLENGER
 from recsys.page import Page
 from recsys.ports import Catalogue, FeatureStore
 from recsys.rules import ScoredItem, Shortlist, by_popularity
@@ -45,13 +45,15 @@ class Fallback:
             if not page.is_empty:
                 return precomputed
             run.degrade_to(Tier.POPULAR, "no_precomputed_list")
-        return await self._popular_shortlist(run, page)
+        return await self._popular_shortlist(run, page, release_version)
 
-    async def by_popularity(self, run: RequestRun, item_ids: Sequence[str]) -> Shortlist:
+    async def by_popularity(
+        self, run: RequestRun, item_ids: Sequence[str], release_version: int | None = None
+    ) -> Shortlist:
         """The caller's candidates by popularity, for when the ranker fails."""
         run.degrade_to(Tier.POPULAR, "not_ranked")
         popular = await self._popular(run, Stage.POPULAR, MAX_CANDIDATES)
-        return Shortlist(by_popularity(item_ids, popular), self._champion())
+        return Shortlist(by_popularity(item_ids, popular), release_version or self._champion())
 
     async def fill(self, run: RequestRun, page: Page) -> None:
         """Fill the page with popular items, and then with any items of the catalogue, without scores.
@@ -70,7 +72,7 @@ class Fallback:
     async def recommend_popular(self, top_k: int) -> PopularList:
         run = RequestRun(current_deadline(), Tier.POPULAR)
         page = Page(run, self._describer, Exclusions(), top_k, self._champion())
-        shortlist = await self._popular_shortlist(run, page)
+        shortlist = await self._popular_shortlist(run, page, None)
         await self.fill(run, page)
         return PopularList(
             recommendations=page.recommendations,
@@ -96,19 +98,20 @@ class Fallback:
     async def _precomputed(self, run: RequestRun, user_id: str, variant: str, release_version: int | None) -> Shortlist:
         """The user's list; empty if there is none.
 
-        The champion may serve a list of an older release. The challenger may not, because that is the champion's.
+        A release may serve a list of an older one. The challenger may not, because that is the champion's.
         """
         if release_version is None:
             return Shortlist([], None)
         found = await run.run_stage(Stage.PRECOMPUTED, self._features.precomputed(user_id, release_version))
-        if found is None or (variant != CHAMPION and found.release_version != release_version):
+        if found is None or (variant == CHALLENGER and found.release_version != release_version):
             return Shortlist([], None)
         return Shortlist([ScoredItem(item_id, None) for item_id in found.item_ids], found.release_version)
 
-    async def _popular_shortlist(self, run: RequestRun, page: Page) -> Shortlist:
+    async def _popular_shortlist(self, run: RequestRun, page: Page, release_version: int | None) -> Shortlist:
         num_items = self._num_candidates + len(page.exclusions.item_ids)
         popular = await self._popular(run, Stage.POPULAR, num_items)
-        shortlist = Shortlist([ScoredItem(item.item_id, item.popularity) for item in popular], self._champion())
+        ranked = [ScoredItem(item.item_id, item.popularity) for item in popular]
+        shortlist = Shortlist(ranked, release_version or self._champion())
         await page.add(shortlist.ranked)
         return shortlist
 

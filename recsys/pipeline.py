@@ -86,9 +86,9 @@ class RecommendationPipeline:
             await page.add(shortlist.ranked)
         else:
             query = await self._encode(run, recent_items, release_version)
-            release_version = query.release_version if query else release_version
+            encoded_by = query.release_version if query else release_version
             exclusions = Exclusions.of(request, user, query, self._features)
-            page = Page(run, self._describer, exclusions, request.top_k, release_version)
+            page = Page(run, self._describer, exclusions, request.top_k, encoded_by)
             found = await self._retrieve(run, query, exclusions, request.top_k)
             if query and found.retrieved:
                 shortlist = await rank_retrieved(run, self._ranker, query, recent_items, found, exclusions)

@@ -49,7 +49,7 @@ async def rank_given(
     """The caller's candidates, by popularity if the ranker fails."""
     scores = await run.run_stage(Stage.RANK, ranker.rank(recent_items, item_ids, release_version))
     if scores is None:
-        return await fallback.by_popularity(run, item_ids)
+        return await fallback.by_popularity(run, item_ids, release_version)
     if not scores.personalized:
         run.degrade_to(Tier.POPULAR, "no_known_items")
     ranked = best_first(item_ids, scores.scores)

@@ -27,7 +27,7 @@ class Shortlist:
 
     ranked: list[ScoredItem]
     release_version: int | None
-    """The release that ranked the items, or the champion if none did."""
+    """The release that ranked the items, or that serves the request if none did."""
     provenance: Provenance = field(default_factory=Provenance)
 
 

@@ -6,11 +6,12 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationInfo, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from events.settings import default_event_log
 from recsys.contracts.base import MAX_CANDIDATES, MAX_HISTORY, NUM_CANDIDATES
+from recsys.ramp import EVERYBODY, parse_steps
 from training.datasets.bad_rows import BadRowsPolicy
 from training.datasets.splits import DEFAULT_CUTS, MAX_CUTS, TEMPORAL_SHARES, Shares, SplitKind, rolling_shares
 from training.indexing.recall_target import RecallTarget
@@ -177,7 +178,7 @@ class ServedSettings(BaseSettings):
 
 
 class ReleaseSettings(BaseSettings):
-    """Settings of the jobs `index`, `promote`, `rollback` and `prune`."""
+    """Settings of the jobs `index`, `promote`, `ramp`, `rollback` and `prune`."""
 
     model_config = SettingsConfigDict(env_ignore_empty=True)
 
@@ -190,6 +191,13 @@ class ReleaseSettings(BaseSettings):
     """Why `rollback` takes the champion back."""
     promote_margin: float = Field(default=0.05, ge=0, lt=1)
     """How much lower the NDCG@10 of the next champion may be, as a fraction of the champion's."""
+    ramp: Annotated[tuple[float, ...], NoDecode, BeforeValidator(parse_steps)] = Field(
+        default="100", validate_default=True
+    )
+    """The champion's shares of the users after a promotion, in percent, ascending: as `10,50,95`. `100` switches at
+    once."""
+    share: float | None = Field(default=None, gt=0, le=EVERYBODY)
+    """The share that `ramp` gives the champion. The default is the next one of the ramp."""
     keep: int = Field(default=3, ge=1)
     """How many of the newest collections `prune` keeps, besides those that are serving."""
     internal_token: SecretStr | None = None

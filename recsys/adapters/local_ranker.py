@@ -10,6 +10,7 @@ from recsys.contracts.retrieval import QueryEmbedding, SearchSettings, ServingRe
 from recsys.errors import Overloaded, ReleaseNotLoaded
 from recsys.model.release import Release
 from recsys.model.retrieval_recall import measure_recall
+from recsys.ramp import EVERYBODY
 
 KEPT_RETIRED = 1
 """Retired releases kept loaded for in-flight requests."""
@@ -20,6 +21,8 @@ class LocalRanker:
         self._releases: dict[int, Release] = {}
         self._champion: int | None = None
         self._challenger: int | None = None
+        self._holdback: int | None = None
+        self._champion_percent = EVERYBODY
         self.search: Mapping[int, SearchSettings] = {}
         """Search settings by release version, reported by `releases`."""
         self.problems: list[str] = []
@@ -53,18 +56,28 @@ class LocalRanker:
         others = {version: kept for version, kept in self._releases.items() if version != release.version}
         self._releases = {**others, release.version: release}
 
-    def set_roles(self, champion: int, challenger: int | None = None) -> None:
-        """Assign the roles to loaded releases. Requests in flight finish with the release they started with."""
+    def set_roles(
+        self,
+        champion: int,
+        challenger: int | None = None,
+        *,
+        holdback: int | None = None,
+        champion_percent: float = EVERYBODY,
+    ) -> None:
+        """Assign the roles to loaded releases. While a promotion ramps, `holdback` serves the users that are not among
+        the champion's share. Requests in flight finish with the release they started with."""
         new_champion = self._release(champion).version
         if self._champion not in (None, new_champion):
             outgoing = self._releases.pop(self._champion)
             self._releases = {**self._releases, outgoing.version: outgoing}  # now the last to be evicted
         self._champion = new_champion
         self._challenger = None if challenger is None else self._release(challenger).version
+        self._holdback = None if holdback is None else self._release(holdback).version
+        self._champion_percent = champion_percent
 
     def evict(self, needed: Collection[int]) -> None:
         """Unload all but the needed releases, those with a role, and the most recently retired."""
-        roles = (self._champion, self._challenger)
+        roles = (self._champion, self._challenger, self._holdback)
         retired = [version for version in self._releases if version not in needed and version not in roles]
         for version in retired[:-KEPT_RETIRED]:
             del self._releases[version]
@@ -74,7 +87,7 @@ class LocalRanker:
 
         Unloads none if all of them are not enough.
         """
-        roles = (self._champion, self._challenger)
+        roles = (self._champion, self._challenger, self._holdback)
         chosen: list[int] = []
         for version in expendable:
             if missing_bytes > 0 and version in self._releases and version not in roles:
@@ -102,6 +115,8 @@ class LocalRanker:
         return ServingReleases(
             champion=self._champion,
             challenger=self._challenger,
+            holdback=self._holdback,
+            champion_percent=self._champion_percent,
             loaded=sorted(self._releases),
             vocabulary_hash=None if champion is None else champion.manifest.vocabulary_hash,
             weights_hashes={version: release.manifest.weights_hash for version, release in self._releases.items()},

@@ -29,10 +29,13 @@ def agreed_releases(replies: Sequence[ServingReleases], current: ServingReleases
         problems.insert(0, f"the rankers have different champions: {', '.join(map(str, sorted(champions)))}")
     current = current or ServingReleases(loaded=[])
     champion = _champion(voters, champions, current.champion)
+    holdback, percent = _ramp([reply for reply in voters if reply.champion == champion], champion, current)
     vocabularies = [reply.vocabulary_hash for reply in voters if reply.champion == champion]
     return ServingReleases(
         champion=champion,
         challenger=_settled([reply.challenger for reply in voters], current.challenger),
+        holdback=holdback,
+        champion_percent=percent,
         loaded=sorted(_loaded(voters)),
         vocabulary_hash=_settled(vocabularies, current.vocabulary_hash) if vocabularies else current.vocabulary_hash,
         weights_hashes=_settled_by_version([reply.weights_hashes for reply in voters], current.weights_hashes),
@@ -50,6 +53,12 @@ def _champion(voters: Sequence[ServingReleases], champions: set[int], current: i
     return max(
         candidates, key=lambda version: (sum(version in each.loaded for each in voters), version == current, version)
     )
+
+
+def _ramp(voters: Sequence[ServingReleases], champion: int, current: ServingReleases) -> tuple[int | None, float]:
+    """The release before the champion and the champion's share, which belong together."""
+    known = (current.holdback, current.champion_percent) if current.champion == champion else None
+    return _settled([(voter.holdback, voter.champion_percent) for voter in voters] or [known or (None, 100.0)], known)
 
 
 def _settled(values: Sequence[T], current: T | None) -> T:

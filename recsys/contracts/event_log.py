@@ -60,6 +60,7 @@ class Impression(RequestModel):
     tier: Tier
     tier_reason: Annotated[str, StringConstraints(max_length=200)]
     placement: Placement = DEFAULT_PLACEMENT
+    took_ms: float | None = Field(default=None, ge=0, allow_inf_nan=False, description="The time until the response.")
     server_time: float = Field(ge=0, allow_inf_nan=False, description="When it was served, in Unix time in seconds.")
     schema_version: int = SCHEMA_VERSION
 

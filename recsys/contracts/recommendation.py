@@ -98,7 +98,10 @@ class RecommendationResponse(RecommendationList):
     total_candidates: int = Field(description="Number of items considered.")
     tier: Tier
     tier_reason: TierReason
-    variant: str = Field(description="The user's variant in the experiment: champion or challenger.")
+    variant: str = Field(
+        description="What serves the user: champion, challenger (in an experiment), or holdback (the release before "
+        "the champion, while a promotion ramps)."
+    )
     timings_ms: dict[str, float] = Field(description="By stage, for the stages that ran, and `total`.")
     debug: DebugInfo | None = None
 

@@ -73,6 +73,12 @@ class ServingReleases(ResponseModel):
 
     champion: int | None = Field(default=None, description="null while the ranker has loaded no champion.")
     challenger: int | None = None
+    holdback: int | None = Field(
+        default=None, description="The release before the champion, while a promotion ramps: it serves the other users."
+    )
+    champion_percent: float = Field(
+        default=100.0, description="The share of users that the champion serves while a promotion ramps."
+    )
     loaded: list[int] = Field(description="All versions that can be requested by number; empty after a first start.")
     vocabulary_hash: str | None = Field(default=None, description="Vocabulary of the champion.")
     weights_hashes: dict[int, str] = Field(default={}, description="Weights of each loaded release, by version.")

@@ -23,12 +23,15 @@ from recsys.model.registry import SEARCH_TAG, WEIGHTS_TAG, ModelRegistry
 from recsys.model.release import Release
 from recsys.model.release_manifest import ReleaseManifest, verify_release
 from recsys.model.release_memory import loading_bytes
+from recsys.ramp import RAMP_TAG, Ramp
 
 ALIASES_FILE = "aliases.json"
 SEARCH_FILE = "search.json"
+RAMPS_FILE = "ramps.json"
 LOCKS_FOLDER = "locks"
 VERSION_BY_ALIAS = TypeAdapter(dict[str, int])
 SEARCH_BY_VERSION = TypeAdapter(dict[int, SearchSettings])
+RAMP_BY_VERSION = TypeAdapter(dict[int, Ramp])
 KEPT_COPIES = 2
 """Newest versions without an alias that stay on disk."""
 LOCKS = 64
@@ -48,6 +51,8 @@ class RegisteredRelease:
     weights_hash: str | None
     search: SearchSettings | None
     """None if the version's collection was never verified."""
+    ramp: Ramp | None
+    """None if it serves everybody as soon as it is the champion."""
 
 
 class LocalReleases:
@@ -86,7 +91,11 @@ class LocalReleases:
             search = SearchSettings.model_validate_json(tags[SEARCH_TAG]) if SEARCH_TAG in tags else None
         except ValidationError as error:
             raise ReleaseDamaged(f"the tag {SEARCH_TAG!r} of version {version} is not valid search settings") from error
-        return RegisteredRelease(tags.get(WEIGHTS_TAG), search)
+        try:
+            ramp = Ramp.of(tags)
+        except ValueError as error:
+            raise ReleaseDamaged(f"the tag {RAMP_TAG!r} of version {version} is not a valid ramp") from error
+        return RegisteredRelease(tags.get(WEIGHTS_TAG), search, ramp)
 
     def remember_search(self, search: Mapping[int, SearchSettings]) -> None:
         """Save the search settings, for a start without the registry."""
@@ -97,6 +106,17 @@ class LocalReleases:
         try:
             return SEARCH_BY_VERSION.validate_json((self._directory / SEARCH_FILE).read_bytes())
         except (FileNotFoundError, ValidationError):  # read again from the registry
+            return {}
+
+    def remember_ramps(self, ramps: Mapping[int, Ramp]) -> None:
+        """Save the ramps by the champion that they belong to, for a start without the registry."""
+        _write_atomically(self._directory / RAMPS_FILE, RAMP_BY_VERSION.dump_json(dict(ramps)))
+
+    def last_ramps(self) -> dict[int, Ramp]:
+        """The ramps last saved by `remember_ramps`; empty if there are none."""
+        try:
+            return RAMP_BY_VERSION.validate_json((self._directory / RAMPS_FILE).read_bytes())
+        except (FileNotFoundError, ValidationError):
             return {}
 
     def load(self, version: int) -> Release:

@@ -28,6 +28,8 @@ class InMemoryRegistry:
         self.reachable = True
         self.bug: Exception | None = None
         self.fetched: list[int] = []
+        self.tags: dict[int, dict[str, str]] = {}
+        """More tags of a version."""
 
     def add(self, version: int, seed: int | None = None) -> Path:
         """Register a toy release."""
@@ -43,7 +45,8 @@ class InMemoryRegistry:
 
     def tags_of(self, version: int) -> dict[str, str]:
         directory = self._directory_of(version)
-        return {WEIGHTS_TAG: ReleaseManifest.read(directory).weights_hash, SEARCH_TAG: '{"hnsw_ef": null}'}
+        weights_hash = ReleaseManifest.read(directory).weights_hash
+        return {WEIGHTS_TAG: weights_hash, SEARCH_TAG: '{"hnsw_ef": null}', **self.tags.get(version, {})}
 
     def fetch(self, version: int, destination: Path) -> None:
         self.fetched.append(version)

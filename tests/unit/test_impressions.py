@@ -29,7 +29,7 @@ def response(number: int, *item_ids: str) -> RecommendationResponse:
         tier=Tier.POPULAR,
         tier_reason="unknown_user",
         variant="champion",
-        timings_ms={},
+        timings_ms={"total": 12.5},
     )
 
 
@@ -72,6 +72,7 @@ async def test_an_impression_has_what_was_served() -> None:
         "tier": "popular",
         "tier_reason": "unknown_user",
         "placement": "basket",
+        "took_ms": 12.5,
         "schema_version": 1,
     }
 

@@ -131,6 +131,25 @@ async def test_a_challenger_that_cannot_be_opened_is_reported_and_does_not_serve
     assert (release_monitor.challenger, release_monitor.dependencies.states["index"]) == (2, OK)
 
 
+async def test_a_ramp_divides_the_users_and_needs_both_releases(
+    release_monitor: ReleaseMonitor, index: InMemoryVectorIndex, source: Source
+) -> None:
+    await build(index, 2)
+    both = {1: EXACT, 2: EXACT}
+    source.serving = ServingReleases(champion=2, holdback=1, champion_percent=50, loaded=[1, 2], search=both)
+    await refresh(release_monitor)
+    assert (release_monitor.champion, release_monitor.holdback) == (2, None)
+    users = [f"user-{number}" for number in range(200)]
+    assert not any(map(release_monitor.is_held_back, users)), "the release before cannot be opened"
+    assert "items_v1" in release_monitor.dependencies.states["index"]
+    await build(index, 1)
+    await refresh(release_monitor)
+    assert (release_monitor.holdback, release_monitor.dependencies.states["index"]) == (1, OK)
+    assert 50 < sum(map(release_monitor.is_held_back, users)) < 150
+    assert (indexed_metric(1), indexed_metric(2)) == (1, 1)
+    assert REGISTRY.get_sample_value("tandem_champion_percent") == 50
+
+
 async def test_new_settings_of_the_same_release_are_applied(
     release_monitor: ReleaseMonitor, index: InMemoryVectorIndex, source: Source
 ) -> None:

@@ -97,3 +97,26 @@ def test_weights_stay_while_replicas_differ() -> None:
     assert agreed_releases([old, new], old).weights_hashes == {1: "old"}
     assert agreed_releases([new, old, old], None).weights_hashes == {1: "old"}
     assert agreed_releases([new, new], old).weights_hashes == {1: "new"}
+
+
+def test_the_share_of_a_ramp_stays_until_all_replicas_report_the_new_one() -> None:
+    ten, half = (reply(2, 1, 2, holdback=1, champion_percent=percent) for percent in (10.0, 50.0))
+    agreed = agreed_releases([ten, half, half], ten)
+    assert (agreed.holdback, agreed.champion_percent) == (1, 10)
+    agreed = agreed_releases([half, half, half], agreed)
+    assert (agreed.holdback, agreed.champion_percent) == (1, 50)
+
+
+def test_a_ramp_begins_with_its_champion() -> None:
+    ramped = reply(2, 1, 2, holdback=1, champion_percent=10.0)
+    before = agreed_releases([ramped, FIRST], FIRST)
+    assert (before.champion, before.holdback, before.champion_percent) == (1, None, 100)
+    after = agreed_releases([ramped, ramped], before)
+    assert (after.champion, after.holdback, after.champion_percent) == (2, 1, 10)
+    assert agreed_releases([FIRST, FIRST], after).holdback is None, "a rollback"
+
+
+def test_a_ramp_stays_while_no_replica_reports_its_champion() -> None:
+    ramped = reply(2, 1, 2, 3, holdback=1, champion_percent=10.0)
+    agreed = agreed_releases([reply(1, 1, 2, 3), reply(3, 1, 2, 3)], ramped)
+    assert (agreed.champion, agreed.holdback, agreed.champion_percent) == (2, 1, 10)

@@ -5,6 +5,7 @@ import time
 
 from recsys.model.registry import SEARCH_TAG, SIZE_TAG, ModelRegistry, RegisteredVersion
 from training.job import run_job
+from training.promotion.ramp import running_ramp
 from training.promotion.rolled_back import rolled_back
 from training.settings import JobSettings, RegistrySettings
 
@@ -20,7 +21,8 @@ def releases(_: JobSettings) -> str:
     for each in versions:
         names = sorted(alias for alias, version in aliases.items() if version == each.version)
         print(_row(each, [*names, ROLLED_BACK] if rolled_back(each.tags) else names))
-    return f"{len(versions)} versions"
+    ramp = running_ramp(registry)
+    return f"{len(versions)} versions" + (f"; a promotion ramps: {ramp}" if ramp else "")
 
 
 def _row(each: RegisteredVersion, states: list[str]) -> str:
