@@ -38,10 +38,14 @@ def create_app() -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, Any]]:
-        async with open_stores(settings) as (store, event_log):
-            await _warm_up(store)
+        async with open_stores(settings) as stores:
+            await _warm_up(stores.features)
             tune_garbage_collection()
-            yield {"feature_store": store, "event_log": event_log}
+            yield {
+                "feature_store": stores.features,
+                "event_log": stores.event_log,
+                "item_activity": stores.item_activity,
+            }
 
     async def readiness(request: Request) -> Readiness:
         """Without Redis it can serve nothing."""

@@ -1,10 +1,12 @@
-"""The feature service's composition root: opens the feature store and the event log, and closes them on shutdown."""
+"""The feature service's composition root: opens everything that is in Redis, and closes it on shutdown."""
 
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 from feature_service.settings import FeatureServiceSettings
+from recsys.adapters.redis_activity import RedisActivity
 from recsys.adapters.redis_client import open_redis
 from recsys.adapters.redis_event_log import RedisEventLog
 from recsys.adapters.redis_feature_store import RedisFeatureStore
@@ -12,8 +14,17 @@ from recsys.adapters.redis_log_status import RedisLogStatus
 from recsys.adapters.redis_memory import RedisMemory
 
 
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """The objects that the endpoints use."""
+
+    features: RedisFeatureStore
+    event_log: RedisEventLog
+    item_activity: RedisActivity
+
+
 @asynccontextmanager
-async def open_stores(settings: FeatureServiceSettings) -> AsyncIterator[tuple[RedisFeatureStore, RedisEventLog]]:
+async def open_stores(settings: FeatureServiceSettings) -> AsyncIterator[Stores]:
     redis = open_redis(settings.redis_url)
     memory = RedisMemory(redis)
     log_status = RedisLogStatus(redis, max_log_entries=settings.log_entries)
@@ -27,7 +38,8 @@ async def open_stores(settings: FeatureServiceSettings) -> AsyncIterator[tuple[R
             is_full=is_full,
             max_log_entries=settings.log_entries,
         )
-        yield features, RedisEventLog(redis, is_full=is_full, max_log_entries=settings.log_entries)
+        event_log = RedisEventLog(redis, is_full=is_full, max_log_entries=settings.log_entries)
+        yield Stores(features, event_log, RedisActivity(redis))
     finally:
         for each in watching:
             each.cancel()

@@ -5,15 +5,18 @@ from typing import Annotated
 from fastapi import Depends, Path, Query, Request
 from starlette.types import Scope
 
+from recsys.contracts.activity import ActiveDays, DayAnswer
 from recsys.contracts.base import MAX_CANDIDATES, MAX_ID_LENGTH, ReleaseNumber
 from recsys.contracts.event_log import ImpressionBatch, ImpressionsAppended
 from recsys.contracts.events import EventBatch, RecordedEvents
 from recsys.contracts.features import PopularItems, PrecomputedAnswer, SeenAnswer, SeenQuestion, UserFeatures
-from recsys.ports import EventLog, FeatureStore
+from recsys.ports import EventLog, FeatureStore, ItemActivity
 from recsys.web.api_paths import path_of
 from recsys.web.direct_routes import DirectRoute
 from recsys.web.service import create_router
 
+MAX_DAY = 10**6
+"""The year 4707."""
 USERS, FEATURES = "/v1/users/", "/features"
 
 router = create_router(prefix="/v1", tags=["features"])
@@ -29,6 +32,12 @@ async def event_log(request: Request) -> EventLog:
     return log
 
 
+async def item_activity(request: Request) -> ItemActivity:
+    activity: ItemActivity = request.state.item_activity
+    return activity
+
+
+Activity = Annotated[ItemActivity, Depends(item_activity)]
 Store = Annotated[FeatureStore, Depends(feature_store)]
 UserIdInPath = Annotated[str, Path(min_length=1, max_length=MAX_ID_LENGTH)]
 
@@ -64,6 +73,16 @@ async def append(batch: ImpressionBatch, log: Annotated[EventLog, Depends(event_
 @router.get("/popular", summary="The trending items, best first")
 async def popular(store: Store, top_k: Annotated[int, Query(ge=1, le=MAX_CANDIDATES)] = 100) -> PopularItems:
     return PopularItems(items=await store.popular(top_k))
+
+
+@router.get("/activity", summary="The days whose uses of items are counted")
+async def active_days(activity: Activity) -> ActiveDays:
+    return ActiveDays(days=await activity.active_days())
+
+
+@router.get("/activity/{day}", summary="How often items were used in a UTC day")
+async def day_activity(day: Annotated[int, Path(ge=0, le=MAX_DAY)], activity: Activity) -> DayAnswer:
+    return DayAnswer(activity=await activity.day_activity(day))
 
 
 def direct_route(method: str, path: str) -> DirectRoute[str] | None:

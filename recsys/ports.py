@@ -7,6 +7,7 @@ data belongs to a different release or to no release.
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Protocol
 
+from recsys.contracts.activity import ActiveDay, DayActivity
 from recsys.contracts.event_log import ImpressionBatch, ImpressionsAppended
 from recsys.contracts.events import Event, RecordedEvents
 from recsys.contracts.features import PopularItem, PrecomputedList, UserFeatures
@@ -50,6 +51,16 @@ class EventLog(Protocol):
 
     async def append(self, batch: ImpressionBatch) -> ImpressionsAppended:
         """Append impressions, a batch with the same id once. Raises `StorageFull` if the log has no room."""
+
+
+class ItemActivity(Protocol):
+    """How often items were used lately, from the events that `FeatureStore.record` took."""
+
+    async def active_days(self) -> list[ActiveDay]:
+        """The days with events, oldest first: today and at most ACTIVITY_DAYS before it."""
+
+    async def day_activity(self, day: int) -> DayActivity | None:
+        """The uses of items in a day; None if it has no events."""
 
 
 class QueryEncoder(Protocol):

@@ -1,4 +1,4 @@
-"""The ports over HTTP: clients of the feature service and of the ranker service, used by the orchestrator.
+"""The ports over HTTP: clients of the feature service and of the ranker service.
 
 Every call is idempotent (events carry their ids), so a call that loses its connection is sent once more. Each call
 sends the remaining time of its deadline.
@@ -16,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 from recsys.adapters.http_pool import Headers, HttpPool
 from recsys.adapters.upstream import FEATURE_SERVICE, MAX_SECONDS, RANKER, Upstream
 from recsys.breaker import State
+from recsys.contracts.activity import ActiveDay, ActiveDays, DayActivity, DayAnswer
 from recsys.contracts.base import MAX_ID_LENGTH, ErrorResponse
 from recsys.contracts.event_log import ImpressionBatch, ImpressionsAppended
 from recsys.contracts.events import Event, EventBatch, RecordedEvents
@@ -72,7 +73,7 @@ def _only_valid_ids(upstream: str) -> Iterator[None]:
 
 
 class HttpFeatureStore:
-    """The ports FeatureStore and EventLog."""
+    """The ports FeatureStore, EventLog and ItemActivity."""
 
     def __init__(self, pool: HttpPool) -> None:
         self._upstream = _HttpUpstream(FEATURE_SERVICE, pool)
@@ -103,6 +104,12 @@ class HttpFeatureStore:
     async def append(self, batch: ImpressionBatch) -> ImpressionsAppended:
         body = batch.model_dump_json().encode()
         return await self._upstream.call_in_background("POST", "/v1/impressions", ImpressionsAppended, body)
+
+    async def active_days(self) -> list[ActiveDay]:
+        return (await self._upstream.call_in_background("GET", "/v1/activity", ActiveDays)).days
+
+    async def day_activity(self, day: int) -> DayActivity | None:
+        return (await self._upstream.call_in_background("GET", f"/v1/activity/{day}", DayAnswer)).activity
 
 
 class HttpRanker:

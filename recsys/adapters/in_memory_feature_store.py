@@ -1,9 +1,10 @@
-"""The port FeatureStore in this process's memory, for tests, notebooks and demos."""
+"""The ports FeatureStore and ItemActivity in this process's memory, for tests, notebooks and demos."""
 
 import time
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
+from recsys.contracts.activity import ACTIVITY_DAYS, ActiveDay, DayActivity, day_of, weights_in_day
 from recsys.contracts.base import MAX_HISTORY
 from recsys.contracts.event_log import LoggedEvent
 from recsys.contracts.events import Event, RecordedEvents
@@ -21,6 +22,8 @@ class InMemoryFeatureStore:
         self._contents: set[tuple[str, str, str, int]] = set()
         self._counted: dict[str, dict[str, float]] = defaultdict(dict)
         """By item and user: the time of the user's last event with it."""
+        self._uses: dict[int, list[tuple[str, int]]] = defaultdict(list)
+        """By day: items and seconds."""
 
     async def user_features(self, user_id: str) -> UserFeatures:
         item_ids = [event.item_id for event in self._events.get(user_id, [])]
@@ -56,6 +59,26 @@ class InMemoryFeatureStore:
         best = sorted(sums.items(), key=lambda pair: -pair[1])[:top_k]
         return [PopularItem(item_id=item_id, popularity=popularity) for item_id, popularity in best]
 
+    async def active_days(self) -> list[ActiveDay]:
+        return [ActiveDay(day=day, events=len(uses)) for day, uses in sorted(self._uses.items())]
+
+    async def day_activity(self, day: int) -> DayActivity | None:
+        uses = sorted(self._uses.get(day, []), key=lambda use: use[1])
+        if not uses:
+            return None
+        first = {item_id: second for item_id, second in reversed(uses)}
+        of_item = {item_id: [weights_in_day(second) for used, second in uses if used == item_id] for item_id in first}
+        return DayActivity(
+            day=day,
+            events=len(uses),
+            first=uses[0][1],
+            last=uses[-1][1],
+            totals=_sums(weights_in_day(second) for _, second in uses),
+            item_ids=list(first),
+            item_first=list(first.values()),
+            weights=[list(sums) for sums in zip(*(_sums(weights) for weights in of_item.values()), strict=True)],
+        )
+
     def _record(self, event: Event, known: bool) -> bool:
         """Whether the event is new."""
         user_id, item_id = event.user_id, event.item_id
@@ -69,4 +92,18 @@ class InMemoryFeatureStore:
         if known:
             last_events = self._counted[item_id]
             last_events[user_id] = max(last_events.get(user_id, 0.0), event.timestamp)
+        if known and day_of(event.timestamp) >= day_of(time.time()) - ACTIVITY_DAYS and self._begins_step(event):
+            self._uses[day_of(event.timestamp)].append((item_id, int(event.timestamp)))
         return True
+
+    def _begins_step(self, event: Event) -> bool:
+        """Whether the user's events beside it are with other items."""
+        events = self._events[event.user_id]
+        place = next(place for place, each in enumerate(events) if each is event)
+        beside = [*events[max(0, place - 1) : place], *events[place + 1 : place + 2]]
+        return all(other.item_id != event.item_id for other in beside)
+
+
+def _sums(weights: Iterable[tuple[float, ...]]) -> list[float]:
+    """By half-life."""
+    return [sum(column) for column in zip(*weights, strict=True)]

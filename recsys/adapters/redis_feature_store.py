@@ -10,11 +10,13 @@ from prometheus_client import Counter
 from redis.exceptions import NoScriptError
 
 from recsys.adapters import redis_keys as keys
+from recsys.adapters.redis_activity import MAX_DAY_ITEMS
 from recsys.adapters.redis_client import Client, translated_errors
 from recsys.adapters.redis_event_log import FULL, MAX_LOG_ENTRIES, log_is_full
 from recsys.adapters.redis_popularity import DEFAULT_HALF_LIFE_SECONDS, MAX_POPULAR, MergedPopularity
 from recsys.adapters.redis_scripts import RECORD_EVENTS
 from recsys.adapters.upstream import REDIS, Upstream
+from recsys.contracts.activity import ACTIVITY_DAYS, HALF_LIVES, day_of
 from recsys.contracts.base import MAX_HISTORY
 from recsys.contracts.event_log import LoggedEvent
 from recsys.contracts.events import Event, RecordedEvents
@@ -113,17 +115,23 @@ class RedisFeatureStore:
     async def _record(self, events: Sequence[Event], known_items: Collection[str]) -> list[bool]:
         now = time.time()
         pipeline = self._redis.pipeline(transaction=False)
+        oldest_day = day_of(now) - ACTIVITY_DAYS
         by_user = sorted(range(len(events)), key=lambda place: events[place].user_id)
         for user_id, places in groupby(by_user, lambda place: events[place].user_id):
             fields: list[str | float] = []
+            touched = keys.touched_by_events(user_id)
+            place_of_day = dict[int, int]()
             for event in (events[place] for place in places):
                 timestamp = min(event.timestamp, now)
                 fields += [keys.event_id_member(event.event_id), event.item_id]
                 fields += [keys.content_of(int(timestamp), event.event), timestamp, int(event.item_id in known_items)]
-                fields.append(LoggedEvent.of(event, now).model_dump_json())
-            touched = keys.touched_by_events(user_id)
+                day = day_of(timestamp)
+                if day >= oldest_day and day not in place_of_day:
+                    touched.append(keys.activity_key(keys.bucket_of(user_id), day))
+                    place_of_day[day] = len(touched)
+                fields += [LoggedEvent.of(event, now).model_dump_json(), place_of_day.get(day, 0)]
             limits = [self._user_ttl_seconds, MAX_HISTORY, MAX_RECENT, MAX_SEEN, MAX_EVENT_IDS, MAX_ACTIVE, MAX_POPULAR]
-            numbers = [now, *limits, DEFAULT_HALF_LIFE_SECONDS, self._max_log]
+            numbers = [now, *limits, DEFAULT_HALF_LIFE_SECONDS, self._max_log, MAX_DAY_ITEMS, ACTIVITY_DAYS, *HALF_LIVES]
             pipeline.execute_command("EVALSHA", RECORD_EVENTS.sha, len(touched), *touched, user_id, *numbers, *fields)
         replies = list(chain.from_iterable(await pipeline.execute()))
         if (

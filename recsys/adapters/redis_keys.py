@@ -8,8 +8,8 @@ Per user: `recent` (the newest events, a sorted set of `<order><content><item_id
 time of its last event), `event_ids` (the recorded events by the time of arrival), `attributes` (a hash) and
 `precomputed` (a hash of lists by release version). Per bucket: `popular` (items by popularity), its `clock`, `next`
 (what a seed job is counting), `next:clock`, `counted` (the users in `next`), `active` (the latest users by the time of
-their last event), and a stream per table of the event log. Events are in the bucket of their user; impressions, in the
-bucket of their batch.
+their last event), `activity:<day>` (the uses of items in a UTC day), and a stream per table of the event log. Events are
+in the bucket of their user; impressions, in the bucket of their batch.
 """
 
 import hashlib
@@ -80,6 +80,10 @@ def active_key(bucket: int) -> str:
     return f"{_tag(bucket)}:active"
 
 
+def activity_key(bucket: int, day: int) -> str:
+    return f"{_tag(bucket)}:activity:{day}"
+
+
 def log_key(table: LogTable, bucket: int) -> str:
     return f"{_tag(bucket)}:log:{table}"
 
@@ -90,7 +94,7 @@ def batch_key(bucket: int, batch_id: str) -> str:
 
 
 def touched_by_events(user_id: str) -> list[str]:
-    """The keys of `record_events.lua`, in its order."""
+    """The keys of `record_events.lua`, in its order; those of the days come after them."""
     bucket = bucket_of(user_id)
     of_user = f"{_tag(bucket)}:user:{user_id}:"
     return [f"{of_user}{name}" for name in ("recent", "seen", "event_ids", "attributes")] + _BUCKET_KEYS[bucket]

@@ -1,4 +1,4 @@
-"""The contract of every feature store: in memory, in Redis, in a Redis Cluster, and over HTTP in front of Redis."""
+"""The contract of every feature store, with the activity of items: in memory, in Redis, in a Redis Cluster, and over HTTP in front of Redis."""
 
 import time
 import uuid
@@ -12,13 +12,15 @@ from local.settings import LocalSettings
 from recsys.adapters.http_clients import HttpFeatureStore
 from recsys.adapters.http_pool import HttpPool
 from recsys.adapters.in_memory_feature_store import InMemoryFeatureStore
+from recsys.adapters.redis_activity import RedisActivity
 from recsys.adapters.redis_client import Client
 from recsys.adapters.redis_feature_store import RedisFeatureStore
+from recsys.contracts.activity import ACTIVITY_DAYS, DAY, HALF_LIVES, DayActivity, day_of
 from recsys.contracts.base import MAX_HISTORY, MAX_ID_LENGTH
 from recsys.contracts.event_log import SCHEMA_VERSION, LoggedEvent, LogTable
 from recsys.contracts.events import MAX_EVENTS, Event
 from recsys.contracts.features import SHIPPED_SEEN, UserFeatures
-from recsys.ports import FeatureStore
+from recsys.ports import FeatureStore, ItemActivity
 from tests.contract.conftest import drained, emptied, redis_url
 
 ODD_IDS = {
@@ -60,6 +62,7 @@ Logged = Callable[[], Awaitable[list[LoggedEvent]]]
 @dataclass(frozen=True)
 class Opened:
     store: FeatureStore
+    activity: ItemActivity
     logged: Logged
 
 
@@ -70,25 +73,26 @@ async def in_memory(settings: LocalSettings) -> AsyncIterator[Opened]:
     async def logged() -> list[LoggedEvent]:
         return store.logged
 
-    yield Opened(store, logged)
+    yield Opened(store, store, logged)
 
 
 @asynccontextmanager
 async def in_redis(settings: LocalSettings) -> AsyncIterator[Opened]:
     async with emptied(redis_url(settings)) as redis:
-        yield Opened(RedisFeatureStore(redis), lambda: events_in(redis))
+        yield Opened(RedisFeatureStore(redis), RedisActivity(redis), lambda: events_in(redis))
 
 
 @asynccontextmanager
 async def in_cluster(url: str) -> AsyncIterator[Opened]:
     async with emptied(url) as redis:
-        yield Opened(RedisFeatureStore(redis), lambda: events_in(redis))
+        yield Opened(RedisFeatureStore(redis), RedisActivity(redis), lambda: events_in(redis))
 
 
 @asynccontextmanager
 async def over_http(settings: LocalSettings) -> AsyncIterator[Opened]:
     async with emptied(redis_url(settings)) as redis, HttpPool(settings.feature_service_url) as pool:
-        yield Opened(HttpFeatureStore(pool), lambda: events_in(redis))
+        store = HttpFeatureStore(pool)
+        yield Opened(store, store, lambda: events_in(redis))
 
 
 async def events_in(redis: Client) -> list[LoggedEvent]:
@@ -114,6 +118,11 @@ def store(opened: Opened) -> FeatureStore:
 @pytest.fixture
 def logged(opened: Opened) -> Logged:
     return opened.logged
+
+
+@pytest.fixture
+def activity(opened: Opened) -> ItemActivity:
+    return opened.activity
 
 
 def view(item_id: str, at: float, user_id: str = "u", event_id: str | None = None) -> Event:
@@ -402,3 +411,91 @@ async def test_the_events_of_many_users_are_logged(store: FeatureStore, logged: 
 async def test_logged_ids_may_contain_any_character(store: FeatureStore, logged: Logged, odd: str) -> None:
     await record(store, [view(odd, 1, odd)])
     assert [(event.user_id, event.item_id) for event in await logged()] == [(odd, odd)]
+
+
+# --- the activity of items --------------------------------------------------------------------------------------------
+
+TODAY = day_of(time.time())
+YESTERDAY = DAY * (TODAY - 1)
+"""Its first second."""
+HOUR = 3600
+
+
+async def uses_of(activity: ItemActivity, day: int) -> DayActivity:
+    found = await activity.day_activity(day)
+    assert found is not None
+    return found
+
+
+def by_item(day: DayActivity) -> dict[str, tuple[int, list[float]]]:
+    """Item id -> the time of its first event, and its sums by half-life."""
+    columns = zip(day.item_ids, day.item_first, zip(*day.weights, strict=True), strict=True)
+    return {item_id: (first, list(sums)) for item_id, first, sums in columns}
+
+
+def sums_of(*seconds: int) -> list[float]:
+    """What events at these seconds of a day add up to, by half-life."""
+    return [pytest.approx(sum(2 ** (second / DAY / half_life) for second in seconds)) for half_life in HALF_LIVES]
+
+
+async def test_the_uses_of_items_are_summed_by_day(store: FeatureStore, activity: ItemActivity) -> None:
+    await record(store, [view("a", YESTERDAY + HOUR, "u1"), view("a", YESTERDAY + 5 * HOUR, "u2")])
+    await record(store, [view("b", YESTERDAY + 2 * HOUR + 0.7, "u3"), view("b", YESTERDAY - 1, "u4")])
+    days = await activity.active_days()
+    assert [(day.day, day.events) for day in days] == [(TODAY - 2, 1), (TODAY - 1, 3)]
+    day = await uses_of(activity, TODAY - 1)
+    assert (day.day, day.events, day.first, day.last) == (TODAY - 1, 3, YESTERDAY + HOUR, YESTERDAY + 5 * HOUR)
+    assert day.totals == sums_of(HOUR, 5 * HOUR, 2 * HOUR)
+    assert by_item(day) == {
+        "a": (YESTERDAY + HOUR, sums_of(HOUR, 5 * HOUR)),
+        "b": (YESTERDAY + 2 * HOUR, sums_of(2 * HOUR)),
+    }
+
+
+async def test_without_events_nothing_is_active(activity: ItemActivity) -> None:
+    assert await activity.active_days() == []
+    assert await activity.day_activity(TODAY) is None
+
+
+async def test_a_duplicate_is_used_once(store: FeatureStore, activity: ItemActivity) -> None:
+    event = view("a", YESTERDAY, event_id="e1")
+    await record(store, [event, event, view("b", YESTERDAY + 1)])
+    await record(store, [event, view("a", YESTERDAY, event_id="e2")])
+    assert (await uses_of(activity, TODAY - 1)).events == 2
+
+
+async def test_repeats_of_an_item_in_a_row_are_one_use(store: FeatureStore, activity: ItemActivity) -> None:
+    """As in training: the first event of a step counts, whatever comes between the events of other users."""
+    events = [view("a", YESTERDAY + at, user_id) for at in (0, 10, 20) for user_id in ("u", "v")]
+    for event in events:
+        await record(store, [event])
+    await record(store, [view("b", YESTERDAY + 30), view("a", YESTERDAY + 40), view("a", YESTERDAY + 5)])
+    day = await uses_of(activity, TODAY - 1)
+    assert (day.events, by_item(day)["a"]) == (4, (YESTERDAY, sums_of(0, 0, 40)))
+
+
+async def test_items_that_the_catalogue_does_not_know_are_not_active(
+    store: FeatureStore, activity: ItemActivity
+) -> None:
+    await store.record([view("unknown", YESTERDAY), view("known", YESTERDAY + 1)], {"known"})
+    day = await uses_of(activity, TODAY - 1)
+    assert (day.item_ids, day.events) == (["known"], 1)
+
+
+async def test_events_of_long_ago_are_not_active(store: FeatureStore, activity: ItemActivity) -> None:
+    oldest = (TODAY - ACTIVITY_DAYS) * DAY
+    await record(store, [view("old", oldest - 1), view("in time", oldest)])
+    assert [day.events for day in await activity.active_days()] == [1]
+    assert (await uses_of(activity, TODAY - ACTIVITY_DAYS)).item_ids == ["in time"]
+
+
+async def test_the_activity_of_many_users_adds_up(store: FeatureStore, activity: ItemActivity) -> None:
+    await record(store, [view(f"i{number % 7}", YESTERDAY + number, f"u{number}") for number in range(200)])
+    found = by_item(await uses_of(activity, TODAY - 1))
+    assert found == {f"i{item}": (YESTERDAY + item, sums_of(*range(item, 200, 7))) for item in range(7)}
+
+
+@pytest.mark.parametrize("odd", ODD_IDS.values(), ids=list(ODD_IDS))
+async def test_active_ids_may_contain_any_character(store: FeatureStore, activity: ItemActivity, odd: str) -> None:
+    await record(store, [view(odd, YESTERDAY, odd)])
+    assert (await uses_of(activity, TODAY - 1)).item_ids == [odd]

@@ -1,5 +1,6 @@
 """What bounds the memory of Redis: users expire, sets are trimmed, and a full server takes no new events."""
 
+import time
 from collections.abc import AsyncIterator, Iterator
 
 import httpx
@@ -10,17 +11,18 @@ from redis.asyncio import Redis
 from local.settings import LocalSettings
 from recsys.adapters import redis_feature_store
 from recsys.adapters import redis_keys as keys
+from recsys.adapters.redis_activity import RedisActivity
 from recsys.adapters.redis_client import Client, open_blocking_redis, open_redis
 from recsys.adapters.redis_feature_store import MAX_RECENT, RedisFeatureStore
 from recsys.adapters.redis_memory import RedisMemory
 from recsys.adapters.redis_users import active_users
+from recsys.contracts.activity import ACTIVITY_DAYS, DAY, day_of
 from recsys.contracts.base import MAX_HISTORY
 from recsys.contracts.events import MAX_EVENTS, Event
 from recsys.errors import StorageFull
 from tests.contract.conftest import redis_url
 from tests.engines import local_settings, running
 
-DAY = 86_400
 BUCKET = keys.bucket_of("u")
 
 
@@ -76,6 +78,22 @@ async def test_every_set_of_a_bucket_is_bounded(
     await RedisFeatureStore(redis).record(events, {event.item_id for event in events})
     assert await redis.zrange(keys.active_key(BUCKET), 0, -1) == users_of_one_bucket[-3:]
     assert await redis.zrange(keys.popular_key(BUCKET), 0, -1) == ["i16", "i17", "i18", "i19"]
+
+
+async def test_the_activity_of_a_day_is_bounded_and_expires(
+    redis: Client, monkeypatch: pytest.MonkeyPatch, users_of_one_bucket: list[str]
+) -> None:
+    """Items beyond the bound count in the sums of all items."""
+    monkeypatch.setattr(redis_feature_store, "MAX_DAY_ITEMS", 3)
+    day = day_of(time.time()) - 1
+    events = [view(f"i{at // 2}", day * DAY + at, user_id) for at, user_id in enumerate(users_of_one_bucket)]
+    await RedisFeatureStore(redis).record(events, {event.item_id for event in events})
+    found = await RedisActivity(redis).day_activity(day)
+    assert found is not None
+    assert (len(found.item_ids), found.events) == (3, 20)
+    assert found.totals[0] > 3 * sum(found.weights[0])
+    left = await redis.ttl(keys.activity_key(BUCKET, day))
+    assert (ACTIVITY_DAYS - 1) * DAY < left <= ACTIVITY_DAYS * DAY
 
 
 async def test_the_users_with_the_latest_events_are_active(redis: Client, feature_engines: LocalSettings) -> None:

@@ -18,7 +18,7 @@ class Script:
         self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
 
-RECORD_EVENTS = Script("history", "popularity", "record_events")
+RECORD_EVENTS = Script("history", "popularity", "activity", "record_events")
 SEED_USER = Script("history", "popularity", "seed_user")
 APPEND_IMPRESSIONS = Script("append_impressions")
 NEXT_LOG_BATCH = Script("next_log_batch")

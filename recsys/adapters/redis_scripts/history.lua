@@ -25,18 +25,19 @@ local function stored_within(recent, second)
   return found
 end
 
--- Adds a live event; returns false if it is there already. Equal timestamps keep the order of arrival.
+-- Adds a live event; returns its member, or nil if it is there already. Equal timestamps keep the order of arrival.
 local function add_live(recent, item_id, content, timestamp)
   local at = tonumber(timestamp)
   local found = stored_within(recent, math.floor(at))
   if found.identities[content .. item_id] then
-    return false
+    return nil
   end
   local order = math.min(math.max((found.orders[at] or 0) + 1, LIVE_ORDER), LAST_ORDER)
-  redis.call('ZADD', recent, timestamp, string.format('%03x', order) .. content .. item_id)
+  local member = string.format('%03x', order) .. content .. item_id
+  redis.call('ZADD', recent, timestamp, member)
   found.identities[content .. item_id] = true
   found.orders[at] = order
-  return true
+  return member
 end
 
 -- Removes what the newest `max_runs` runs of one item do not need: older runs, and the middle of a run. A run keeps its

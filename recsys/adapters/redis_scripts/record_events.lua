@@ -1,16 +1,19 @@
--- Records the events of one user, each once: in the user's history, in the log, and as popularity if the catalogue knows
--- the item.
--- KEYS: recent, seen, event_ids, attributes, active, popular, clock, next, next_clock, counted, log
+-- Records the events of one user, each once: in the user's history, in the log, and, if the catalogue knows the item, as
+-- popularity and as activity of the item.
+-- KEYS: recent, seen, event_ids, attributes, active, popular, clock, next, next_clock, counted, log, then the activity of
+--       each day of the events
 -- ARGV: user_id, now, ttl, max_runs, max_recent, max_seen, max_event_ids, max_active, max_popular, default_half_life,
---       max_log, then event_id, item_id, content, timestamp, known, log_entry per event
+--       max_log, max_day_items, kept_days, half_life, half_life, then event_id, item_id, content, timestamp, known,
+--       log_entry, day per event; the day is the place in KEYS, or 0 if the event is too old
 -- Returns 1 for each new event and 0 for each duplicate; or -1 for each event if the log is full, without any change.
 local SECONDS_BETWEEN_EXPIRES = 3600
+local FIRST_EVENT, FIELDS = 16, 7
 local recent, seen, event_ids, active = KEYS[1], KEYS[2], KEYS[3], KEYS[5]
 local user_id, now, max_seen = ARGV[1], ARGV[2], tonumber(ARGV[6])
 
 if redis.call('XLEN', KEYS[11]) >= tonumber(ARGV[11]) then
   local refused = {}
-  for i = 12, #ARGV, 6 do
+  for i = FIRST_EVENT, #ARGV, FIELDS do
     refused[#refused + 1] = -1
   end
   return refused
@@ -28,11 +31,14 @@ if num_seen >= max_seen then
   counts_since = tonumber(redis.call('ZRANGE', seen, 0, 0, 'WITHSCORES')[2])
 end
 
+local max_day_items, kept_days = tonumber(ARGV[12]), tonumber(ARGV[13])
+local half_lives = { tonumber(ARGV[14]), tonumber(ARGV[15]) }
 local new, latest = {}, 0
-for i = 12, #ARGV, 6 do
+for i = FIRST_EVENT, #ARGV, FIELDS do
   local item_id, timestamp = ARGV[i + 1], ARGV[i + 3]
   local is_new = redis.call('ZADD', event_ids, 'NX', now, ARGV[i])
-  if is_new == 1 and not add_live(recent, item_id, ARGV[i + 2], timestamp) then
+  local member = is_new == 1 and add_live(recent, item_id, ARGV[i + 2], timestamp)
+  if not member then
     is_new = 0
   end
   if is_new == 1 then
@@ -44,6 +50,10 @@ for i = 12, #ARGV, 6 do
       for _, counter in ipairs(counters) do
         count(counter[1], counter[2], item_id, previous, at)
       end
+    end
+    local day = tonumber(ARGV[i + 6])
+    if ARGV[i + 4] == '1' and day > 0 and begins_step(recent, member, item_id) then
+      add_use(KEYS[day], item_id, at, half_lives, max_day_items, kept_days)
     end
     num_seen = num_seen + redis.call('ZADD', seen, 'GT', timestamp, item_id)
   end
