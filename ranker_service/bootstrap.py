@@ -1,13 +1,19 @@
 """The ranker's composition root."""
 
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 
 import torch
 
+from ranker_service.activity_watch import ActivityWatch
 from ranker_service.release_watch import ReleaseWatch
 from ranker_service.settings import RankerSettings
+from recsys.adapters.http_clients import HttpFeatureStore
+from recsys.adapters.http_pool import HttpPool
 from recsys.adapters.local_ranker import LocalRanker
 from recsys.gc_tuning import tune_garbage_collection
+from recsys.internal_token import internal_headers
 from recsys.model.local_releases import LocalReleases
 from recsys.model.memory_limit import memory_left
 from recsys.model.registry import ModelRegistry
@@ -17,6 +23,19 @@ def open_release_watch(settings: RankerSettings, ranker: LocalRanker) -> Release
     directory, registry = settings.releases_dir, ModelRegistry(settings.mlflow_tracking_uri)
     releases = LocalReleases(directory, registry, partial(memory_left, settings.memory_limit))
     return ReleaseWatch(releases, ranker, directory, settings.poll_seconds)
+
+
+@asynccontextmanager
+async def following_activity(settings: RankerSettings, ranker: LocalRanker) -> AsyncIterator[None]:
+    async with AsyncExitStack() as stack:
+        source = None
+        if settings.feature_service_url is not None:
+            headers = internal_headers(settings.internal_token).items()
+            source = HttpFeatureStore(await stack.enter_async_context(HttpPool(settings.feature_service_url, headers)))
+        watch = ActivityWatch(source, ranker, settings.activity_seconds)
+        stack.callback(watch.close)
+        watch.start()
+        yield
 
 
 def tune_process() -> None:

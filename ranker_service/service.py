@@ -9,6 +9,7 @@ when the worker creates the service: that halves the memory and the time to star
 """
 
 import os
+from contextlib import AsyncExitStack
 from typing import Any, cast
 
 # The worker inherits this, and NumPy reads it on import. OpenBLAS threads wait for each other in busy loops, so on busy
@@ -75,13 +76,18 @@ class RankerService:
         self._ranker = LocalRanker()
         api.app = create_app(self._ranker, TIMEOUT_SECONDS)
         self._watch = open_release_watch(settings, self._ranker)
+        self._open = AsyncExitStack()
 
     @bentoml.on_startup
     async def start_watching(self) -> None:
+        from ranker_service.bootstrap import following_activity
+
         self._watch.start()
+        await self._open.enter_async_context(following_activity(settings, self._ranker))
 
     @bentoml.on_shutdown
     async def stop_watching(self) -> None:
+        await self._open.aclose()
         self._watch.close()
 
     async def __is_ready__(self) -> bool:

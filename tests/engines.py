@@ -38,6 +38,7 @@ def local_settings(state_dir: Path, **values: Any) -> LocalSettings:
 def environment(settings: LocalSettings) -> dict[str, str]:
     """The runtime's environment, with short polling intervals and a deadline that a busy machine can meet."""
     fast = {"RANKER_POLL_SECONDS": "0.3", "ORCHESTRATOR_REFRESH_SECONDS": "0.3", "FEATURE_SERVICE_POPULAR_SECONDS": "0"}
+    fast |= {"RANKER_ACTIVITY_SECONDS": "0.3"}
     patient = {"ORCHESTRATOR_DEADLINE_MS": "10000", "COLLECTOR_SECONDS": "0.3"}
     return {**settings.environment(), **patient, **fast}
 

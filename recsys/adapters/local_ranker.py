@@ -39,6 +39,10 @@ class LocalRanker:
         return list(self._releases)
 
     @property
+    def releases_in_memory(self) -> list[Release]:
+        return list(self._releases.values())
+
+    @property
     def cached_bytes(self) -> int:
         """Of the cached query embeddings of all loaded releases."""
         return sum(release.cached_bytes for release in self._releases.values())
@@ -55,6 +59,11 @@ class LocalRanker:
         release.other_candidates(release.vocabulary.item_ids[:1])
         others = {version: kept for version, kept in self._releases.items() if version != release.version}
         self._releases = {**others, release.version: release}
+
+    def replace(self, release: Release, successor: Release) -> None:
+        """Serve another state of a loaded release, unless it was unloaded or replaced meanwhile."""
+        if self._releases.get(release.version) is release:
+            self._releases = {**self._releases, release.version: successor}
 
     def set_roles(
         self,

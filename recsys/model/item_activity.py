@@ -5,10 +5,8 @@ from numpy.typing import NDArray
 
 from recsys.model.neighbours import Indices
 
-DAY = 86_400.0
-HALF_LIVES = (7.0, 30.0)
-"""Days."""
 ACTIVITY_NAMES = ("log_share_7", "log_share_30", "trend", "log_age")
+"""By the half-lives of `recsys.contracts.activity`, in days."""
 PER_MILLION = 1e6
 UNSEEN = 1e-9
 """Added to shares, so that their ratio exists."""
@@ -18,7 +16,7 @@ Activity = NDArray[np.float32]
 
 
 def activity_of(shares: NDArray[np.float64], age_days: NDArray[np.float64]) -> Activity:
-    """shares [len(HALF_LIVES), num_items + 1] of all events, which fade; age_days [num_items + 1], NaN if unseen."""
+    """shares [half-lives, num_items + 1] of all events, which fade; age_days [num_items + 1], NaN if unseen."""
     logs = np.log1p(PER_MILLION * shares)
     trend = np.log((shares[0] + UNSEEN) / (shares[-1] + UNSEEN))
     return np.stack([*logs, trend, np.log1p(age_days)], axis=1).astype(np.float32)

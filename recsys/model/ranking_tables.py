@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 
 from recsys.errors import ReleaseDamaged
 from recsys.model.files import RANKING_TABLES_FILE
+from recsys.model.live_activity import ActivityBase
 from recsys.model.neighbours import Neighbours
 
 PER_ITEM = NDArray[np.float32]
@@ -63,6 +64,8 @@ class RankingTables:
     """[num_items + 1, ACTIVITY_NAMES] at the end of the log; see `item_activity`."""
     sources: NDArray[np.int64]
     """[number of sources]: the most candidates of each `candidate_sources.Source`, in their order."""
+    activity_base: ActivityBase | None = None
+    """What live events are added to; None if the log has no times, or in a release without it."""
 
     def save(self, directory: Path) -> None:
         tensors: dict[str, NDArray[np.generic]] = {}
@@ -70,7 +73,9 @@ class RankingTables:
             value = getattr(self, field.name)
             if isinstance(value, Neighbours):
                 tensors |= {f"{field.name}.{part.name}": getattr(value, part.name) for part in fields(value)}
-            else:
+            elif isinstance(value, ActivityBase):
+                tensors |= value.tensors()
+            elif value is not None:
                 tensors[stored_name(field.name)] = value
         save_file(tensors, directory / RANKING_TABLES_FILE)
 
@@ -86,7 +91,9 @@ class RankingTables:
                 if field.type is Neighbours
                 else tensors[stored_name(field.name)]
                 for field in fields(cls)
+                if field.name != "activity_base"
             }
+            values["activity_base"] = ActivityBase.of_tensors(tensors)
         except (OSError, SafetensorError, KeyError) as error:
             raise ReleaseDamaged(f"{path} does not contain the tables of a second stage: {error}") from error
         return cls(**values)

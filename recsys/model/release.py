@@ -6,8 +6,9 @@ load releases that this module has verified.
 
 import mmap
 from collections.abc import Callable, Sequence
+from copy import copy
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from recsys.model.candidate_file import mapped_candidates
 from recsys.model.candidate_sources import CandidateSources
 from recsys.model.exact_search import nearest_items, searchable_items
 from recsys.model.files import ITEMS_FILE, VOCABULARY_FILE
+from recsys.model.live_activity import ActivityBase, LiveDay
 from recsys.model.neighbours import Indices
 from recsys.model.query_cache import QueryCache
 from recsys.model.query_encoder import QueryEncoder
@@ -78,11 +80,15 @@ class Release:
         content = model.content.numpy()
         self._second_stage: SecondStage | None = None
         self._sources: CandidateSources | None = None
+        self._activity_base: ActivityBase | None = None
+        self.live_events = 0
+        """How many live events are in the activity of its items."""
         if manifest.has_second_stage:
             tables = RankingTables.load(directory)
             features = RankingFeatures(tables, self.candidate_embeddings, content)
             self._second_stage = SecondStage.load(directory, features)
             self._sources = CandidateSources(tables, exclude_seen=manifest.policy.exclude_seen)
+            self._activity_base = tables.activity_base
         self._queries = QueryCache()
         self.resident_bytes = resident_bytes(manifest.num_items, directory)
         """Memory that unloading it frees, estimated."""
@@ -100,6 +106,22 @@ class Release:
     @property
     def num_searchable(self) -> int:
         return int(self.searchable.sum())
+
+    @property
+    def live_since(self) -> int | None:
+        """The first UTC day whose live events count; None if the release has no counts that they could be added to."""
+        return None if self._activity_base is None else self._activity_base.last_day.day
+
+    def with_live_activity(self, days: Sequence[LiveDay], moment: float) -> Self:
+        """The same release with the activity of its items at a Unix time. days: ascending, those since `live_since`."""
+        if self._activity_base is None or self._second_stage is None or self._sources is None:
+            return self
+        activity = self._activity_base.activity([day.of_items(self.vocabulary) for day in days], moment)
+        copied = copy(self)
+        copied._second_stage = self._second_stage.at(activity)
+        copied._sources = self._sources.at(activity)
+        copied.live_events = sum(day.events for day in days)
+        return copied
 
     def encode(self, recent_items: Sequence[str]) -> Embedding | None:
         """Recent items, newest last -> [embedding_dim]; None if none of them is known."""

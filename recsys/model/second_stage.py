@@ -4,12 +4,14 @@ A release contains the LightGBM model as text, and the tables from which its fea
 """
 
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from recsys.errors import ReleaseDamaged
 from recsys.model.files import SECOND_STAGE_FILE
+from recsys.model.item_activity import Activity
 from recsys.model.lightgbm_alone import lgb
 from recsys.model.neighbours import Indices
 from recsys.model.ranking_feature_names import FEATURE_NAMES
@@ -34,6 +36,10 @@ class SecondStage:
         if trees.feature_name() != FEATURE_NAMES:
             raise ReleaseDamaged(f"{path} was trained on other features than this version of Tandem computes")
         return cls(trees, features)
+
+    def at(self, activity: Activity) -> Self:
+        """The same with another activity of the items."""
+        return type(self)(self._trees, self._features.at(activity))
 
     def score(self, history: Indices, candidates: Indices, query_embedding: NDArray[np.float32]) -> NDArray[np.float64]:
         """history [steps >= 1] oldest first, candidates [candidates] without repeats -> scores [candidates]."""

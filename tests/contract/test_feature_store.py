@@ -495,7 +495,7 @@ async def test_the_activity_of_many_users_adds_up(store: FeatureStore, activity:
     assert found == {f"i{item}": (YESTERDAY + item, sums_of(*range(item, 200, 7))) for item in range(7)}
 
 
-@pytest.mark.parametrize("odd", ODD_IDS.values(), ids=list(ODD_IDS))
-async def test_active_ids_may_contain_any_character(store: FeatureStore, activity: ItemActivity, odd: str) -> None:
-    await record(store, [view(odd, YESTERDAY, odd)])
-    assert (await uses_of(activity, TODAY - 1)).item_ids == [odd]
+async def test_active_ids_may_contain_any_character(store: FeatureStore, activity: ItemActivity) -> None:
+    odd = list(ODD_IDS.values())
+    await record(store, [view(item_id, YESTERDAY, item_id) for item_id in odd])
+    assert sorted((await uses_of(activity, TODAY - 1)).item_ids) == sorted(odd)

@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from recsys.model.item_activity import DAY, PER_MILLION, UNSEEN, most_active
+from recsys.contracts.activity import DAY
+from recsys.model.item_activity import PER_MILLION, UNSEEN, most_active
 from training.datasets.sequences import Sequences, load_sequences
 from training.datasets.splits import SplitKind
 from training.datasets.walk_forward import PastExample, before_the_test, past_examples
@@ -15,10 +16,9 @@ from training.settings import JobSettings
 
 from .test_splits import write
 
-DAYS = int(DAY)
 LOG = {
-    "ann": [("a", 0), ("b", 7 * DAYS), ("a", 20 * DAYS), ("c", 37 * DAYS), ("a", 40 * DAYS)],
-    "bob": [("a", 7 * DAYS), ("b", 14 * DAYS), ("c", 36 * DAYS), ("b", 38 * DAYS), ("c", 41 * DAYS)],
+    "ann": [("a", 0), ("b", 7 * DAY), ("a", 20 * DAY), ("c", 37 * DAY), ("a", 40 * DAY)],
+    "bob": [("a", 7 * DAY), ("b", 14 * DAY), ("c", 36 * DAY), ("b", 38 * DAY), ("c", 41 * DAY)],
 }
 """By user: items with the second of the event."""
 
@@ -45,6 +45,18 @@ def test_only_earlier_events_count_and_they_fade(tmp_path: Path) -> None:
     assert most_active(activity, 2).tolist() == [item["a"], item["b"]]
 
 
+def test_a_long_pause_counts_as_a_week(tmp_path: Path) -> None:
+    """The last known event is on day 38."""
+    sequences = load(write(tmp_path, LOG))
+    log = ActivityLog(sequences)
+    np.testing.assert_array_equal(log.as_of(1000 * DAY), log.as_of(38 * DAY + 7 * DAY))
+    assert (log.as_of(1000 * DAY)[:, :2] == log.as_of(log.end)[:, :2]).all(), "without events, shares stay"
+    # Between days 20 and 36 nothing happened, so that "a" of day 0 is 20 + 7 days old on day 36, and "b" 13 + 7.
+    index = sequences.vocabulary.index_of
+    ages = log.as_of(36 * DAY)[[index("a"), index("b")], 3]
+    np.testing.assert_allclose(ages, np.log1p([27, 20]), rtol=1e-6)
+
+
 def test_many_moments_are_read_in_one_pass(tmp_path: Path) -> None:
     log = ActivityLog(load(write(tmp_path, LOG)))
     moments = [0.0, 7 * DAY, 7 * DAY + 1, 30 * DAY, 50 * DAY]
@@ -55,7 +67,7 @@ def test_many_moments_are_read_in_one_pass(tmp_path: Path) -> None:
 def test_an_example_sees_the_last_moment_before_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("training.models.moments.MOST", 2)
     log = ActivityLog(load(write(tmp_path, LOG)))
-    examples = [PastExample(0, np.array([1], dtype=np.int32), 1, day * DAYS) for day in (5, 10, 20, 40)]
+    examples = [PastExample(0, np.array([1], dtype=np.int32), 1, day * DAY) for day in (5, 10, 20, 40)]
     moments = Moments(log, examples)
     assert len(moments.activities) == 2
     for example in examples:
@@ -66,7 +78,7 @@ def test_an_example_sees_the_last_moment_before_it(tmp_path: Path, monkeypatch: 
 
 def test_the_test_items_are_not_known(tmp_path: Path) -> None:
     log = ActivityLog(load(write(tmp_path, LOG)))
-    assert log.end == 38 * DAYS + 1  # the last events of both users are their test items
+    assert log.end == 38 * DAY + 1  # the last events of both users are their test items
 
 
 def test_positions_are_no_times(tmp_path: Path) -> None:
@@ -83,13 +95,13 @@ def test_a_past_example_knows_what_was_known_then(tmp_path: Path) -> None:
         ([ids[index - 1] for index in example.history], ids[example.target - 1], example.as_of)
         for example in past_examples(sequences, seed=1, most=10)
     )
-    assert found == [(["a", "b", "a"], "c", 37 * DAYS), (["a", "b", "c"], "b", 38 * DAYS)]
+    assert found == [(["a", "b", "a"], "c", 37 * DAY), (["a", "b", "c"], "b", 38 * DAY)]
 
 
 def test_windows_before_the_test_give_one_example_each(tmp_path: Path) -> None:
     """Sixty events by one user, one a day, so validation has six of them."""
-    daily = [("abc"[day % 3], day * DAYS) for day in range(60)]
-    settings = write(tmp_path, {"ann": daily, "bob": [("a", 5), ("b", 50 * DAYS + 1), ("c", 57 * DAYS + 1)]})
+    daily = [("abc"[day % 3], day * DAY) for day in range(60)]
+    settings = write(tmp_path, {"ann": daily, "bob": [("a", 5), ("b", 50 * DAY + 1), ("c", 57 * DAY + 1)]})
     sequences = load_sequences(settings.processed_dir, settings.models_dir, SplitKind.TEMPORAL)
     validation, test = sequences.split.cuts or (0, 0)
     examples = past_examples(sequences, seed=1, most=100)

@@ -4,7 +4,10 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from recsys.model.item_activity import DAY, HALF_LIVES, Activity, activity_of, unknown_activity
+from recsys.contracts.activity import DAY, day_of
+from recsys.model.activity_counts import ActivityCounts, DayCounts
+from recsys.model.item_activity import Activity, unknown_activity
+from recsys.model.live_activity import ActivityBase
 from training.datasets.sequences import Sequences
 from training.datasets.splits import NOWHERE
 
@@ -34,18 +37,24 @@ class ActivityLog:
         if not self.has_times:
             yield from (unknown_activity(self._num_items) for _ in moments)
             return
-        size = self._num_items + 1
-        counts, first = np.zeros((len(HALF_LIVES), size)), np.full(size, np.nan)
-        read, previous = 0, 0.0
+        counts, read = ActivityCounts.none(self._num_items), 0
         for moment in moments:
-            before = int(np.searchsorted(self._times, moment))
-            items, times = self._items[read:before], self._times[read:before]
-            age_days = (moment - times) / DAY
-            for row, half_life in enumerate(HALF_LIVES):
-                counts[row] *= 0.5 ** ((moment - previous) / DAY / half_life)
-                counts[row] += np.bincount(items, 0.5 ** (age_days / half_life), size)
-            new = np.isnan(first[items])
-            first[items[new][::-1]] = times[new][::-1]  # the first event of an item is written last
-            read, previous = before, moment
-            shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1e-12)
-            yield activity_of(shares, (moment - first) / DAY)
+            before = self._before(moment)
+            counts = counts.after_events(self._items[read:before], self._times[read:before])
+            read = before
+            yield counts.at(moment)
+
+    def base(self, moment: float) -> ActivityBase | None:
+        """The counts of the events before `moment`, to which live events can be added; None if the log has no times."""
+        known = self._before(moment)
+        if not (self.has_times and known):
+            return None
+        day = day_of(self._times[known - 1])
+        midnight = self._before(day * DAY)
+        before = ActivityCounts.none(self._num_items).after_events(self._items[:midnight], self._times[:midnight])
+        last_day = slice(midnight, known)
+        return ActivityBase(before, DayCounts.of_events(day, self._items[last_day], self._times[last_day]))
+
+    def _before(self, moment: float) -> int:
+        """How many events are before a moment."""
+        return int(np.searchsorted(self._times, moment))

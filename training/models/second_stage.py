@@ -158,7 +158,8 @@ def fit_second_stage(
     model = load_model(towers)
     activity = ActivityLog(sequences)
     cuts = sequences.split.cuts
-    tables = ranking_tables(sequences, catalogue, activity.as_of(activity.end if cuts is None else cuts[1]))
+    known_until = activity.end if cuts is None else cuts[1]
+    tables = ranking_tables(sequences, catalogue, activity.as_of(known_until))
     retrieval = ExactRetrieval(model, exclude_seen=exclude_seen)
     features = RankingFeatures(tables, retrieval.candidate_embeddings, model.content.numpy())
     examples = past_examples(sequences, seed, MAX_EXAMPLES)
@@ -183,6 +184,7 @@ def fit_second_stage(
             # Served, and tested, with the counts of everything before the test.
             known = ranking_tables(before_the_test(sequences), catalogue, tables.activity)
             tables = replace(known, sources=chosen)
+        tables = replace(tables, activity_base=activity.base(known_until))
         _save(output, tables, _fit(labelled, FEATURE_NAMES, seed, validated.num_trees))
     found = f"second stage of {validated.num_trees} trees: {lift:+.4f} (standard error {error:.4f})"
     return {
