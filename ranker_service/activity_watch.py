@@ -91,7 +91,5 @@ class ActivityWatch:
             since = release.live_since
             days = [] if since is None else [day for day in self._days.values() if day.day >= since]
             if sum(day.events for day in days) != release.live_events:
-                updated = await loop.run_in_executor(
-                    self._thread, release.with_live_activity, days, self._clock()
-                )
+                updated = await loop.run_in_executor(self._thread, release.with_live_activity, days, self._clock())
                 self._ranker.replace(release, updated)

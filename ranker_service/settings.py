@@ -17,7 +17,7 @@ class RankerSettings(BaseSettings):
     poll_seconds: float = Field(default=2.0, gt=0)
     """Interval between checks of the registry's aliases."""
     feature_service_url: str | None = Field(default=None, validation_alias="FEATURE_SERVICE_URL")
-    """Where the live activity of items is read from. Without it, they have the activity at the end of the release's log."""
+    """Where the live activity of items is read from. Without it, they keep that at the end of the log."""
     activity_seconds: float = Field(default=5.0, gt=0)
     """Interval between reads of the live activity of items."""
     memory_limit: ByteSize | None = None

@@ -66,7 +66,7 @@ class InMemoryFeatureStore:
         uses = sorted(self._uses.get(day, []), key=lambda use: use[1])
         if not uses:
             return None
-        first = {item_id: second for item_id, second in reversed(uses)}
+        first = dict(reversed(uses))
         of_item = {item_id: [weights_in_day(second) for used, second in uses if used == item_id] for item_id in first}
         return DayActivity(
             day=day,

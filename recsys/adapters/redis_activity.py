@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import Any
 
 from prometheus_client import Gauge
 
@@ -54,7 +55,7 @@ class RedisActivity:
 
     async def _add_bucket(self, bucket: int, day: int, uses: dict[str, "_Uses"]) -> int:
         """Add the bucket's uses; returns the number of names."""
-        found: dict[str, str] = await self._redis.hgetall(keys.activity_key(bucket, day))
+        found: dict[Any, Any] = await self._redis.hgetall(keys.activity_key(bucket, day))
         for item_id, text in found.items():
             uses[item_id].add(_Uses.parse(text))
         return len(found)

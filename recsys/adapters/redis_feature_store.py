@@ -131,7 +131,8 @@ class RedisFeatureStore:
                     place_of_day[day] = len(touched)
                 fields += [LoggedEvent.of(event, now).model_dump_json(), place_of_day.get(day, 0)]
             limits = [self._user_ttl_seconds, MAX_HISTORY, MAX_RECENT, MAX_SEEN, MAX_EVENT_IDS, MAX_ACTIVE, MAX_POPULAR]
-            numbers = [now, *limits, DEFAULT_HALF_LIFE_SECONDS, self._max_log, MAX_DAY_ITEMS, ACTIVITY_DAYS, *HALF_LIVES]
+            numbers = [now, *limits, DEFAULT_HALF_LIFE_SECONDS, self._max_log]
+            numbers += [MAX_DAY_ITEMS, ACTIVITY_DAYS, *HALF_LIVES]
             pipeline.execute_command("EVALSHA", RECORD_EVENTS.sha, len(touched), *touched, user_id, *numbers, *fields)
         replies = list(chain.from_iterable(await pipeline.execute()))
         if (

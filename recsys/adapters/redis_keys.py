@@ -8,8 +8,8 @@ Per user: `recent` (the newest events, a sorted set of `<order><content><item_id
 time of its last event), `event_ids` (the recorded events by the time of arrival), `attributes` (a hash) and
 `precomputed` (a hash of lists by release version). Per bucket: `popular` (items by popularity), its `clock`, `next`
 (what a seed job is counting), `next:clock`, `counted` (the users in `next`), `active` (the latest users by the time of
-their last event), `activity:<day>` (the uses of items in a UTC day), and a stream per table of the event log. Events are
-in the bucket of their user; impressions, in the bucket of their batch.
+their last event), `activity:<day>` (the uses of items in a UTC day), and a stream per table of the event log. Events
+are in the bucket of their user; impressions, in the bucket of their batch.
 """
 
 import hashlib

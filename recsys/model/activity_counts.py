@@ -19,6 +19,8 @@ LONGEST_PAUSE = 7.0 * DAY
 when the first live event arrives."""
 
 Floats = NDArray[np.float64]
+EventItems = Indices | NDArray[np.int32]
+"""[events]: item indices."""
 _HALF_LIVES = np.array(HALF_LIVES)
 
 
@@ -40,12 +42,13 @@ class DayCounts:
     """[len(HALF_LIVES)]: sums over all events, also those of items that are left out."""
 
     @classmethod
-    def of_events(cls, day: int, items: Indices, times: NDArray[np.int64]) -> Self:
+    def of_events(cls, day: int, items: EventItems, times: NDArray[np.int64]) -> Self:
         """Events of the day, at least one, in the order of their times."""
         used, first = np.unique(items, return_index=True)
         by_half_life = [2.0 ** (times % DAY / DAY / half_life) for half_life in HALF_LIVES]
         sums = np.stack([np.bincount(items, weights)[used] for weights in by_half_life])
-        return cls(day, float(times[0]), float(times[-1]), used, sums, times[first].astype(np.float64), sums.sum(axis=1))
+        item_first = times[first].astype(np.float64)
+        return cls(day, float(times[0]), float(times[-1]), used.astype(np.int64), sums, item_first, sums.sum(axis=1))
 
     def together_with(self, other: Self, num_items: int) -> Self:
         """The same day as two logs saw it. An event that both have counts once: the larger sum of an item counts."""
@@ -88,7 +91,7 @@ class ActivityCounts:
         size = num_items + 1
         return cls(np.zeros((len(HALF_LIVES), size)), np.zeros(len(HALF_LIVES)), np.full(size, np.nan), np.nan)
 
-    def after_events(self, items: Indices, times: NDArray[np.int64]) -> Self:
+    def after_events(self, items: EventItems, times: NDArray[np.int64]) -> Self:
         """With further events, in the order of their times. None of them is before the last one."""
         if not len(items):
             return self
@@ -96,9 +99,9 @@ class ActivityCounts:
         pauses[0] = self._pause_until(float(times[0]))
         days = np.cumsum(pauses) / DAY
         ages = days[-1] - days
-        sums = np.stack([np.bincount(items, 0.5 ** (ages / each), len(self.age_days)) for each in HALF_LIVES])
+        sums: Floats = np.array([np.bincount(items, 0.5 ** (ages / each), len(self.age_days)) for each in HALF_LIVES])
         used, first = np.unique(items, return_index=True)
-        return self._with(days[-1], sums, sums.sum(axis=1), used, ages[first], float(times[-1]))
+        return self._with(days[-1], sums, sums.sum(axis=1), used.astype(np.int64), ages[first], float(times[-1]))
 
     def after_day(self, day: DayCounts) -> Self:
         """With the events of a later day."""

@@ -44,7 +44,9 @@ class ActivityBase:
         """By names that contain a dot."""
         parts = (("before", self.before), ("last_day", self.last_day))
         return {
-            f"{name}.{field.name}": np.ascontiguousarray(np.atleast_1d(getattr(part, field.name))) for name, part in parts for field in fields(part)
+            f"{name}.{field.name}": np.ascontiguousarray(np.atleast_1d(getattr(part, field.name)))
+            for name, part in parts
+            for field in fields(part)
         }
 
     @classmethod
@@ -55,9 +57,9 @@ class ActivityBase:
 
         def part(name: str, kind: type[Any]) -> Any:
             values = {field.name: (field.type, tensors[f"{name}.{field.name}"]) for field in fields(kind)}
-            return kind(**{
-                key: value.item() if type_ in (int, float) else value for key, (type_, value) in values.items()
-            })
+            return kind(
+                **{key: value.item() if type_ in (int, float) else value for key, (type_, value) in values.items()}
+            )
 
         return cls(part("before", ActivityCounts), part("last_day", DayCounts))
 
@@ -94,6 +96,4 @@ class LiveDay:
         known = np.array([index is not None for index in indices], dtype=bool)
         items = np.array([index for index in indices if index is not None], dtype=np.int64)
         totals = self.totals - self.weights[:, ~known].sum(axis=1)
-        return DayCounts(
-            self.day, self.first, self.last, items, self.weights[:, known], self.item_first[known], totals
-        )
+        return DayCounts(self.day, self.first, self.last, items, self.weights[:, known], self.item_first[known], totals)

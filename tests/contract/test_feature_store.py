@@ -1,4 +1,7 @@
-"""The contract of every feature store, with the activity of items: in memory, in Redis, in a Redis Cluster, and over HTTP in front of Redis."""
+"""The contract of every feature store: in memory, in Redis, in a Redis Cluster, and over HTTP in front of Redis.
+
+The activity of items is part of it.
+"""
 
 import time
 import uuid

@@ -133,7 +133,9 @@ async def test_what_users_do_now_becomes_a_candidate(
     assert (await trending(ranker))[:2] == [OTHER, WANTED]
 
 
-async def test_the_second_stage_sees_it(watch: ActivityWatch, ranker: LocalRanker, source: Source, clock: Clock) -> None:
+async def test_the_second_stage_sees_it(
+    watch: ActivityWatch, ranker: LocalRanker, source: Source, clock: Clock
+) -> None:
     [before] = ranker.releases_in_memory
     await source.use(WANTED, 50, clock.now - 60)
     await watch.follow()

@@ -62,6 +62,7 @@ def ranking_tables(sequences: Sequences, catalogue: pl.DataFrame, activity: Acti
         **_described(catalogue),
         activity=activity,
         sources=np.zeros(len(Source), dtype=np.int64),
+        activity_base=None,
     )
 
 
