@@ -19,6 +19,9 @@ AGE = Gauge(
     multiprocess_mode="mostrecent",
 )
 
+PAUSE_RATIO = 20
+"""The pause after an update is at least this many times as long as the update: those of a large catalogue take long."""
+
 log = structlog.get_logger()
 
 
@@ -54,8 +57,9 @@ class ActivityWatch:
 
     async def run(self) -> None:
         while True:
+            started = time.monotonic()
             await self.follow()
-            await asyncio.sleep(self._seconds_between)
+            await asyncio.sleep(max(self._seconds_between, PAUSE_RATIO * (time.monotonic() - started)))
 
     async def follow(self) -> None:
         """Read what has changed, and update the releases. What is loaded later gets what was read last."""

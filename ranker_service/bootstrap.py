@@ -1,5 +1,6 @@
 """The ranker's composition root."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
@@ -9,6 +10,7 @@ import torch
 from ranker_service.activity_watch import ActivityWatch
 from ranker_service.release_watch import ReleaseWatch
 from ranker_service.settings import RankerSettings
+from ranker_service.skew_monitor import SkewMonitor
 from recsys.adapters.http_clients import HttpFeatureStore
 from recsys.adapters.http_pool import HttpPool
 from recsys.adapters.local_ranker import LocalRanker
@@ -26,8 +28,11 @@ def open_release_watch(settings: RankerSettings, ranker: LocalRanker) -> Release
 
 
 @asynccontextmanager
-async def following_activity(settings: RankerSettings, ranker: LocalRanker) -> AsyncIterator[None]:
+async def following_events(settings: RankerSettings, ranker: LocalRanker) -> AsyncIterator[None]:
+    """Follows the live activity of items, and compares what the ranker serves with training."""
     async with AsyncExitStack() as stack:
+        monitoring = asyncio.create_task(SkewMonitor(ranker).run())
+        stack.callback(monitoring.cancel)
         source = None
         if settings.feature_service_url is not None:
             headers = internal_headers(settings.internal_token).items()

@@ -80,10 +80,10 @@ class RankerService:
 
     @bentoml.on_startup
     async def start_watching(self) -> None:
-        from ranker_service.bootstrap import following_activity
+        from ranker_service.bootstrap import following_events
 
         self._watch.start()
-        await self._open.enter_async_context(following_activity(settings, self._ranker))
+        await self._open.enter_async_context(following_events(settings, self._ranker))
 
     @bentoml.on_shutdown
     async def stop_watching(self) -> None:

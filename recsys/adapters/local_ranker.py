@@ -8,6 +8,7 @@ from recsys.contracts.ranking import RankedScores
 from recsys.contracts.recall import RecallMeasurement, Retrieval
 from recsys.contracts.retrieval import QueryEmbedding, SearchSettings, ServingReleases
 from recsys.errors import Overloaded, ReleaseNotLoaded
+from recsys.model.feature_distribution import FeatureSample
 from recsys.model.release import Release
 from recsys.model.retrieval_recall import measure_recall
 from recsys.ramp import EVERYBODY
@@ -41,6 +42,11 @@ class LocalRanker:
     @property
     def releases_in_memory(self) -> list[Release]:
         return list(self._releases.values())
+
+    @property
+    def champion_features(self) -> FeatureSample | None:
+        """What the champion ranks by; None without a champion, or if it has nothing to compare that with."""
+        return None if self._champion is None else self._release(self._champion).feature_sample
 
     @property
     def cached_bytes(self) -> int:

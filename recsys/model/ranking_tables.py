@@ -14,6 +14,7 @@ from safetensors.numpy import save_file
 from safetensors.torch import load_file
 
 from recsys.errors import ReleaseDamaged
+from recsys.model.feature_distribution import FeatureDistribution
 from recsys.model.files import RANKING_TABLES_FILE
 from recsys.model.live_activity import ActivityBase
 from recsys.model.neighbours import Neighbours
@@ -31,6 +32,13 @@ STORED_NAMES = {
 def stored_name(name: str) -> str:
     """The name of a table's tensor, and of the feature that is read from it."""
     return STORED_NAMES.get(name, name)
+
+
+OPTIONAL: dict[str, type[ActivityBase] | type[FeatureDistribution]] = {
+    "activity_base": ActivityBase,
+    "feature_distribution": FeatureDistribution,
+}
+"""What a release may lack: it then ranks all the same, and is not followed by what these are for."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +73,9 @@ class RankingTables:
     sources: NDArray[np.int64]
     """[number of sources]: the most candidates of each `candidate_sources.Source`, in their order."""
     activity_base: ActivityBase | None = None
-    """What live events are added to; None if the log has no times, or in a release without it."""
+    """What live events are added to; None if the log has no times."""
+    feature_distribution: FeatureDistribution | None = None
+    """Of the features that the trees were fitted to."""
 
     def save(self, directory: Path) -> None:
         tensors: dict[str, NDArray[np.generic]] = {}
@@ -73,7 +83,7 @@ class RankingTables:
             value = getattr(self, field.name)
             if isinstance(value, Neighbours):
                 tensors |= {f"{field.name}.{part.name}": getattr(value, part.name) for part in fields(value)}
-            elif isinstance(value, ActivityBase):
+            elif isinstance(value, ActivityBase | FeatureDistribution):
                 tensors |= value.tensors()
             elif value is not None:
                 tensors[stored_name(field.name)] = value
@@ -91,9 +101,9 @@ class RankingTables:
                 if field.type is Neighbours
                 else tensors[stored_name(field.name)]
                 for field in fields(cls)
-                if field.name != "activity_base"
+                if field.name not in OPTIONAL
             }
-            values["activity_base"] = ActivityBase.of_tensors(tensors)
+            values |= {name: kind.of_tensors(tensors) for name, kind in OPTIONAL.items()}
         except (OSError, SafetensorError, KeyError) as error:
             raise ReleaseDamaged(f"{path} does not contain the tables of a second stage: {error}") from error
         return cls(**values)

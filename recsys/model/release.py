@@ -18,6 +18,7 @@ from recsys.errors import ReleaseDamaged
 from recsys.model.candidate_file import mapped_candidates
 from recsys.model.candidate_sources import CandidateSources
 from recsys.model.exact_search import nearest_items, searchable_items
+from recsys.model.feature_distribution import FeatureSample
 from recsys.model.files import ITEMS_FILE, VOCABULARY_FILE
 from recsys.model.live_activity import ActivityBase, LiveDay
 from recsys.model.neighbours import Indices
@@ -81,12 +82,16 @@ class Release:
         self._second_stage: SecondStage | None = None
         self._sources: CandidateSources | None = None
         self._activity_base: ActivityBase | None = None
+        self.feature_sample: FeatureSample | None = None
+        """Some of the features that it ranks by."""
         self.live_events = 0
         """How many live events are in the activity of its items."""
         if manifest.has_second_stage:
             tables = RankingTables.load(directory)
             features = RankingFeatures(tables, self.candidate_embeddings, content)
-            self._second_stage = SecondStage.load(directory, features)
+            if tables.feature_distribution is not None:
+                self.feature_sample = FeatureSample(tables.feature_distribution)
+            self._second_stage = SecondStage.load(directory, features, self.feature_sample)
             self._sources = CandidateSources(tables, exclude_seen=manifest.policy.exclude_seen)
             self._activity_base = tables.activity_base
         self._queries = QueryCache()

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.errors import ReleaseDamaged
+from recsys.model.feature_distribution import FeatureSample
 from recsys.model.files import SECOND_STAGE_FILE
 from recsys.model.item_activity import Activity
 from recsys.model.lightgbm_alone import lgb
@@ -21,12 +22,14 @@ from recsys.model.ranking_features import RankingFeatures
 class SecondStage:
     """Scores the candidates of one release. Safe to share between requests."""
 
-    def __init__(self, trees: lgb.Booster, features: RankingFeatures) -> None:
+    def __init__(self, trees: lgb.Booster, features: RankingFeatures, sample: FeatureSample | None = None) -> None:
+        """Offers all features to `sample`."""
         self._trees = trees
         self._features = features
+        self._sample = sample
 
     @classmethod
-    def load(cls, directory: Path, features: RankingFeatures) -> "SecondStage":
+    def load(cls, directory: Path, features: RankingFeatures, sample: FeatureSample | None = None) -> "SecondStage":
         """Raises ReleaseDamaged if the trees are missing, unreadable, or trained on other features."""
         path = directory / SECOND_STAGE_FILE
         try:
@@ -35,15 +38,17 @@ class SecondStage:
             raise ReleaseDamaged(f"{path} is not a readable second stage: {error}") from error
         if trees.feature_name() != FEATURE_NAMES:
             raise ReleaseDamaged(f"{path} was trained on other features than this version of Tandem computes")
-        return cls(trees, features)
+        return cls(trees, features, sample)
 
     def at(self, activity: Activity) -> Self:
         """The same with another activity of the items."""
-        return type(self)(self._trees, self._features.at(activity))
+        return type(self)(self._trees, self._features.at(activity), self._sample)
 
     def score(self, history: Indices, candidates: Indices, query_embedding: NDArray[np.float32]) -> NDArray[np.float64]:
         """history [steps >= 1] oldest first, candidates [candidates] without repeats -> scores [candidates]."""
         matrix = self._features.matrix(history, candidates, query_embedding)
+        if self._sample is not None:
+            self._sample.offer(matrix)
         # For a few hundred rows, starting threads costs more than it saves.
         scores: NDArray[np.float64] = np.asarray(self._trees.predict(matrix, num_threads=1), dtype=np.float64)
         return scores

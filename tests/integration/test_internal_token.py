@@ -88,3 +88,8 @@ def test_an_orchestrator_with_another_token_says_so_and_still_answers(guarded: L
             eventually(lambda name=name: INTERNAL_TOKEN_HEADER in dependencies(other)[name])
         answer = httpx.post(f"{other.orchestrator_url}/v1/recommendations", json={"user_id": "u"})
         assert (answer.status_code, answer.json()["tier"]) == (200, "static")
+
+
+def test_the_ranker_sends_the_token_when_it_reads_the_live_activity(guarded: LocalSettings) -> None:
+    answered = 'tandem_requests_total{method="GET",route="/v1/activity",status="200"}'
+    eventually(lambda: answered in httpx.get(f"{guarded.feature_service_url}/metrics").text)

@@ -16,6 +16,7 @@ from recsys.adapters.local_ranker import LocalRanker
 from recsys.contracts.activity import DAY, ActiveDay, DayActivity
 from recsys.contracts.events import Event
 from recsys.errors import UpstreamUnavailable
+from recsys.model.feature_distribution import FeatureDistribution
 from recsys.model.files import ITEMS_FILE
 from recsys.model.lightgbm_alone import lgb
 from recsys.model.ranking_feature_names import FEATURE_NAMES
@@ -49,8 +50,14 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     sequences.vocabulary.save(directory / "vocabulary.json")
     activity = ActivityLog(sequences)
     tables = ranking_tables(sequences, pl.read_ndjson(directory / ITEMS_FILE), activity.as_of(activity.end))
-    tables = replace(tables, sources=np.array([0, 0, 5]), activity_base=activity.base(activity.end))
     rows = np.random.default_rng(1).random((60, len(FEATURE_NAMES)))
+    distribution = FeatureDistribution.of([rows.astype(np.float32)])
+    tables = replace(
+        tables,
+        sources=np.array([0, 0, 5]),
+        activity_base=activity.base(activity.end),
+        feature_distribution=distribution,
+    )
     data = lgb.Dataset(rows, rows[:, 0], feature_name=FEATURE_NAMES)
     _save(directory, tables, lgb.train({"num_leaves": 3, "verbose": -1}, data, 1))
     describe_release(directory)
@@ -144,6 +151,18 @@ async def test_the_second_stage_sees_it(
     share, share_before = (each._second_stage._features._activity[index, 0] for each in (after, before))
     assert share > share_before
     assert (after.live_events, before.live_events) == (50, 0), "a release itself never changes"
+
+
+async def test_its_features_are_sampled_before_and_after(
+    watch: ActivityWatch, ranker: LocalRanker, source: Source, clock: Clock
+) -> None:
+    ranker.set_roles(1)
+    sample = ranker.champion_features
+    assert sample is not None
+    assert len(sample.take()) == 1  # of the warm-up
+    await source.use(WANTED, 50, clock.now - 60)
+    await watch.follow()
+    assert ranker.champion_features is sample
 
 
 async def test_events_before_the_last_day_of_the_log_do_not_count(

@@ -11,7 +11,8 @@ from prometheus_client import REGISTRY
 import events.bootstrap  # noqa: F401  # registers the metrics
 import feature_service.bootstrap  # noqa: F401
 import orchestrator.bootstrap  # noqa: F401
-import ranker_service.activity_watch  # noqa: F401
+import ranker_service.activity_watch
+import ranker_service.skew_monitor  # noqa: F401
 
 ROOT = Path(__file__).resolve().parents[2]
 RULES = {

@@ -63,6 +63,7 @@ def ranking_tables(sequences: Sequences, catalogue: pl.DataFrame, activity: Acti
         activity=activity,
         sources=np.zeros(len(Source), dtype=np.int64),
         activity_base=None,
+        feature_distribution=None,
     )
 
 

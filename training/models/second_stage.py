@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from recsys.contracts.base import NUM_CANDIDATES
+from recsys.model.feature_distribution import FeatureDistribution
 from recsys.model.files import SECOND_STAGE_FILE
 from recsys.model.ranking_feature_names import (
     CONTENT_ITEMS,
@@ -184,7 +185,8 @@ def fit_second_stage(
             # Served, and tested, with the counts of everything before the test.
             known = ranking_tables(before_the_test(sequences), catalogue, tables.activity)
             tables = replace(known, sources=chosen)
-        tables = replace(tables, activity_base=activity.base(known_until))
+        distribution = FeatureDistribution.of(labelled.features)
+        tables = replace(tables, activity_base=activity.base(known_until), feature_distribution=distribution)
         _save(output, tables, _fit(labelled, FEATURE_NAMES, seed, validated.num_trees))
     found = f"second stage of {validated.num_trees} trees: {lift:+.4f} (standard error {error:.4f})"
     return {
