@@ -118,7 +118,7 @@ def test_windows_before_the_test_give_one_example_each(tmp_path: Path) -> None:
 
 def test_second_items_of_windows_follow_all_first_ones(tmp_path: Path) -> None:
     """Two events a day by two users for sixty days, so a window of validation has one day or two."""
-    twice = [("abcd"[half % 4], half * DAYS // 2) for half in range(120)]
+    twice = [("abcd"[half % 4], half * DAY // 2) for half in range(120)]
     settings = write(tmp_path, {"ann": twice, "bob": [(item, time + 1) for item, time in twice]})
     sequences = load_sequences(settings.processed_dir, settings.models_dir, SplitKind.TEMPORAL)
     examples = past_examples(sequences, seed=1, most=100)
