@@ -111,6 +111,10 @@ evaluate-served: $(JOB_NEEDS) ## Replay the test users through the running servi
 export: $(JOB_NEEDS) ## Write the event log of a range of time (FROM, TO) to data/exports/ as FORMAT (parquet, csv)
 	@$(JOB) training.jobs.export
 
+.PHONY: report
+report: $(JOB_NEEDS) ## Report what users did with each release, from the event log; writes data/reports/
+	@$(WITH_STORES) $(JOB) training.jobs.report
+
 # --- development ------------------------------------------------------------------------------------------------------
 
 PYTEST := $(BIN)/python -m pytest

@@ -25,16 +25,17 @@ def create_app() -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, Any]]:
-        async with open_collector(settings) as collector:
-            yield {"collector": collector}
+        async with open_collector(settings) as (collector, reporter):
+            yield {"collector": collector, "reporter": reporter}
 
     async def readiness(request: Request) -> Readiness:
+        """Reports may fail; nothing is lost by that."""
         state: str = request.state.collector.state
-        return Readiness(ready=state == OK, dependencies={"event_log": state})
+        return Readiness(ready=state == OK, dependencies={"event_log": state, "report": request.state.reporter.state})
 
     return create_service(
         "Tandem collector",
-        "Moves the event log from Redis into files.",
+        "Moves the event log from Redis into files, and reports what users did with each release.",
         lifespan,
         readiness,
         middleware_stack(ADMISSION, [Middleware(InternalTokenMiddleware, settings.internal_token)], log_all=False),

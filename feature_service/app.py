@@ -45,6 +45,7 @@ def create_app() -> FastAPI:
                 "feature_store": stores.features,
                 "event_log": stores.event_log,
                 "item_activity": stores.item_activity,
+                "release_reports": stores.reports,
             }
 
     async def readiness(request: Request) -> Readiness:

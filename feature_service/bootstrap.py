@@ -12,6 +12,7 @@ from recsys.adapters.redis_event_log import RedisEventLog
 from recsys.adapters.redis_feature_store import RedisFeatureStore
 from recsys.adapters.redis_log_status import RedisLogStatus
 from recsys.adapters.redis_memory import RedisMemory
+from recsys.adapters.redis_reports import RedisReports
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,7 @@ class Stores:
     features: RedisFeatureStore
     event_log: RedisEventLog
     item_activity: RedisActivity
+    reports: RedisReports
 
 
 @asynccontextmanager
@@ -39,7 +41,7 @@ async def open_stores(settings: FeatureServiceSettings) -> AsyncIterator[Stores]
             max_log_entries=settings.log_entries,
         )
         event_log = RedisEventLog(redis, is_full=is_full, max_log_entries=settings.log_entries)
-        yield Stores(features, event_log, RedisActivity(redis))
+        yield Stores(features, event_log, RedisActivity(redis), RedisReports(redis))
     finally:
         for each in watching:
             each.cancel()

@@ -10,7 +10,8 @@ from recsys.contracts.base import MAX_CANDIDATES, MAX_ID_LENGTH, ReleaseNumber
 from recsys.contracts.event_log import ImpressionBatch, ImpressionsAppended
 from recsys.contracts.events import EventBatch, RecordedEvents
 from recsys.contracts.features import PopularItems, PrecomputedAnswer, SeenAnswer, SeenQuestion, UserFeatures
-from recsys.ports import EventLog, FeatureStore, ItemActivity
+from recsys.contracts.release_report import ReleasesReport
+from recsys.ports import EventLog, FeatureStore, ItemActivity, ReleaseReports
 from recsys.web.api_paths import path_of
 from recsys.web.direct_routes import DirectRoute
 from recsys.web.service import create_router
@@ -35,6 +36,11 @@ async def event_log(request: Request) -> EventLog:
 async def item_activity(request: Request) -> ItemActivity:
     activity: ItemActivity = request.state.item_activity
     return activity
+
+
+async def release_reports(request: Request) -> ReleaseReports:
+    reports: ReleaseReports = request.state.release_reports
+    return reports
 
 
 Activity = Annotated[ItemActivity, Depends(item_activity)]
@@ -83,6 +89,11 @@ async def active_days(activity: Activity) -> ActiveDays:
 @router.get("/activity/{day}", summary="How often items were used in a UTC day")
 async def day_activity(day: Annotated[int, Path(ge=0, le=MAX_DAY)], activity: Activity) -> DayAnswer:
     return DayAnswer(activity=await activity.day_activity(day))
+
+
+@router.get("/reports/releases", summary="The last report on releases; an empty one before the first")
+async def releases(reports: Annotated[ReleaseReports, Depends(release_reports)]) -> ReleasesReport:
+    return await reports.releases()
 
 
 def direct_route(method: str, path: str) -> DirectRoute[str] | None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from orchestrator.impressions import ImpressionBuffer
 from orchestrator.recall_monitor import RecallMonitor
 from orchestrator.release_monitor import ReleaseMonitor
+from orchestrator.reports import KeptReport
 from orchestrator.settings import OrchestratorSettings
 from orchestrator.variants import Variants
 from recsys.adapters.http_clients import HttpFeatureStore, HttpRanker
@@ -35,6 +36,7 @@ class Orchestrator:
     catalogue: Catalogue
     release_monitor: ReleaseMonitor
     quality: QualityFactor
+    report: KeptReport
 
 
 @asynccontextmanager
@@ -72,4 +74,6 @@ async def open_orchestrator(settings: OrchestratorSettings) -> AsyncIterator[Orc
         stack.push_async_callback(impressions.close)
         sending = asyncio.create_task(impressions.run())
         stack.callback(sending.cancel)
-        yield Orchestrator(pipeline, variants, impressions, features, index, catalogue, release_monitor, quality)
+        yield Orchestrator(
+            pipeline, variants, impressions, features, index, catalogue, release_monitor, quality, KeptReport(features)
+        )

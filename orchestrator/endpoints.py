@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import Depends, Header, Path, Query, Request
+from fastapi import Depends, Header, Path, Query, Request, Response
 from starlette.types import Scope
 
 from orchestrator.api_keys import Caller, KeyScope
@@ -18,6 +18,7 @@ from recsys.contracts.recommendation import (
     RecommendationRequest,
     RecommendationResponse,
 )
+from recsys.contracts.release_report import ReleasesReport
 from recsys.contracts.retrieval import CatalogueItem
 from recsys.deadline import DEADLINE_HEADER, LONGEST_MS, SHORTEST_MS
 from recsys.errors import ReleaseNotLoaded, UnknownItem
@@ -121,6 +122,16 @@ async def record(events: Events, opened: Opened) -> EventsRecorded:
     new = (await opened.features.record(events, await _known_items(opened, events))).new
     opened.variants.count_events([event for event, is_new in zip(events, new, strict=True) if is_new])
     return EventsRecorded(recorded=sum(new), duplicates=len(new) - sum(new))
+
+
+@router.get(
+    "/reports/releases",
+    tags=["reports"],
+    summary="What users did with the recommendations of each release",
+    response_model=ReleasesReport,
+)
+async def releases(opened: Opened) -> Response:
+    return Response(await opened.report.json(), media_type="application/json")
 
 
 async def _known_items(opened: Orchestrator, events: list[Event]) -> set[str]:

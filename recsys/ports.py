@@ -13,6 +13,7 @@ from recsys.contracts.events import Event, RecordedEvents
 from recsys.contracts.features import PopularItem, PrecomputedList, UserFeatures
 from recsys.contracts.ranking import RankedScores
 from recsys.contracts.recall import RecallMeasurement, Retrieval
+from recsys.contracts.release_report import ReleasesReport
 from recsys.contracts.retrieval import (
     Candidate,
     CatalogueItem,
@@ -61,6 +62,13 @@ class ItemActivity(Protocol):
 
     async def day_activity(self, day: int) -> DayActivity | None:
         """The uses of items in a day; None if it has no events."""
+
+
+class ReleaseReports(Protocol):
+    """What users did with the recommendations of each release."""
+
+    async def releases(self) -> ReleasesReport:
+        """The last report; an empty one before the first."""
 
 
 class QueryEncoder(Protocol):

@@ -1,157 +1,32 @@
-"""Builds the report on releases from the tallies of its days."""
+"""The report on releases, from the files of the event log."""
 
-import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Iterable
+from datetime import UTC, date, datetime, timedelta
 
-import polars as pl
+from events.attribution.day_tallies import DayTallies
+from events.reports.build import build_report
+from events.settings import ReportSettings
+from recsys.contracts.release_report import ReleasesReport
+from recsys.experiment import Experiment
 
-from events.attribution.attribute import AttributionRules
-from events.attribution.tally import SEGMENT, Measure
-from events.reports.comparison import amount_of, compare
-from events.reports.confidence import estimate
-from recsys.contracts.release_report import (
-    MAX_KINDS,
-    MAX_RELEASES,
-    MAX_TALLIES,
-    Estimate,
-    KindTally,
-    PositionTally,
-    ReleasesReport,
-    ReleaseTally,
-)
+Progress = Callable[[Iterable[date]], Iterable[date]]
 
 
-def build_report(
-    tallies: pl.DataFrame, rules: AttributionRules, *, first_day: str, last_day: str, computed_at: float
-) -> ReleasesReport:
-    """tallies: [rows] of `events.attribution.tally.TALLY_SCHEMA`, of all days together."""
-    releases = _of_segments(tallies, ["release"])
-    by_segment = _of_segments(tallies, SEGMENT)
-    newest_first = sorted(releases, key=lambda each: -(each.release_version or 0))[:MAX_RELEASES]
-    return ReleasesReport(
-        computed_at=computed_at,
-        first_day=first_day,
-        last_day=last_day,
-        window_seconds=rules.window_seconds,
-        last_impression_at=_latest(tallies, Measure.LAST_IMPRESSION),
-        last_event_at=_latest(tallies, Measure.LAST_EVENT),
-        events=_total(tallies, Measure.EVENTS),
-        attributed=_total(tallies, Measure.ATTRIBUTED),
-        releases=newest_first,
-        tallies=sorted(by_segment, key=lambda each: -each.impressions)[:MAX_TALLIES],
-        left_out=max(0, len(by_segment) - MAX_TALLIES),
-        comparisons=compare(tallies, [each.release_version for each in newest_first if each.release_version]),
-    )
+class ReleaseReport:
+    def __init__(self, event_log: str, settings: ReportSettings) -> None:
+        """event_log: the root of the log's files, a folder or `s3://bucket/prefix`."""
+        self._settings = settings
+        self._tallies = DayTallies(event_log, settings.rules)
 
-
-def _of_segments(tallies: pl.DataFrame, by: Sequence[str]) -> list[ReleaseTally]:
-    """A tally for each combination of the columns `by`; the other columns of a segment are null."""
-    users = (
-        tallies.filter(pl.col("measure").is_in([Measure.IMPRESSIONS, Measure.CLICKED]))
-        .group_by(*by, "user_id")
-        .agg(amount_of(Measure.IMPRESSIONS).alias("shown"), amount_of(Measure.CLICKED).alias("converted"))
-    )
-    kinds, pages = _by_kind(tallies, users, by), _by_position(tallies, by)
-    items = _by_item(tallies, by)
-    found = []
-    for row in _sums(users, by).sort(*by, nulls_last=True).iter_rows(named=True):
-        key = tuple(row[name] for name in by)
-        items_shown, entropy = items.get(key, (0, 0.0))
-        segment = dict.fromkeys(SEGMENT) | dict(zip(by, key, strict=True))
-        found.append(
-            ReleaseTally(
-                release_version=segment.pop("release"),
-                **segment,
-                users=row["users"],
-                impressions=row["shown"],
-                clicked=row["converted"],
-                click_through=_rate(row),
-                conversions=[
-                    KindTally(event=kind["event"], impressions=kind["converted"], rate=_rate(kind))
-                    for kind in kinds.get(key, [])[:MAX_KINDS]
-                ],
-                positions=pages.get(key, []),
-                items_shown=items_shown,
-                diversity=min(1.0, entropy / math.log(items_shown)) if items_shown > 1 else 0.0,
-            )
+    def make(self, now: float, progress: Progress = iter) -> ReleasesReport:
+        """The report of the days until `now`. `progress` passes on the days. Raises OSError."""
+        today = datetime.fromtimestamp(now, UTC).date()
+        days = [today - timedelta(days=number) for number in reversed(range(self._settings.report_days))]
+        return build_report(
+            self._tallies.read(progress(days), today),
+            self._settings.rules,
+            Experiment.parse(self._settings.experiment),
+            first_day=days[0],
+            last_day=today,
+            computed_at=now,
         )
-    return found
-
-
-def _rate(row: dict[str, Any]) -> Estimate:
-    """Users are the units: each is one term of the variance, of its conversions minus those expected of it."""
-    rate = row["converted"] / row["shown"]
-    variance = row["converted_2"] - 2 * rate * row["converted_shown"] + rate**2 * row["shown_2"]
-    return estimate(row["converted"], row["shown"], max(0.0, variance), low=0.0, high=1.0)
-
-
-def _sums(users: pl.DataFrame, by: Sequence[str]) -> pl.DataFrame:
-    """Sums, and sums of squares and products, over the users of each group."""
-    shown, converted = pl.col("shown"), pl.col("converted")
-    return users.group_by(by).agg(
-        pl.len().alias("users"),
-        shown.sum(),
-        converted.sum(),
-        (shown**2).sum().alias("shown_2"),
-        (converted**2).sum().alias("converted_2"),
-        (shown * converted).sum().alias("converted_shown"),
-    )
-
-
-Key = tuple[Any, ...]
-
-
-def _by_kind(tallies: pl.DataFrame, users: pl.DataFrame, by: Sequence[str]) -> dict[Key, list[dict[str, Any]]]:
-    """By group: what `_rate` needs for each kind of event, those with the most conversions first."""
-    of_users = (
-        tallies.filter(pl.col("measure") == Measure.CONVERTED)
-        .group_by(*by, "event", "user_id")
-        .agg(pl.col("amount").sum().alias("converted"))
-        .join(users.drop("converted"), on=[*by, "user_id"], nulls_equal=True)
-    )
-    everybody = _sums(users, by).select(*by, "shown", "shown_2")
-    return _grouped(
-        _sums(of_users, [*by, "event"])
-        .drop("shown", "shown_2")
-        .join(everybody, on=by, nulls_equal=True)
-        .sort("converted", "event", descending=[True, False]),
-        by,
-    )
-
-
-def _by_position(tallies: pl.DataFrame, by: Sequence[str]) -> dict[Key, list[PositionTally]]:
-    rows = (
-        tallies.filter(pl.col("measure").is_in([Measure.SHOWN_AT, Measure.CLICKED_AT]))
-        .group_by(*by, "position")
-        .agg(amount_of(Measure.SHOWN_AT).alias("impressions"), amount_of(Measure.CLICKED_AT).alias("clicked"))
-        .sort("position")
-    )
-    return {key: [PositionTally.model_validate(row) for row in group] for key, group in _grouped(rows, by).items()}
-
-
-def _by_item(tallies: pl.DataFrame, by: Sequence[str]) -> dict[Key, tuple[int, float]]:
-    """By group: how many items were shown, and the entropy of how often each was, in nats."""
-    rows = (
-        tallies.filter(pl.col("measure") == Measure.SHOWN_ITEM)
-        .group_by(*by, "item_id")
-        .agg(pl.col("amount").sum())
-        .group_by(by)
-        .agg(pl.len().alias("items"), pl.col("amount").sort().entropy(base=math.e).alias("entropy"))
-    )
-    return {tuple(row[:-2]): (row[-2], row[-1]) for row in rows.select(*by, "items", "entropy").iter_rows()}
-
-
-def _grouped(rows: pl.DataFrame, by: Sequence[str]) -> dict[Key, list[dict[str, Any]]]:
-    groups: dict[Key, list[dict[str, Any]]] = {}
-    for row in rows.iter_rows(named=True):
-        groups.setdefault(tuple(row[name] for name in by), []).append(row)
-    return groups
-
-
-def _total(tallies: pl.DataFrame, measure: Measure) -> int:
-    return int(tallies.select(amount_of(measure)).item())
-
-
-def _latest(tallies: pl.DataFrame, measure: Measure) -> float | None:
-    return max(tallies.filter(pl.col("measure") == measure)["amount"].to_list(), default=None)

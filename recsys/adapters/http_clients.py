@@ -31,6 +31,7 @@ from recsys.contracts.features import (
 )
 from recsys.contracts.ranking import RankedScores, RankRequest
 from recsys.contracts.recall import RecallMeasurement, RecallRequest, Retrieval
+from recsys.contracts.release_report import ReleasesReport
 from recsys.contracts.retrieval import EncodeRequest, QueryEmbedding, ServingReleases
 from recsys.deadline import DEADLINE_HEADER, RESERVE_SECONDS, current_deadline
 from recsys.errors import (
@@ -73,7 +74,7 @@ def _only_valid_ids(upstream: str) -> Iterator[None]:
 
 
 class HttpFeatureStore:
-    """The ports FeatureStore, EventLog and ItemActivity."""
+    """The ports FeatureStore, EventLog, ItemActivity and ReleaseReports."""
 
     def __init__(self, pool: HttpPool) -> None:
         self._upstream = _HttpUpstream(FEATURE_SERVICE, pool)
@@ -110,6 +111,9 @@ class HttpFeatureStore:
 
     async def day_activity(self, day: int) -> DayActivity | None:
         return (await self._upstream.call_in_background("GET", f"/v1/activity/{day}", DayAnswer)).activity
+
+    async def releases(self) -> ReleasesReport:
+        return await self._upstream.call_in_background("GET", "/v1/reports/releases", ReleasesReport)
 
 
 class HttpRanker:

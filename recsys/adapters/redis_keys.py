@@ -9,7 +9,8 @@ time of its last event), `event_ids` (the recorded events by the time of arrival
 `precomputed` (a hash of lists by release version). Per bucket: `popular` (items by popularity), its `clock`, `next`
 (what a seed job is counting), `next:clock`, `counted` (the users in `next`), `active` (the latest users by the time of
 their last event), `activity:<day>` (the uses of items in a UTC day), and a stream per table of the event log. Events
-are in the bucket of their user; impressions, in the bucket of their batch.
+are in the bucket of their user; impressions, in the bucket of their batch. Besides,
+`reports:releases` has the last report on releases.
 """
 
 import hashlib
@@ -20,6 +21,7 @@ from recsys.contracts.event_log import LogTable
 
 BUCKETS = 16
 FIRST_LIVE_ORDER = 0x800
+RELEASES_REPORT = "reports:releases"
 PREFIX_LENGTH = 16
 """Hexadecimal digits before the item id in `recent`. 3 order events with equal timestamps: the place in the log, or 800
 and more for live events. 9 are the whole second, and 4 a hash of the kind: these two are the event's content."""

@@ -1,4 +1,4 @@
-"""What was shown and what was done about it, from the public API to the collector's files."""
+"""What was shown and what was done about it, from the public API to the collector's files and the report."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -21,6 +21,11 @@ def rows(files: LogFiles, table: LogTable, recommendation_id: str) -> list[dict[
     return found.filter(pl.col("recommendation_id") == recommendation_id).collect().to_dicts()
 
 
+def reported_clicks(api: httpx.Client, placement: str) -> int:
+    report = api.get("/v1/reports/releases").raise_for_status().json()
+    return sum(each["clicked"] for each in report["tallies"] if each["placement"] == placement)
+
+
 def test_a_recommendation_and_its_click_meet_in_the_files(stack: Stack, api: httpx.Client) -> None:
     request = {"user_id": USER, "top_k": 5, "placement": "home"}
     shown = api.post("/v1/recommendations", json=request).raise_for_status().json()
@@ -30,12 +35,14 @@ def test_a_recommendation_and_its_click_meet_in_the_files(stack: Stack, api: htt
     api.post("/v1/events", json=[click]).raise_for_status()
 
     files = LogFiles(str(stack.settings.event_log))
-    with running(stack.settings, "collector"):
+    with running(stack.settings, "collector", REPORT_SECONDS="0.5"):
         eventually(lambda: is_whole(stack.settings.collector_url))
         eventually(lambda: bool(rows(files, LogTable.IMPRESSIONS, recommendation_id)), "there is no impression")
         eventually(lambda: bool(rows(files, LogTable.EVENTS, recommendation_id)), "there is no event")
+        eventually(lambda: reported_clicks(api, "home"), "the report has no click")
         metrics = httpx.get(f"{stack.settings.collector_url}/metrics").text
     assert 'tandem_log_files_total{table="impressions"}' in metrics
+    assert 'tandem_release_click_through{bound="mean",release="1"}' in metrics
 
     [impression] = rows(files, LogTable.IMPRESSIONS, recommendation_id)
     [event] = rows(files, LogTable.EVENTS, recommendation_id)

@@ -8,14 +8,16 @@ import pytest
 
 from events.attribution.attribute import AttributionRules
 from events.attribution.day_tallies import DayTallies
+from events.reports.build import build_report
 from events.reports.confidence import radius
-from events.reports.release_report import build_report
 from recsys.contracts.event_log import Impression
 from recsys.contracts.recommendation import Tier
 from recsys.contracts.release_report import MAX_TALLIES, ReleasesReport
+from recsys.experiment import Experiment, sample_ratio_p_value
 from tests.event_logs import NOON, LogByHand, event, impression
 
 RULES = AttributionRules(not_clicks=("dislike",))
+NO_EXPERIMENT = Experiment()
 TODAY = datetime.fromtimestamp(NOON, UTC).date()
 
 
@@ -24,9 +26,9 @@ def log_by_hand(tmp_path: Path) -> LogByHand:
     return LogByHand(tmp_path)
 
 
-def report(log_by_hand: LogByHand) -> ReleasesReport:
+def report(log_by_hand: LogByHand, experiment: Experiment = NO_EXPERIMENT) -> ReleasesReport:
     tallies = DayTallies(str(log_by_hand.root), RULES).read([TODAY], TODAY)
-    return build_report(tallies, RULES, first_day="2026-11-01", last_day="2026-11-22", computed_at=NOON)
+    return build_report(tallies, RULES, experiment, first_day=TODAY, last_day=TODAY, computed_at=NOON)
 
 
 def served(name: str, number: int, *, release: int, at: float = NOON, tier: Tier = Tier.PERSONALIZED) -> Impression:
@@ -103,6 +105,16 @@ def test_a_release_that_is_clearly_worse_is_found_so(log_by_hand: LogByHand) -> 
 def test_releases_that_never_served_at_the_same_time_are_not_compared(log_by_hand: LogByHand) -> None:
     log_by_hand.show(impression("r1"), impression("r2", NOON + 600, release=2))
     assert report(log_by_hand).comparisons == []
+
+
+def test_the_users_of_the_day_are_compared_with_the_experiment(log_by_hand: LogByHand) -> None:
+    shares = {"champion": 60, "holdback": 20, "challenger": 40}
+    numbered = [variant for variant, users in shares.items() for _ in range(users)]
+    users = [impression(f"r{n}", user=f"user {n}", variant=variant) for n, variant in enumerate(numbered)]
+    log_by_hand.show(*users, impression("again", user="user 0"))
+    assert report(log_by_hand).sample_ratio_p_value is None
+    expected = sample_ratio_p_value([80, 40], [0.5, 0.5])
+    assert report(log_by_hand, Experiment(50)).sample_ratio_p_value == expected < 0.0005
 
 
 def test_a_report_is_bounded_and_says_what_it_leaves_out(log_by_hand: LogByHand) -> None:
