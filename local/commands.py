@@ -59,6 +59,10 @@ def collector(settings: LocalSettings) -> Command:
     return _uvicorn("events.app:create_app", settings.collector_port)
 
 
+def guard(settings: LocalSettings) -> Command:
+    return _uvicorn("training.guard.app:create_app", settings.guard_port)
+
+
 def ranker_service(settings: LocalSettings) -> Command:
     return [
         *(sys.executable, "-m", "bentoml", "serve", "ranker_service.service:RankerService"),

@@ -21,6 +21,8 @@ def main() -> int:
         stores = missing_stores(settings)
         require_free(settings.feature_service_port, "FEATURE_SERVICE_PORT")
         require_free(settings.collector_port, "COLLECTOR_PORT")
+        if settings.ramp != "100":
+            require_free(settings.guard_port, "GUARD_PORT")
         require_free(settings.ranker_port, "RANKER_PORT")
         require_free(settings.orchestrator_port, "ORCHESTRATOR_PORT")
         processes = {store.name: store.command(settings) for store in stores}
@@ -29,6 +31,8 @@ def main() -> int:
         return 1
     processes["feature_service"] = commands.feature_service(settings)
     processes["collector"] = commands.collector(settings)
+    if settings.ramp != "100":  # otherwise nothing ramps, unless by hand
+        processes["guard"] = commands.guard(settings)
     processes["ranker_service"] = commands.ranker_service(settings)
     processes["orchestrator"] = commands.orchestrator(settings)
     processes["tour"] = [sys.executable, "-m", "local.tour"]

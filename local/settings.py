@@ -21,6 +21,7 @@ class LocalSettings(BaseSettings):
     feature_service_port: int = 8001
     ranker_port: int = 8002
     collector_port: int = 8003
+    guard_port: int = 8004
     mlflow_port: int = 5050
     redis_port: int = 6390
     redis_url: str | None = None
@@ -32,6 +33,8 @@ class LocalSettings(BaseSettings):
     qdrant_url: str | None = None
     """A Qdrant server, used instead of Qdrant Edge in the orchestrator's process."""
     data_dir: Path = Path("data")
+    ramp: str = "100"
+    """The shares of users on the way of a promotion, as `10,50,95`; `100` if it switches at once."""
     event_log: str | None = None
     """Where the collector writes: a folder or `s3://bucket/prefix`. The default is `events/<dataset>` in `data_dir`."""
     internal_token: SecretStr | None = None
@@ -57,6 +60,10 @@ class LocalSettings(BaseSettings):
     @property
     def collector_url(self) -> str:
         return f"http://{HOST}:{self.collector_port}"
+
+    @property
+    def guard_url(self) -> str:
+        return f"http://{HOST}:{self.guard_port}"
 
     @property
     def mlflow_url(self) -> str:

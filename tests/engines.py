@@ -137,6 +137,7 @@ class ServiceProcess(Process):
             "mlflow": lambda: answers_with_200(f"http://{HOST}:{settings.mlflow_port}/health"),
             "feature_service": lambda: answers_with_200(f"{settings.feature_service_url}/healthz"),
             "collector": lambda: answers_with_200(f"{settings.collector_url}/healthz"),
+            "guard": lambda: answers_with_200(f"{settings.guard_url}/healthz"),
             "ranker_service": lambda: answers_with_200(f"{settings.ranker_url}/healthz"),
             "orchestrator": lambda: answers_with_200(f"{settings.orchestrator_url}/healthz"),
         }

@@ -20,6 +20,8 @@ class Measure(StrEnum):
     """By slot and user."""
     CLICKED = "clicked"
     """Impressions with a click, by slot and user."""
+    TOOK_MS = "took_ms"
+    """Milliseconds that impressions took, by slot and user."""
     CONVERTED = "converted"
     """Impressions with an event, by its kind and user."""
     SHOWN_AT = "shown_at"
@@ -75,6 +77,7 @@ def tally(
     parts = [
         _count(Measure.IMPRESSIONS, shown, "slot", "user_id"),
         _count(Measure.CLICKED, of(clicks), "slot", "user_id"),
+        _sum(Measure.TOOK_MS, shown, "took_ms", "slot", "user_id"),
         _count(Measure.CONVERTED, of(conversions, "event"), "user_id", "event"),
         _count(Measure.SHOWN_AT, first_positions.explode("position").drop_nulls("position"), "position"),
         _count(Measure.CLICKED_AT, of(clicks, "position").filter(pl.col("position") <= MAX_POSITIONS), "position"),
@@ -93,6 +96,11 @@ def tally(
 def _count(measure: Measure, rows: pl.DataFrame, *by: str) -> pl.DataFrame:
     counts = rows.group_by(*SEGMENT, *by).agg(pl.len().cast(pl.Float64).alias("amount"))
     return counts.select(pl.lit(str(measure)).alias("measure"), pl.all()).sort(*SEGMENT, *by, nulls_last=True)
+
+
+def _sum(measure: Measure, rows: pl.DataFrame, value: str, *by: str) -> pl.DataFrame:
+    sums = rows.group_by(*SEGMENT, *by).agg(pl.col(value).sum().alias("amount"))
+    return sums.select(pl.lit(str(measure)).alias("measure"), pl.all()).sort(*SEGMENT, *by, nulls_last=True)
 
 
 def _of_events(events: pl.LazyFrame) -> list[pl.DataFrame]:

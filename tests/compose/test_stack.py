@@ -30,6 +30,8 @@ CALLS = {
     ("ranker_service", "mlflow"),
     ("mlflow", "mysql"),
     ("mlflow", "rustfs"),
+    ("guard", "mlflow"),
+    ("guard", "rustfs"),
     ("jobs", "redis"),
     ("jobs", "qdrant"),
     ("jobs", "mlflow"),
@@ -38,11 +40,15 @@ CALLS = {
     ("prometheus", "orchestrator"),
     ("prometheus", "feature_service"),
     ("prometheus", "collector"),
+    ("prometheus", "guard"),
     ("prometheus", "ranker_service"),
 }
 """All allowed calls between services."""
-BRIEF_CALLS = {call for call in CALLS if call[0] == "jobs"}
-"""A job may end between two observations. Its results show that it reached its stores."""
+BRIEF_CALLS = {call for call in CALLS if call[0] == "jobs"} | {("guard", "rustfs")}
+"""A job may end between two observations. Its results show that it reached its stores. The guard reads the event
+log only while a promotion ramps."""
+
+SCRAPED = {"orchestrator", "feature_service", "ranker_service", "collector", "guard"}
 
 PUBLIC_BASE_BYTES = 131_000_000
 """The published python:3.11-slim-bookworm. The stand-in is larger."""
@@ -169,7 +175,7 @@ def test_the_first_release_is_picked_up_without_a_restart(stack: Stack) -> None:
         stack.compose("up", "--detach", "--wait", "prometheus")
         some_user = user_of(stack)
         eventually(lambda: stack.answer(some_user)["tier"] == "personalized")
-        eventually(lambda: scraped(stack) >= {"orchestrator", "feature_service", "ranker_service", "collector"})
+        eventually(lambda: scraped(stack) >= SCRAPED)
 
     after = {name: container["State"]["StartedAt"] for name, container in stack.containers().items()}
     assert {name: after[name] for name in before} == before

@@ -13,7 +13,7 @@ from pydantic_settings import BaseSettings
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("orchestrator", "feature_service", "ranker_service", "events", "training", "local", "bench")
-SETTINGS_MODULES = [f"{package}.settings" for package in PACKAGES]
+SETTINGS_MODULES = [*(f"{package}.settings" for package in PACKAGES), "training.guard.settings"]
 ENV_EXAMPLE = ROOT / ".env.example"
 
 
