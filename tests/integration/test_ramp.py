@@ -1,7 +1,9 @@
 """A promotion that ramps: two releases serve side by side, each its own users, until one of them serves everybody."""
 
 import asyncio
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import pytest
@@ -11,7 +13,8 @@ from recsys.experiment import CHAMPION, HOLDBACK
 from recsys.model.registry import PREVIOUS, ModelRegistry
 from recsys.ramp import gets_champion
 from tests.conftest import Stack
-from tests.engines import eventually
+from tests.engines import eventually, is_whole, running
+from tests.event_logs import LogByHand, event, impression
 from tests.integration.test_releases import load, new_version, recommend, restore_first_release  # noqa: F401
 from training.jobs.promote import promote
 from training.jobs.ramp import ramp
@@ -94,6 +97,25 @@ def test_a_share_is_set_by_hand_and_a_rollback_ends_the_ramp(
 
 def held_back(version: int, percent: float) -> str:
     return next(user_id for user_id in USERS if not gets_champion(user_id, version, percent))
+
+
+def test_the_guard_takes_a_release_back_that_users_click_less(
+    stack: Stack, registry: ModelRegistry, ramping: int, api: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, now = LogByHand(Path(str(stack.settings.event_log))), time.time()
+    with running(stack.settings, "guard", GUARD_SECONDS="0.3"):
+        eventually(lambda: is_whole(stack.settings.guard_url), "the guard is not ready")
+        for variant, version in ((CHAMPION, ramping), (HOLDBACK, 1)):
+            names = [f"{variant}-{number}" for number in range(300)]
+            log.show(*(impression(name, now, user=name, release=version, variant=variant) for name in names))
+            log.record(*(event(name if version == 1 else None, "a", now, user=name) for name in names))
+        eventually(lambda: set(served(api).values()) == {(CHAMPION, 1)}, "it was not rolled back")
+        assert is_whole(stack.settings.guard_url)
+        metrics = httpx.get(f"{stack.settings.guard_url}/metrics").text
+    assert "tandem_guard_rollbacks_total 1.0" in metrics
+    assert registry.aliases() == {CHAMPION: 1, PREVIOUS: ramping}
+    with pytest.raises(JobError, match=r"rolled back on .*: click-through 0.00%, and 100.00% of the release"):
+        promote(stack.jobs)
 
 
 def test_no_promotion_follows_one_that_ramps(

@@ -25,7 +25,7 @@ from training.promotion.rolled_back import ROLLED_BACK_TAG, RolledBack, rolled_b
 NEW, OLD = 5, 4
 START = time.time() // 600 * 600 - 3600
 RAMP = Ramp(before=OLD, percent=10, steps=(10, 50, 95), started=START, since=START)
-RULES = Rules(0.05, 0.01, 0.5, step_seconds=1800, step_impressions=100, blind_seconds=900)
+RULES = Rules(0.05, 0.5, 0.01, 0.5, step_seconds=1800, step_impressions=100, blind_seconds=900)
 
 
 class Killed(BaseException):

@@ -53,6 +53,12 @@ CASES: list[tuple[str, dict[str, Any], Action, str]] = [
     ("lower tiers", {"lowered": compared(0.5, 0.02, 0.4, 0.55)}, Action.ROLL_BACK, "lower tiers 50.00%, and 2.00%"),
     ("slower", {"took": compared(60, 28, 20, 40)}, Action.ROLL_BACK, "response time 60 ms, and 28 ms"),
     ("a little slower", {"took": compared(40, 28, 10, 14)}, Action.MOVE, ""),
+    (
+        "nothing certain",
+        {"click_through": compared(0.05, 0.05, -0.03, 0.03)},
+        Action.WAIT,
+        "a loss of 50% of the clicks is not ruled out yet",
+    ),
     ("too few", {"impressions_of_step": 999}, Action.WAIT, "999 impressions at 10%, of 1,000"),
     ("no impressions", {"last_impression_at": None}, Action.BLIND, "no impression was collected in the last 60 min"),
     (
@@ -176,6 +182,13 @@ def test_a_release_that_is_much_worse_is_rolled_back_within_2000_impressions(bad
         assert outcome.impressions <= 2000, outcome
 
 
+def test_where_few_pages_are_clicked_a_ramp_takes_longer_and_ends_as_well() -> None:
+    few, fewer = Release(click_through=0.02), Release(click_through=0.01)
+    assert simulate(few, few, seed=1, pages_per_look=2500).percent == EVERYBODY
+    for seed in range(4):
+        assert simulate(fewer, few, seed, pages_per_look=2500).percent == 10
+
+
 def test_what_happened_before_the_ramp_and_the_champion_before_in_its_slot_do_not_count() -> None:
     """The former champion served as `champion` until the ramp began, with half of the clicks."""
     slot = int(START // SLOT_SECONDS * SLOT_SECONDS)
@@ -188,3 +201,9 @@ def test_what_happened_before_the_ramp_and_the_champion_before_in_its_slot_do_no
     ]
     evidence = gather(pl.DataFrame(rows, schema=TALLY_SCHEMA), RAMP)
     assert (evidence.impressions, evidence.impressions_before) == (13, 17)
+
+
+def test_the_first_minutes_of_a_ramp_are_not_blind() -> None:
+    nothing = gather(pl.DataFrame(schema=TALLY_SCHEMA), RAMP)
+    assert decide(RAMP, nothing, RULES, START + 60) == Verdict(Action.WAIT, "version 4 was not shown yet")
+    assert decide(RAMP, nothing, RULES, START + HOUR).action == Action.BLIND

@@ -20,6 +20,8 @@ class Action(StrEnum):
 class Rules(NamedTuple):
     click_margin: float
     """How much of the click-through may be lost, as a fraction of that of the release before."""
+    largest_loss: float
+    """Which loss of click-through, as such a fraction, has to be ruled out before the next share."""
     lowered_margin: float
     """How much larger the share of lower tiers may be."""
     slower_margin: float
@@ -44,9 +46,14 @@ def decide(ramp: Ramp, evidence: Evidence, rules: Rules, now: float) -> Verdict:
     hidden = _hidden(ramp, evidence, rules, now)
     if hidden is not None:
         return Verdict(Action.BLIND, hidden)
+    if not evidence.impressions_before:
+        return Verdict(Action.WAIT, f"version {ramp.before} was not shown yet")
     so_far = f"{evidence.impressions_of_step:,} impressions at {ramp.percent:g}%"
     if evidence.impressions_of_step < rules.step_impressions:
         return Verdict(Action.WAIT, f"{so_far}, of {rules.step_impressions:,}")
+    clicks = evidence.click_through
+    if clicks is None or clicks.difference.low <= -rules.largest_loss * clicks.before:
+        return Verdict(Action.WAIT, f"{so_far}; a loss of {rules.largest_loss:.0%} of the clicks is not ruled out yet")
     if now - ramp.since < rules.step_seconds:
         minutes = (rules.step_seconds - (now - ramp.since)) / 60
         return Verdict(Action.WAIT, f"{so_far}; the next step is in {minutes:.0f} min at the earliest")
@@ -80,7 +87,7 @@ def _hidden(ramp: Ramp, evidence: Evidence, rules: Rules, now: float) -> str | N
         silent = now - max(latest or 0.0, ramp.started)
         if silent > rules.blind_seconds:
             return f"no {name} was collected in the last {silent / 60:.0f} min"
-    if not evidence.impressions_before:
+    if not evidence.impressions_before and now - ramp.started > rules.blind_seconds:
         return f"version {ramp.before} was not shown to anybody since the ramp began"
     both = evidence.impressions + evidence.impressions_before
     if evidence.clicked == 0 and both >= rules.step_impressions:

@@ -17,6 +17,8 @@ class GuardSettings(BaseSettings):
     """Time between two looks at a ramp."""
     click_margin: float = Field(default=0.05, ge=0, lt=1)
     """How much of the click-through a release may lose, as a fraction of that of the release before."""
+    largest_loss: float = Field(default=0.5, gt=0, le=1)
+    """Which loss of click-through, as such a fraction, has to be ruled out before a release gets the next share."""
     lowered_margin: float = Field(default=0.01, ge=0, lt=1)
     """How much larger the share of its responses of a lower tier may be."""
     slower_margin: float = Field(default=0.5, ge=0)
@@ -35,6 +37,7 @@ class GuardSettings(BaseSettings):
     def rules(self) -> Rules:
         return Rules(
             click_margin=self.click_margin,
+            largest_loss=self.largest_loss,
             lowered_margin=self.lowered_margin,
             slower_margin=self.slower_margin,
             step_seconds=self.step_minutes * 60,
