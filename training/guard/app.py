@@ -8,8 +8,8 @@ from typing import Any
 from fastapi import FastAPI, Request
 from starlette.middleware import Middleware
 
-from events.attribution.attribute import AttributionRules
 from events.attribution.day_tallies import DayTallies
+from events.settings import ReportSettings
 from recsys.deadline import LONGEST_MS
 from recsys.model.registry import ModelRegistry
 from recsys.observability import configure_logging
@@ -29,7 +29,7 @@ def create_app() -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, Any]]:
-        tallies = DayTallies(settings.event_log, AttributionRules())
+        tallies = DayTallies(settings.event_log, ReportSettings().rules)
         guard = Guard(ModelRegistry(settings.mlflow_tracking_uri), tallies, settings.rules, seconds=settings.seconds)
         watching = asyncio.create_task(guard.run())
         yield {"guard": guard}
