@@ -68,7 +68,7 @@ async def precomputed(
 @router.post("/events", summary="Append events; duplicates are ignored")
 async def record(batch: EventBatch, store: Store) -> RecordedEvents:
     known_items = {event.item_id for event, known in zip(batch.events, batch.known, strict=True) if known}
-    return await store.record(batch.events, known_items)
+    return await store.record(batch.events, known_items, batch.event_kinds)
 
 
 @router.post("/impressions", summary="Append served recommendations to the event log")

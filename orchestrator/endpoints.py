@@ -119,7 +119,8 @@ async def find_items(
 
 @router.post("/events", tags=["events"], summary="Record user events; the next recommendation uses them")
 async def record(events: Events, opened: Opened) -> EventsRecorded:
-    new = (await opened.features.record(events, await _known_items(opened, events))).new
+    kinds = opened.release_monitor.event_kinds
+    new = (await opened.features.record(events, await _known_items(opened, events), kinds)).new
     opened.variants.count_events([event for event, is_new in zip(events, new, strict=True) if is_new])
     return EventsRecorded(recorded=sum(new), duplicates=len(new) - sum(new))
 

@@ -9,6 +9,7 @@ from prometheus_client import Gauge
 from orchestrator.dependencies import Dependencies
 from recsys.adapters.qdrant_points import collection_name
 from recsys.adapters.release_catalogue import ReleaseCatalogue
+from recsys.contracts.event_kinds import DEFAULT_KINDS, EventKinds
 from recsys.contracts.retrieval import ServingReleases
 from recsys.errors import ReleaseError, ReleaseNotLoaded, UpstreamError
 from recsys.ports import ReleaseSource, VectorIndex
@@ -59,6 +60,11 @@ class ReleaseMonitor:
         if releases is None or releases.champion is None or releases.holdback is None:
             return False
         return not gets_champion(user_id, releases.champion, releases.champion_percent)
+
+    @property
+    def event_kinds(self) -> EventKinds:
+        """What kinds of events mean to the champion; without one, the default."""
+        return self.releases.event_kinds if self.releases else DEFAULT_KINDS
 
     @property
     def can_serve(self) -> bool:

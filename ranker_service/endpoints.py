@@ -34,12 +34,12 @@ Ranker = Annotated[LocalRanker, Depends(local_ranker)]
 
 @router.post("/encode", summary="Encode recent items as a query embedding")
 async def encode(request: EncodeRequest, ranker: Ranker) -> QueryEmbedding:
-    return await ranker.encode(request.recent_items, request.release_version)
+    return await ranker.encode(request.recent_items, request.release_version, request.unseen_items)
 
 
 @router.post("/rank", summary="Score candidates")
 async def rank(request: RankRequest, ranker: Ranker) -> RankedScores:
-    return await ranker.rank(request.recent_items, request.candidate_items, request.release_version)
+    return await _rank(ranker, request)
 
 
 @router.post("/recall", summary="Measure the recall of a retrieval")
@@ -69,12 +69,18 @@ async def _chunks(lines: memoryview) -> AsyncIterator[memoryview]:
         yield lines[start : start + CHUNK_BYTES]
 
 
+async def _rank(ranker: LocalRanker, request: RankRequest) -> RankedScores:
+    return await ranker.rank(
+        request.recent_items, request.candidate_items, request.release_version, request.disliked_items
+    )
+
+
 def direct_routes(ranker: LocalRanker) -> FindRoute[Any]:
     async def encode(_: Scope, request: EncodeRequest) -> QueryEmbedding:
-        return await ranker.encode(request.recent_items, request.release_version)
+        return await ranker.encode(request.recent_items, request.release_version, request.unseen_items)
 
     async def rank(_: Scope, request: RankRequest) -> RankedScores:
-        return await ranker.rank(request.recent_items, request.candidate_items, request.release_version)
+        return await _rank(ranker, request)
 
     routes: dict[str, DirectRoute[Any]] = {
         "/v1/encode": DirectRoute("/v1/encode", _parser(EncodeRequest), encode),

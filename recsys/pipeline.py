@@ -21,7 +21,7 @@ from recsys.contracts.recommendation import (
 from recsys.contracts.retrieval import QueryEmbedding, ServingReleases
 from recsys.deadline import current_deadline
 from recsys.describe import Describer
-from recsys.exclusions import Exclusions
+from recsys.exclusions import Exclusions, seen_items
 from recsys.experiment import CHAMPION, new_recommendation_id
 from recsys.fallback import Fallback
 from recsys.page import Page
@@ -85,7 +85,7 @@ class RecommendationPipeline:
             shortlist = await rank_given(run, self._ranker, self._fallback, recent_items, given, release_version)
             await page.add(shortlist.ranked)
         else:
-            query = await self._encode(run, recent_items, release_version)
+            query = await self._encode(run, request, user, recent_items, release_version)
             encoded_by = query.release_version if query else release_version
             exclusions = Exclusions.of(request, user, query, self._features)
             page = Page(run, self._describer, exclusions, request.top_k, encoded_by)
@@ -120,11 +120,17 @@ class RecommendationPipeline:
         await self._fallback.remember_popular()
 
     async def _encode(
-        self, run: RequestRun, recent_items: Sequence[str], release_version: int | None
+        self,
+        run: RequestRun,
+        request: RecommendationRequest,
+        user: UserFeatures,
+        recent_items: Sequence[str],
+        release_version: int | None,
     ) -> QueryEmbedding | None:
         if not recent_items:
             return None
-        query = await run.run_stage(Stage.ENCODE, self._encoder.encode(recent_items, release_version))
+        unseen = list(set(user.recent_items) - seen_items(request, user))
+        query = await run.run_stage(Stage.ENCODE, self._encoder.encode(recent_items, release_version, unseen))
         if query is not None and query.query_embedding is None:
             run.degrade_to(Tier.POPULAR, "no_known_items")
         return query

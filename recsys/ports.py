@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Protocol
 
 from recsys.contracts.activity import ActiveDay, DayActivity
+from recsys.contracts.event_kinds import DEFAULT_KINDS, EventKinds
 from recsys.contracts.event_log import ImpressionBatch, ImpressionsAppended
 from recsys.contracts.events import Event, RecordedEvents
 from recsys.contracts.features import PopularItem, PrecomputedList, UserFeatures
@@ -36,8 +37,12 @@ class FeatureStore(Protocol):
     async def precomputed(self, user_id: str, release_version: int) -> PrecomputedList | None:
         """The user's list by that release, otherwise the newest list by an older release; None without either."""
 
-    async def record(self, events: Sequence[Event], known_items: Collection[str]) -> RecordedEvents:
+    async def record(
+        self, events: Sequence[Event], known_items: Collection[str], kinds: EventKinds = DEFAULT_KINDS
+    ) -> RecordedEvents:
         """Append events, each exactly once. `user_features` includes them as soon as this returns, and so does the log.
+
+        `kinds` says which of them are part of the history, count as seen, or say that the user does not want the item.
 
         `known_items` are those of the events' items that the serving catalogue has. Events of other items are kept in
         the user's history and do not change the popular items. Raises `StorageFull` if there is no room for the events.
@@ -72,8 +77,13 @@ class ReleaseReports(Protocol):
 
 
 class QueryEncoder(Protocol):
-    async def encode(self, recent_items: Sequence[str], release_version: int | None = None) -> QueryEmbedding:
-        """The query embedding of recent items (newest last), from the given release or the champion."""
+    async def encode(
+        self, recent_items: Sequence[str], release_version: int | None = None, unseen_items: Sequence[str] = ()
+    ) -> QueryEmbedding:
+        """The query embedding of recent items (newest last), from the given release or the champion.
+
+        `unseen_items` are those of them that do not count as seen, so that they may be candidates.
+        """
 
 
 class ReleaseSource(Protocol):
@@ -86,9 +96,16 @@ class ReleaseSource(Protocol):
 
 class Ranker(Protocol):
     async def rank(
-        self, recent_items: Sequence[str], candidate_items: Sequence[str], release_version: int | None = None
+        self,
+        recent_items: Sequence[str],
+        candidate_items: Sequence[str],
+        release_version: int | None = None,
+        disliked_items: Sequence[str] = (),
     ) -> RankedScores:
-        """Scores for the candidates, in their order. Without recent items the scores are popularity."""
+        """Scores for the candidates, in their order, and which of them are near the disliked items.
+
+        Without recent items the scores are popularity.
+        """
 
 
 class RecallReference(Protocol):

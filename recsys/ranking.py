@@ -24,14 +24,16 @@ async def rank_retrieved(
 ) -> Shortlist:
     """Retrieved candidates and those of other sources; if the ranker fails, the retrieved ones by similarity.
 
-    Meanwhile, seen ones are looked up.
+    Meanwhile, seen ones are looked up. The ranker says which are near what the user does not want.
     """
     item_ids = merged((candidate.item_id for candidate in found.retrieved), found.others)
-    ranking = run.run_stage(Stage.RANK, same_release.rank(ranker, query, recent_items, item_ids))
+    ranking = run.run_stage(Stage.RANK, same_release.rank(ranker, query, recent_items, item_ids, exclusions.disliked))
     if exclusions.complete:
         scores = await ranking
     else:
         scores, _ = await asyncio.gather(ranking, exclusions.look_up(run, item_ids))
+    if scores:
+        exclusions.add(scores.near_disliked)
     ranked = best_first(item_ids, scores.scores) if scores else by_similarity(found.retrieved)
     ranked_by = scores.weights_hash if scores else None
     provenance = Provenance(query=query.weights_hash, collection=found.retrieved[0].weights_hash, rank=ranked_by)

@@ -22,9 +22,13 @@ async def search(
 
 
 async def rank(
-    ranker: Ranker, query: QueryEmbedding, recent_items: Sequence[str], item_ids: Sequence[str]
+    ranker: Ranker,
+    query: QueryEmbedding,
+    recent_items: Sequence[str],
+    item_ids: Sequence[str],
+    disliked_items: Sequence[str] = (),
 ) -> RankedScores:
-    scores = await ranker.rank(recent_items, item_ids, query.release_version)
+    scores = await ranker.rank(recent_items, item_ids, query.release_version, disliked_items)
     _check_weights(query, "ranker", scores.weights_hash)
     return scores
 

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from recsys.adapters.redis_client import BlockingClient, open_blocking_redis
 from recsys.adapters.redis_keys import precomputed_key
-from recsys.adapters.redis_users import active_users, histories, store_precomputed
+from recsys.adapters.redis_users import History, active_users, histories, store_precomputed
 from recsys.candidates import merged, of_other_sources
 from recsys.contracts.base import MAX_TOP_K, NUM_CANDIDATES
 from recsys.errors import UpstreamUnavailable
@@ -71,16 +71,21 @@ def store_lists(release: Release, champion: int | None) -> str:
     )
 
 
-def best_items(release: Release, recent: Sequence[str], seen: Sequence[str]) -> list[str]:
+def best_items(release: Release, history: History) -> list[str]:
     """The release's list for this history, by exact search; empty if the release knows no item of the history."""
+    recent = history.recent
     query = release.encode(recent)
     if query is None:
         return []
-    exclude = release.vocabulary.indices(seen) if release.manifest.policy.exclude_seen else []
-    excluded = {release.vocabulary.item_id(index) for index in exclude}
-    others = of_other_sources(release.other_candidates(recent).values(), excluded)
+    seen = history.seen if release.manifest.policy.exclude_seen else []
+    excluded = {*seen, *history.disliked}
+    exclude = release.vocabulary.indices(excluded)
+    unseen = list(set(recent).difference(history.seen))
+    others = of_other_sources(release.other_candidates(recent, unseen).values(), excluded)
     nearest = release.nearest(query, NUM_CANDIDATES - len(others), np.array(exclude, dtype=np.int64))
     item_ids = merged((release.vocabulary.item_id(int(index)) for index in nearest), others)
+    unwanted = set(release.near(history.disliked, item_ids))
+    item_ids = [item_id for item_id in item_ids if item_id not in unwanted]
     scores = release.rank(recent, item_ids)
     assert scores is not None  # the release knows an item of the history
     return [item.item_id for item in best_first(item_ids, scores)[:LIST_LENGTH]]
@@ -99,8 +104,8 @@ def _store_batch(
     due = [user_id for user_id in users if not _is_fresh(*stored[user_id], release.version)]
     counts.fresh += len(users) - len(due)
     pipeline = redis.pipeline(transaction=False)
-    for user_id, recent, seen in histories(redis, due):
-        item_ids = best_items(release, recent, seen)
+    for history in histories(redis, due):
+        user_id, item_ids = history.user_id, best_items(release, history)
         if not item_ids:
             counts.without_list += 1
             continue

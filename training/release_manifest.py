@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+from recsys.contracts.event_kinds import EventKinds
 from recsys.errors import JobError
 from recsys.model.files import CONFIG_FILE, METRICS_FILE, SECOND_STAGE_FILE
 from recsys.model.registry import ModelRegistry
@@ -38,7 +39,11 @@ def describe_release(directory: Path) -> ReleaseManifest:
         num_items=config.num_items,
         embedding_dim=config.embedding_dim,
         file_hashes=file_hashes(directory),
-        policy=ReleasePolicy(exclude_seen=training["exclude_seen"], max_history=config.max_history),
+        policy=ReleasePolicy(
+            exclude_seen=training["exclude_seen"],
+            max_history=config.max_history,
+            event_kinds=EventKinds.model_validate(training.get("event_kinds", {})),
+        ),
         metrics={name: float(value) for name, value in metrics.items() if type(value) in (int, float)},
     )
     with atomic_file(directory / RELEASE_FILE) as partial:

@@ -102,6 +102,11 @@ class JobSettings(BaseSettings):
         return self.data_dir / "processed" / self.dataset
 
     @property
+    def kinds_file(self) -> Path:
+        """What the kinds of events mean, if the file exists."""
+        return self.data_dir / "kinds" / f"{self.dataset}.toml"
+
+    @property
     def event_log(self) -> str:
         """Where the event log's files are unless EVENT_LOG says otherwise."""
         return default_event_log(self.data_dir, self.dataset)

@@ -18,6 +18,7 @@ from recsys.adapters.upstream import FEATURE_SERVICE, MAX_SECONDS, RANKER, Upstr
 from recsys.breaker import State
 from recsys.contracts.activity import ActiveDay, ActiveDays, DayActivity, DayAnswer
 from recsys.contracts.base import MAX_ID_LENGTH, ErrorResponse
+from recsys.contracts.event_kinds import DEFAULT_KINDS, EventKinds
 from recsys.contracts.event_log import ImpressionBatch, ImpressionsAppended
 from recsys.contracts.events import Event, EventBatch, RecordedEvents
 from recsys.contracts.features import (
@@ -92,8 +93,14 @@ class HttpFeatureStore:
         path = f"/v1/users/{_quote(user_id)}/precomputed?release={release_version}"
         return (await self._upstream.call("GET", path, PrecomputedAnswer)).precomputed
 
-    async def record(self, events: Sequence[Event], known_items: Collection[str]) -> RecordedEvents:
-        batch = EventBatch(events=list(events), known=[event.item_id in known_items for event in events])
+    async def record(
+        self, events: Sequence[Event], known_items: Collection[str], kinds: EventKinds = DEFAULT_KINDS
+    ) -> RecordedEvents:
+        batch = EventBatch(
+            events=list(events),
+            event_kinds=kinds.only({event.event for event in events}),
+            known=[event.item_id in known_items for event in events],
+        )
         recorded = await self._upstream.call("POST", "/v1/events", RecordedEvents, batch.model_dump_json().encode())
         if len(recorded.new) != len(events):
             raise UpstreamAnswerInvalid(f"{FEATURE_SERVICE}: {len(recorded.new)} results for {len(events)} events")
@@ -131,9 +138,15 @@ class HttpRanker:
         """Close the connections, and take the replica out of the metrics."""
         await self._upstream.close()
 
-    async def encode(self, recent_items: Sequence[str], release_version: int | None = None) -> QueryEmbedding:
+    async def encode(
+        self, recent_items: Sequence[str], release_version: int | None = None, unseen_items: Sequence[str] = ()
+    ) -> QueryEmbedding:
         with _only_valid_ids(RANKER):
-            request = EncodeRequest(recent_items=_valid(recent_items), release_version=release_version)
+            request = EncodeRequest(
+                recent_items=_valid(recent_items),
+                release_version=release_version,
+                unseen_items=_valid(unseen_items),
+            )
         return await self._upstream.call("POST", "/v1/encode", QueryEmbedding, request.model_dump_json().encode())
 
     async def releases(self) -> ServingReleases:
@@ -143,12 +156,17 @@ class HttpRanker:
         return await self._upstream.download(f"/v1/releases/{release_version}/items")
 
     async def rank(
-        self, recent_items: Sequence[str], candidate_items: Sequence[str], release_version: int | None = None
+        self,
+        recent_items: Sequence[str],
+        candidate_items: Sequence[str],
+        release_version: int | None = None,
+        disliked_items: Sequence[str] = (),
     ) -> RankedScores:
         with _only_valid_ids(RANKER):
             request = RankRequest(
                 recent_items=_valid(recent_items),
                 candidate_items=list(candidate_items),
+                disliked_items=_valid(disliked_items),
                 release_version=release_version,
             )
         ranked = await self._upstream.call("POST", "/v1/rank", RankedScores, request.model_dump_json().encode())
@@ -226,9 +244,9 @@ class _HttpUpstream:
         return error(f"{self._upstream.name}: {response.detail}")
 
 
-def _valid(recent_items: Sequence[str]) -> list[str]:
-    """A history without ids that are too long. No release knows them."""
-    return [item_id for item_id in recent_items if len(item_id) <= MAX_ID_LENGTH]
+def _valid(item_ids: Sequence[str]) -> list[str]:
+    """Items of a user, without ids that are too long. No release knows them."""
+    return [item_id for item_id in item_ids if len(item_id) <= MAX_ID_LENGTH]
 
 
 def _quote(path_segment: str) -> str:

@@ -46,7 +46,12 @@ class InMemoryRanker:
         self._exclude_seen = exclude_seen
         self._vectors = {item_id: np.asarray(vector, dtype=np.float64) for item_id, vector in vectors.items()}
 
-    async def encode(self, recent_items: Sequence[str], release_version: int | None = None) -> QueryEmbedding:
+    async def encode(
+        self,
+        recent_items: Sequence[str],
+        release_version: int | None = None,
+        unseen_items: Sequence[str] = (),  # noqa: ARG002 - its sources are given
+    ) -> QueryEmbedding:
         self._require(release_version)
         query = self._query(recent_items)
         return QueryEmbedding(
@@ -73,7 +78,11 @@ class InMemoryRanker:
         )
 
     async def rank(
-        self, recent_items: Sequence[str], candidate_items: Sequence[str], release_version: int | None = None
+        self,
+        recent_items: Sequence[str],
+        candidate_items: Sequence[str],
+        release_version: int | None = None,
+        disliked_items: Sequence[str] = (),
     ) -> RankedScores:
         self._require(release_version)
         query = self._query(recent_items)
@@ -86,7 +95,18 @@ class InMemoryRanker:
                 scores.append(float(vector[-1] if query is None else vector @ query))
         personalized = query is not None
         return RankedScores(
-            release_version=self._release, weights_hash=self._weights_hash, personalized=personalized, scores=scores
+            release_version=self._release,
+            weights_hash=self._weights_hash,
+            personalized=personalized,
+            scores=scores,
+            near_disliked=[item_id for item_id in candidate_items if self._is_near(item_id, disliked_items)],
+        )
+
+    def _is_near(self, item_id: str, others: Sequence[str]) -> bool:
+        """Whether the vector, without the bias, is the same as that of one of the others."""
+        vectors = self._vectors
+        return item_id in vectors and any(
+            np.array_equal(vectors[item_id][:-1], vectors[other][:-1]) for other in others if other in vectors
         )
 
     def _require(self, release_version: int | None) -> None:

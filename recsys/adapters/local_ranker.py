@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
+from recsys.contracts.event_kinds import DEFAULT_KINDS
 from recsys.contracts.ranking import RankedScores
 from recsys.contracts.recall import RecallMeasurement, Retrieval
 from recsys.contracts.retrieval import QueryEmbedding, SearchSettings, ServingReleases
@@ -114,7 +115,9 @@ class LocalRanker:
             del self._releases[version]
         return chosen
 
-    async def encode(self, recent_items: Sequence[str], release_version: int | None = None) -> QueryEmbedding:
+    async def encode(
+        self, recent_items: Sequence[str], release_version: int | None = None, unseen_items: Sequence[str] = ()
+    ) -> QueryEmbedding:
         chosen = self._release(release_version)
         embedding = chosen.encode(recent_items)
         return QueryEmbedding(
@@ -122,7 +125,7 @@ class LocalRanker:
             weights_hash=chosen.manifest.weights_hash,
             query_embedding=None if embedding is None else embedding.tolist(),
             exclude_seen=chosen.manifest.policy.exclude_seen,
-            other_candidates=chosen.other_candidates(recent_items),
+            other_candidates=chosen.other_candidates(recent_items, unseen_items),
         )
 
     async def releases(self) -> ServingReleases:
@@ -134,6 +137,7 @@ class LocalRanker:
             champion_percent=self._champion_percent,
             loaded=sorted(self._releases),
             vocabulary_hash=None if champion is None else champion.manifest.vocabulary_hash,
+            event_kinds=DEFAULT_KINDS if champion is None else champion.manifest.policy.event_kinds,
             weights_hashes={version: release.manifest.weights_hash for version, release in self._releases.items()},
             search={version: settings for version, settings in self.search.items() if version in self._releases},
             problems=self.problems,
@@ -147,7 +151,11 @@ class LocalRanker:
         return self._release(release_version).item_lines
 
     async def rank(
-        self, recent_items: Sequence[str], candidate_items: Sequence[str], release_version: int | None = None
+        self,
+        recent_items: Sequence[str],
+        candidate_items: Sequence[str],
+        release_version: int | None = None,
+        disliked_items: Sequence[str] = (),
     ) -> RankedScores:
         chosen = self._release(release_version)
         scores = chosen.rank(recent_items, candidate_items)
@@ -159,6 +167,7 @@ class LocalRanker:
             weights_hash=chosen.manifest.weights_hash,
             personalized=personalized,
             scores=scores,
+            near_disliked=chosen.near(disliked_items, candidate_items) if disliked_items else [],
         )
 
     async def recall(self, retrieval: Retrieval) -> RecallMeasurement:

@@ -143,14 +143,22 @@ class RankerPool:
     async def item_lines(self, release_version: int) -> bytes | bytearray:
         return await self._call(release_version, lambda ranker: ranker.item_lines(release_version))
 
-    async def encode(self, recent_items: Sequence[str], release_version: int | None = None) -> QueryEmbedding:
-        return await self._call(release_version, lambda ranker: ranker.encode(recent_items, release_version))
+    async def encode(
+        self, recent_items: Sequence[str], release_version: int | None = None, unseen_items: Sequence[str] = ()
+    ) -> QueryEmbedding:
+        return await self._call(
+            release_version, lambda ranker: ranker.encode(recent_items, release_version, unseen_items)
+        )
 
     async def rank(
-        self, recent_items: Sequence[str], candidate_items: Sequence[str], release_version: int | None = None
+        self,
+        recent_items: Sequence[str],
+        candidate_items: Sequence[str],
+        release_version: int | None = None,
+        disliked_items: Sequence[str] = (),
     ) -> RankedScores:
         return await self._call(
-            release_version, lambda ranker: ranker.rank(recent_items, candidate_items, release_version)
+            release_version, lambda ranker: ranker.rank(recent_items, candidate_items, release_version, disliked_items)
         )
 
     async def recall(self, retrieval: Retrieval) -> RecallMeasurement:

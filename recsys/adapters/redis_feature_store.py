@@ -17,7 +17,8 @@ from recsys.adapters.redis_popularity import DEFAULT_HALF_LIFE_SECONDS, MAX_POPU
 from recsys.adapters.redis_scripts import RECORD_EVENTS
 from recsys.adapters.upstream import REDIS, Upstream
 from recsys.contracts.activity import ACTIVITY_DAYS, HALF_LIVES, day_of
-from recsys.contracts.base import MAX_HISTORY
+from recsys.contracts.base import MAX_DISLIKED, MAX_HISTORY
+from recsys.contracts.event_kinds import DEFAULT_KINDS, EventKinds, KindMeaning
 from recsys.contracts.event_log import LoggedEvent
 from recsys.contracts.events import Event, RecordedEvents
 from recsys.contracts.features import SHIPPED_SEEN, PopularItem, PrecomputedList, UserFeatures
@@ -60,13 +61,15 @@ class RedisFeatureStore:
         pipeline.zrange(keys.recent_key(user_id), 0, -1)
         pipeline.zrange(keys.seen_key(user_id), -1 - SHIPPED_SEEN, -1)
         pipeline.hgetall(keys.attributes_key(user_id))
+        pipeline.zrange(keys.disliked_key(user_id), 0, -1)
         async with self._call():
-            recent, seen, attributes = await pipeline.execute()
+            recent, seen, attributes, disliked = await pipeline.execute()
         return UserFeatures(
             user_id=user_id,
             known=bool(recent or attributes),
             recent_items=latest_steps(keys.recent_items(recent), MAX_HISTORY),
             seen_items=seen[-SHIPPED_SEEN:],
+            disliked_items=disliked,
             more_seen=len(seen) > SHIPPED_SEEN,
             attributes=attributes,
         )
@@ -87,16 +90,18 @@ class RedisFeatureStore:
         version = max(usable)
         return PrecomputedList(release_version=version, item_ids=json.loads(by_release[str(version)]))
 
-    async def record(self, events: Sequence[Event], known_items: Collection[str]) -> RecordedEvents:
+    async def record(
+        self, events: Sequence[Event], known_items: Collection[str], kinds: EventKinds = DEFAULT_KINDS
+    ) -> RecordedEvents:
         try:
             if self._is_full():
                 raise StorageFull(f"{REDIS} is almost full; no new events are stored")
             async with self._call():
                 try:
-                    new = await self._record(events, known_items)
+                    new = await self._record(events, known_items, kinds)
                 except NoScriptError:  # a new server; events that were already recorded are detected as duplicates
                     await self._redis.script_load(RECORD_EVENTS.text)
-                    new = await self._record(events, known_items)
+                    new = await self._record(events, known_items, kinds)
         except StorageFull:
             REFUSED.inc(len(events))
             raise
@@ -112,7 +117,7 @@ class RedisFeatureStore:
         async with self._call():
             await self._redis.ping()
 
-    async def _record(self, events: Sequence[Event], known_items: Collection[str]) -> list[bool]:
+    async def _record(self, events: Sequence[Event], known_items: Collection[str], kinds: EventKinds) -> list[bool]:
         now = time.time()
         pipeline = self._redis.pipeline(transaction=False)
         oldest_day = day_of(now) - ACTIVITY_DAYS
@@ -130,9 +135,10 @@ class RedisFeatureStore:
                     touched.append(keys.activity_key(keys.bucket_of(user_id), day))
                     place_of_day[day] = len(touched)
                 fields += [LoggedEvent.of(event, now).model_dump_json(), place_of_day.get(day, 0)]
+                fields.append(_effect(kinds.of(event.event)))
             limits = [self._user_ttl_seconds, MAX_HISTORY, MAX_RECENT, MAX_SEEN, MAX_EVENT_IDS, MAX_ACTIVE, MAX_POPULAR]
             numbers = [now, *limits, DEFAULT_HALF_LIFE_SECONDS, self._max_log]
-            numbers += [MAX_DAY_ITEMS, ACTIVITY_DAYS, *HALF_LIVES]
+            numbers += [MAX_DAY_ITEMS, ACTIVITY_DAYS, *HALF_LIVES, MAX_DISLIKED]
             pipeline.execute_command("EVALSHA", RECORD_EVENTS.sha, len(touched), *touched, user_id, *numbers, *fields)
         replies = list(chain.from_iterable(await pipeline.execute()))
         if (
@@ -149,3 +155,8 @@ class RedisFeatureStore:
         async with self._upstream.call():
             with translated_errors():
                 yield
+
+
+def _effect(meaning: KindMeaning) -> int:
+    """The bits of `record_events.lua`."""
+    return 1 * meaning.in_history + 2 * meaning.marks_seen + 4 * meaning.negative

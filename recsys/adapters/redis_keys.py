@@ -5,12 +5,12 @@ a Redis Cluster, and a script may use the keys of a user together with the count
 the counts, which every event writes, over the nodes.
 
 Per user: `recent` (the newest events, a sorted set of `<order><content><item_id>` by time), `seen` (every item by the
-time of its last event), `event_ids` (the recorded events by the time of arrival), `attributes` (a hash) and
-`precomputed` (a hash of lists by release version). Per bucket: `popular` (items by popularity), its `clock`, `next`
-(what a seed job is counting), `next:clock`, `counted` (the users in `next`), `active` (the latest users by the time of
-their last event), `activity:<day>` (the uses of items in a UTC day), and a stream per table of the event log. Events
-are in the bucket of their user; impressions, in the bucket of their batch. Besides,
-`reports:releases` has the last report on releases.
+time of its last event that counts as seen), `disliked` (the newest items that the user does not want, by time),
+`event_ids` (the recorded events by the time of arrival), `attributes` (a hash) and `precomputed` (a hash of lists by
+release version). Per bucket: `popular` (items by popularity), its `clock`, `next` (what a seed job is counting),
+`next:clock`, `counted` (the users in `next`), `active` (the latest users by the time of their last event),
+`activity:<day>` (the uses of items in a UTC day), and a stream per table of the event log. Events are in the bucket of
+their user; impressions, in the bucket of their batch. Besides, `reports:releases` has the last report on releases.
 """
 
 import hashlib
@@ -40,6 +40,10 @@ def seen_key(user_id: str) -> str:
     return _user_key(user_id, "seen")
 
 
+def disliked_key(user_id: str) -> str:
+    return _user_key(user_id, "disliked")
+
+
 def event_ids_key(user_id: str) -> str:
     return _user_key(user_id, "event_ids")
 
@@ -54,8 +58,8 @@ def precomputed_key(user_id: str) -> str:
 
 def user_keys(user_id: str) -> list[str]:
     """All keys of a user."""
-    kinds = (recent_key, seen_key, event_ids_key, attributes_key, precomputed_key)
-    return [key_of(user_id) for key_of in kinds]
+    of_user = (recent_key, seen_key, disliked_key, event_ids_key, attributes_key, precomputed_key)
+    return [key_of(user_id) for key_of in of_user]
 
 
 def popular_key(bucket: int) -> str:
@@ -99,7 +103,8 @@ def touched_by_events(user_id: str) -> list[str]:
     """The keys of `record_events.lua`, in its order; those of the days come after them."""
     bucket = bucket_of(user_id)
     of_user = f"{_tag(bucket)}:user:{user_id}:"
-    return [f"{of_user}{name}" for name in ("recent", "seen", "event_ids", "attributes")] + _BUCKET_KEYS[bucket]
+    first = [f"{of_user}{name}" for name in ("recent", "seen", "event_ids", "attributes")]
+    return [*first, *_BUCKET_KEYS[bucket], f"{of_user}disliked"]
 
 
 SEEN_KEYS = "{b*}:user:*:seen"

@@ -3,7 +3,7 @@
 import heapq
 import json
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from recsys.adapters import redis_keys as keys
 from recsys.adapters.redis_client import BlockingClient
@@ -20,15 +20,25 @@ def active_users(redis: BlockingClient, limit: int) -> list[str]:
     return [user_id for user_id, _ in latest_first][:limit]
 
 
-def histories(redis: BlockingClient, user_ids: Sequence[str]) -> Iterator[tuple[str, list[str], list[str]]]:
-    """(user, recent items as in `UserFeatures`, all seen items) for each user."""
+class History(NamedTuple):
+    user_id: str
+    recent: list[str]
+    """As in `UserFeatures`."""
+    seen: list[str]
+    """All of them."""
+    disliked: list[str]
+
+
+def histories(redis: BlockingClient, user_ids: Sequence[str]) -> Iterator[History]:
+    """One for each user."""
     pipeline = redis.pipeline(transaction=False)
     for user_id in user_ids:
         pipeline.zrange(keys.recent_key(user_id), 0, -1)
         pipeline.zrange(keys.seen_key(user_id), 0, -1)
+        pipeline.zrange(keys.disliked_key(user_id), 0, -1)
     replies = pipeline.execute()
-    for user_id, recent, seen in zip(user_ids, replies[::2], replies[1::2], strict=True):
-        yield user_id, latest_steps(keys.recent_items(recent), MAX_HISTORY), seen
+    for user_id, recent, seen, disliked in zip(user_ids, replies[::3], replies[1::3], replies[2::3], strict=True):
+        yield History(user_id, latest_steps(keys.recent_items(recent), MAX_HISTORY), seen, disliked)
 
 
 def store_precomputed(

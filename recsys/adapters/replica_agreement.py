@@ -31,6 +31,7 @@ def agreed_releases(replies: Sequence[ServingReleases], current: ServingReleases
     champion = _champion(voters, champions, current.champion)
     holdback, percent = _ramp([reply for reply in voters if reply.champion == champion], champion, current)
     vocabularies = [reply.vocabulary_hash for reply in voters if reply.champion == champion]
+    kinds = [reply.event_kinds for reply in voters if reply.champion == champion]
     return ServingReleases(
         champion=champion,
         challenger=_settled([reply.challenger for reply in voters], current.challenger),
@@ -38,6 +39,7 @@ def agreed_releases(replies: Sequence[ServingReleases], current: ServingReleases
         champion_percent=percent,
         loaded=sorted(_loaded(voters)),
         vocabulary_hash=_settled(vocabularies, current.vocabulary_hash) if vocabularies else current.vocabulary_hash,
+        event_kinds=_settled(kinds, current.event_kinds) if kinds else current.event_kinds,
         weights_hashes=_settled_by_version([reply.weights_hashes for reply in voters], current.weights_hashes),
         search=_settled_by_version([reply.search for reply in voters], current.search),
         problems=problems,

@@ -7,6 +7,8 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 MAX_ID_LENGTH = 128
 MAX_HISTORY = 200
 """Newest items per user that are kept for the model; older ones only count as seen."""
+MAX_DISLIKED = 100
+"""Items per user that are kept away because the user does not want them. With more, the newest are kept."""
 MAX_CANDIDATES = 1000
 NUM_CANDIDATES = 200
 """Default number of items retrieved for ranking."""

@@ -9,6 +9,7 @@ from typing import Annotated, Self
 from pydantic import Field, StringConstraints, model_validator
 
 from recsys.contracts.base import DEFAULT_PLACEMENT, ItemId, Placement, RequestModel, ResponseModel, UserId
+from recsys.contracts.event_kinds import DEFAULT_KINDS, EventKinds
 
 MAX_EVENTS = 1000
 LATEST_TIMESTAMP = 10_000_000_000.0
@@ -61,6 +62,9 @@ class EventBatch(RequestModel):
     """Events and what the serving catalogue knows about them, on the way from the orchestrator to the feature store."""
 
     events: Events
+    event_kinds: EventKinds = Field(
+        default=DEFAULT_KINDS, description="What the events' kinds mean, for kinds without the default meaning."
+    )
     known: Annotated[list[bool], Field(max_length=MAX_EVENTS)] = Field(
         description="For each event, in order: whether the serving catalogue has its item. Others are never popular."
     )

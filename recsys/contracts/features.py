@@ -33,7 +33,10 @@ class UserFeatures(ResponseModel):
     user_id: str
     known: bool = Field(description="False for a user without recorded data.")
     recent_items: list[str] = Field(description="Up to 200 items, newest last, with repeats.")
-    seen_items: list[str] = Field(description="The newest 1,000 items of the user, oldest first, without repeats.")
+    seen_items: list[str] = Field(description="The newest 1,000 items that count as seen, oldest first, no repeats.")
+    disliked_items: list[str] = Field(
+        default=[], description="The newest 100 items that the user does not want, by the kinds of the user's events."
+    )
     more_seen: bool = Field(default=False, description="Whether the user has seen more items than these.")
     attributes: dict[str, str] = Field(description="Attributes of the user, written by the seed job.")
 

@@ -7,6 +7,7 @@ from pydantic import Field, FiniteFloat
 
 from recsys.contracts.base import (
     MAX_CANDIDATES,
+    MAX_DISLIKED,
     MAX_EXCLUDED,
     MAX_HISTORY,
     ItemId,
@@ -17,9 +18,10 @@ from recsys.contracts.base import (
 from recsys.contracts.features import SHIPPED_SEEN
 
 MAX_EMBEDDING_DIM = 4096
-MAX_TOTAL_EXCLUDED = SHIPPED_SEEN + MAX_HISTORY + MAX_HISTORY + MAX_EXCLUDED
-"""The most items that a search can exclude: the user's newest seen and recent items, the session's items, and the items
-that the request excludes. Items that were seen earlier are not excluded in the search, but dropped from its results."""
+MAX_TOTAL_EXCLUDED = SHIPPED_SEEN + MAX_DISLIKED + MAX_HISTORY + MAX_EXCLUDED
+"""The most items that a search can exclude: the user's newest seen items, what the user does not want, the session's
+items, and the items that the request excludes. Items that were seen earlier are not excluded in the search, but dropped
+from its results."""
 
 
 class Retrieval(NamedTuple):

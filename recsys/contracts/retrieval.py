@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from pydantic import Field
 
 from recsys.contracts.base import MAX_HISTORY, ItemId, ReleaseNumber, RequestModel, ResponseModel
+from recsys.contracts.event_kinds import DEFAULT_KINDS, EventKinds
 
 UNINDEXED_SHARE = 0.1
 """The largest share of a collection's vectors that may be outside its graph ..."""
@@ -16,6 +17,9 @@ UNINDEXED_ITEMS = 256
 
 class EncodeRequest(RequestModel):
     recent_items: list[ItemId] = Field(min_length=1, max_length=MAX_HISTORY, description="Newest last.")
+    unseen_items: list[ItemId] = Field(
+        default=[], max_length=MAX_HISTORY, description="Those of the recent items that do not count as seen."
+    )
     release_version: ReleaseNumber | None = Field(
         default=None, description="Any loaded release; the champion by default."
     )
@@ -81,6 +85,9 @@ class ServingReleases(ResponseModel):
     )
     loaded: list[int] = Field(description="All versions that can be requested by number; empty after a first start.")
     vocabulary_hash: str | None = Field(default=None, description="Vocabulary of the champion.")
+    event_kinds: EventKinds = Field(
+        default=DEFAULT_KINDS, description="What kinds of events mean to the champion, if not the default."
+    )
     weights_hashes: dict[int, str] = Field(default={}, description="Weights of each loaded release, by version.")
     search: dict[int, SearchSettings] = Field(
         default={}, description="Search settings of each loaded release; missing if its collection was never verified."

@@ -5,9 +5,10 @@ week's visitors wanted it. How many candidates each source contributes is chosen
 """
 
 from copy import copy
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from recsys.contracts.base import MAX_HISTORY
 from recsys.model import ranking_kernels as kernels
@@ -35,12 +36,13 @@ class CandidateSources:
         copied._trending = most_active(activity, MAX_PER_SOURCE + MAX_HISTORY)
         return copied
 
-    def find(self, history: Indices) -> dict[Source, Indices]:
+    def find(self, history: Indices, seen: NDArray[np.integer[Any]] | None = None) -> dict[Source, Indices]:
         """history [1 to MAX_HISTORY steps] oldest first -> the item indices of each source, best first, no repeats.
 
-        If the release excludes seen items, items of the history are left out, and others take their places.
+        If the release excludes seen items, those in `seen` (by default the history) are left out, and others take their
+        places.
         """
-        seen = np.unique(history) if self._exclude_seen else history[:0]
+        seen = np.unique(history if seen is None else seen) if self._exclude_seen else history[:0]
         return {
             source: _without(seen, self._of(source, history, count + len(seen)))[:count]
             for source, count in self._counts.items()
@@ -73,7 +75,7 @@ def following(followers: Neighbours, history: Indices, count: int) -> Indices:
     return best_first
 
 
-def _without(seen: Indices, candidates: Indices) -> Indices:
+def _without(seen: NDArray[np.integer[Any]], candidates: Indices) -> Indices:
     """The candidates that are not in `seen`, which is sorted."""
     if not len(seen):
         return candidates

@@ -34,6 +34,9 @@ from recsys.model.vocabulary import Vocabulary
 from recsys.steps import latest_steps
 
 Embedding = NDArray[np.float32]
+NEAR_COSINE = 0.5
+"""Of a disliked item's near neighbours. In the generated shop, half of the items have more than 9 of 2,072 items that
+near, and 84% of these are in the same category."""
 
 
 def _computed_candidates(model: TwoTower) -> Embedding:
@@ -144,14 +147,31 @@ class Release:
         scores[exclude - 1] = -np.inf
         return nearest_items(scores, num_candidates)
 
-    def other_candidates(self, recent_items: Sequence[str]) -> dict[str, list[str]]:
-        """The items of each source besides the towers, best first; none without a second stage to rank them."""
+    def other_candidates(self, recent_items: Sequence[str], unseen_items: Sequence[str] = ()) -> dict[str, list[str]]:
+        """The items of each source besides the towers, best first; none without a second stage to rank them.
+
+        `unseen_items` are those of the recent items that do not count as seen.
+        """
         steps = self._steps(recent_items)
         if self._sources is None or not steps:
             return {}
-        found = self._sources.find(np.array(steps, dtype=np.int64))
+        history = np.array(steps, dtype=np.int64)
+        seen = np.setdiff1d(history, self.vocabulary.indices(unseen_items)) if unseen_items else None
+        found = self._sources.find(history, seen)
         item_id = self.vocabulary.item_id
         return {str(source): [item_id(index) for index in indices.tolist()] for source, indices in found.items()}
+
+    def near(self, disliked_items: Sequence[str], item_ids: Sequence[str]) -> list[str]:
+        """Those of the items whose vectors have a cosine above NEAR_COSINE with that of a disliked item."""
+        disliked = np.array(self.vocabulary.indices(disliked_items), dtype=np.int64)
+        known = [item_id for item_id in item_ids if item_id in self.vocabulary]
+        if not len(disliked) or not known:
+            return []
+        # Vectors have length 1, apart from the last dimension, the bias.
+        vectors = self.candidate_embeddings[np.array(self.vocabulary.indices(known)) - 1, :-1]
+        cosines = vectors @ self.candidate_embeddings[disliked - 1, :-1].T
+        near = cosines.max(axis=1) > NEAR_COSINE
+        return [item_id for item_id, is_near in zip(known, near.tolist(), strict=True) if is_near]
 
     def encode_empty_history(self) -> Embedding:
         """[embedding_dim]: the query whose scores are the items' biases, which rank by popularity."""

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from pydantic_core import from_json
 
 from recsys.contracts.base import MAX_HISTORY
+from recsys.contracts.event_kinds import DEFAULT_KINDS, EventKinds
 from recsys.errors import ReleaseDamaged
 from recsys.model.files import (
     CONFIG_FILE,
@@ -43,6 +44,8 @@ class ReleasePolicy(BaseModel):
     """True for films, which are watched once; false for groceries, which are bought again."""
     max_history: int = Field(default=MAX_HISTORY, ge=1, le=MAX_HISTORY)
     """Number of latest items that the query tower uses."""
+    event_kinds: EventKinds = DEFAULT_KINDS
+    """What the kinds of events mean, from the data set."""
 
 
 class StartedFrom(BaseModel):

@@ -19,7 +19,8 @@ from recsys.adapters.redis_activity import RedisActivity
 from recsys.adapters.redis_client import Client
 from recsys.adapters.redis_feature_store import RedisFeatureStore
 from recsys.contracts.activity import ACTIVITY_DAYS, DAY, HALF_LIVES, DayActivity, day_of
-from recsys.contracts.base import MAX_HISTORY, MAX_ID_LENGTH
+from recsys.contracts.base import MAX_DISLIKED, MAX_HISTORY, MAX_ID_LENGTH
+from recsys.contracts.event_kinds import EventKinds, KindMeaning
 from recsys.contracts.event_log import SCHEMA_VERSION, LoggedEvent, LogTable
 from recsys.contracts.events import MAX_EVENTS, Event
 from recsys.contracts.features import SHIPPED_SEEN, UserFeatures
@@ -279,6 +280,66 @@ async def test_one_user_makes_an_item_as_popular_as_one_event(store: FeatureStor
     popular = await store.popular(10)
     assert [item.item_id for item in popular] == ["liked by two", "pushed by one"]
     assert popular[0].popularity == pytest.approx(2 * popular[1].popularity)
+
+
+KINDS = EventKinds(
+    {
+        "view": KindMeaning(seen=False),
+        "impression": KindMeaning(weight=0, seen=False),
+        "dislike": KindMeaning(negative=True),
+    }
+)
+
+
+def of_kind(kind: str, item_id: str, at: float, event_id: str = "") -> Event:
+    given = {"event_id": event_id} if event_id else {}
+    return Event(user_id="u", item_id=item_id, event=kind, timestamp=at, **given)
+
+
+async def test_the_meaning_of_a_kind_decides_what_an_event_does(store: FeatureStore, logged: Logged) -> None:
+    events = [
+        of_kind("view", "viewed", 1),
+        of_kind("purchase", "bought", 2),
+        of_kind("impression", "shown", 3),
+        of_kind("dislike", "bad", 4),
+        of_kind("view", "bought", 5),
+    ]
+    recorded = await store.record(events, {event.item_id for event in events}, KINDS)
+    features = await store.user_features("u")
+    assert recorded.new == [True] * 5
+    assert features.recent_items == ["viewed", "bought"]
+    assert features.seen_items == ["bought"]
+    assert features.disliked_items == ["bad"]
+    assert await store.seen_among("u", ["viewed", "bought", "shown", "bad"]) == {"bought"}
+    assert [item.item_id for item in await store.popular(10)] == ["bought"]
+    assert {event.item_id for event in await logged()} == {"viewed", "bought", "shown", "bad"}
+
+
+async def test_an_item_that_is_viewed_and_bought_counts_as_seen(store: FeatureStore) -> None:
+    await store.record([of_kind("view", "a", 1)], set(), KINDS)
+    await store.record([of_kind("purchase", "a", 2)], set(), KINDS)
+    features = await store.user_features("u")
+    assert (features.recent_items, features.seen_items) == (["a"], ["a"])
+
+
+async def test_a_dislike_between_two_views_of_an_item_does_not_split_the_step(store: FeatureStore) -> None:
+    events = [of_kind("view", "a", 1), of_kind("dislike", "b", 2), of_kind("view", "a", 3)]
+    await store.record(events, set(), KINDS)
+    assert await recent(store) == ["a"]
+
+
+async def test_dislikes_are_kept_by_time_and_bounded(store: FeatureStore) -> None:
+    events = [of_kind("dislike", f"i{at:03d}", at) for at in range(MAX_DISLIKED + 5)]
+    await store.record([*reversed(events), of_kind("dislike", "i007", 1000)], set(), KINDS)
+    disliked = (await store.user_features("u")).disliked_items
+    assert disliked == [*(f"i{at:03d}" for at in range(5, MAX_DISLIKED + 5) if at != 7), "i007"]
+
+
+async def test_a_dislike_that_is_sent_again_is_a_duplicate(store: FeatureStore) -> None:
+    sent = [of_kind("dislike", "a", 1, "e1")]
+    assert (await store.record(sent, set(), KINDS)).new == [True]
+    assert (await store.record(sent, set(), KINDS)).new == [False]
+    assert not (await store.user_features("u")).known
 
 
 async def test_there_is_no_precomputed_list_before_one_is_stored(store: FeatureStore) -> None:

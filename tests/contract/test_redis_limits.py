@@ -18,6 +18,7 @@ from recsys.adapters.redis_memory import RedisMemory
 from recsys.adapters.redis_users import active_users
 from recsys.contracts.activity import ACTIVITY_DAYS, DAY, day_of
 from recsys.contracts.base import MAX_HISTORY
+from recsys.contracts.event_kinds import EventKinds, KindMeaning
 from recsys.contracts.events import MAX_EVENTS, Event
 from recsys.errors import StorageFull
 from tests.contract.conftest import redis_url
@@ -54,6 +55,17 @@ async def test_a_user_without_events_expires(redis: Client) -> None:
         await redis.expire(key, 100)
     await store.record([view("a", 1)], {"a"})
     assert all([await redis.ttl(key) > 100 for key in stored])
+
+
+async def test_what_a_user_does_not_want_expires_with_the_user(redis: Client) -> None:
+    store, kinds = RedisFeatureStore(redis, user_ttl_seconds=30 * DAY), EventKinds({"no": KindMeaning(negative=True)})
+    await store.record([view("a", 1)], {"a"})
+    await store.record([view("b", 2, kind="no")], {"b"}, kinds)
+    assert 29 * DAY < await redis.ttl(keys.disliked_key("u")) <= 30 * DAY
+    await redis.expire(keys.disliked_key("u"), 100)
+    await redis.expire(keys.event_ids_key("u"), 100)
+    await store.record([view("c", 3)], {"c"})
+    assert await redis.ttl(keys.disliked_key("u")) > 100
 
 
 async def test_every_set_of_a_user_is_bounded(redis: Client, monkeypatch: pytest.MonkeyPatch) -> None:

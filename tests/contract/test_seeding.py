@@ -17,6 +17,7 @@ from recsys.contracts.base import MAX_HISTORY
 from recsys.contracts.events import MAX_EVENTS, Event
 from recsys.errors import StorageFull
 from tests.contract.conftest import redis_url
+from training.datasets.manifest import Manifest
 from training.datasets.sequences import load_sequences
 from training.jobs import seed as seed_job
 from training.jobs.prepare import prepare
@@ -44,13 +45,15 @@ async def redis(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
     await client.aclose()
 
 
-def prepared(folder: Path, rows: Sequence[Row]) -> JobSettings:
-    """Settings of the jobs, after `make data` for a log with these rows in this order."""
+def prepared(folder: Path, rows: Sequence[Row], kinds: str = "") -> JobSettings:
+    """Settings of the jobs, after `make data` for a log with these rows in this order, and these meanings of kinds."""
     folder.mkdir()
     log = pl.DataFrame(rows, schema=["user_id", "item_id", "timestamp", "event"], orient="row")
     log.write_csv(folder / "interactions.csv")
     pl.DataFrame({"item_id": ITEMS}).write_csv(folder / "items.csv")
     settings = JobSettings.model_validate({"dataset": "csv", "data_source": str(folder), "data_dir": folder / "data"})
+    settings.kinds_file.parent.mkdir(parents=True)
+    settings.kinds_file.write_text(kinds)
     prepare(settings)
     return settings
 
@@ -202,6 +205,38 @@ def late(rows: Sequence[Row], seed_number: int) -> list[Row]:
     randomness = random.Random(seed_number)
     delays = {(row[0], row[2]): randomness.choice([0, 0, 0, 200, 900]) for row in rows}
     return sorted(rows, key=lambda row: row[2] + delays[row[0], row[2]])
+
+
+MEANINGS = """
+[view]
+seen = false
+[click]
+negative = true
+"""
+
+
+async def test_seeded_events_have_the_meanings_of_their_kinds(redis: Client, tmp_path: Path) -> None:
+    """The same rows have the same result live and seeded; `w` has nothing but a dislike."""
+    rows = [*some_rows(5, 300), ("w", "i03", START + 7, "click")]
+    rows += [("v", "i08", START + 7, "view"), ("v", "i09", START + 8, "click")]
+    settings = prepared(tmp_path / "log", rows, MEANINGS)
+    kinds, store = Manifest.read(settings.processed_dir).event_kinds, RedisFeatureStore(redis)
+    users, found = sorted({row[0] for row in rows}), []
+    for way in ("seeded", "live"):
+        await redis.flushall()
+        if way == "seeded":
+            seed(settings)
+        else:
+            await store.record([event(row) for row in rows], set(ITEMS), kinds)
+        features = [await store.user_features(user_id) for user_id in users]
+        found.append([(each.recent_items, each.seen_items, each.disliked_items) for each in features])
+        assert {item.item_id for item in await store.popular(100)} == {row[1] for row in rows if row[3] == "purchase"}
+    assert found[0] == found[1]
+    assert found[0][-2:] == [(["i08"], [], ["i09"]), ([], [], ["i03"])]
+    sequences = load_sequences(settings.processed_dir, settings.models_dir)
+    for user in range(sequences.num_users):
+        trained = sequences.items[sequences.offsets[user] : sequences.offsets[user + 1]]
+        assert sequences.vocabulary.indices(found[0][user][0]) == trained.tolist()[-MAX_HISTORY:]
 
 
 @pytest.mark.parametrize("way", ["live", "seeded", "both"])

@@ -67,7 +67,8 @@ def test_many_moments_are_read_in_one_pass(tmp_path: Path) -> None:
 def test_an_example_sees_the_last_moment_before_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("training.models.moments.MOST", 2)
     log = ActivityLog(load(write(tmp_path, LOG)))
-    examples = [PastExample(0, np.array([1], dtype=np.int32), 1, day * DAY) for day in (5, 10, 20, 40)]
+    history = np.array([1], dtype=np.int32)
+    examples = [PastExample(0, history, history, 1, day * DAY) for day in (5, 10, 20, 40)]
     moments = Moments(log, examples)
     assert len(moments.activities) == 2
     for example in examples:

@@ -55,6 +55,15 @@ def test_seen_items_take_no_places() -> None:
     assert found[Source.TRENDING].tolist() == [4, 5]
 
 
+def test_items_of_the_history_that_are_not_seen_keep_their_places() -> None:
+    found = CandidateSources(tables(own=3, following=1, trending=2), exclude_seen=True).find(
+        np.array([1, 2]), np.array([1])
+    )
+    assert found[Source.OWN].tolist() == [2]
+    assert found[Source.FOLLOWING].tolist() == [3]
+    assert found[Source.TRENDING].tolist() == [2, 4]
+
+
 def test_a_log_without_times_has_nothing_trending() -> None:
     timeless = dataclasses.replace(tables(0, 0, 3), activity=unknown_activity(5))
     assert CandidateSources(timeless, exclude_seen=True).find(np.array([1]))[Source.TRENDING].tolist() == []

@@ -13,9 +13,10 @@ def test_full_softmax_is_cross_entropy_with_its_gradients(monkeypatch: pytest.Mo
     monkeypatch.setattr(losses, "CHUNK_ELEMENTS", 7 * 20)  # 7 positions at a time: several chunks and a remainder
     torch.manual_seed(0)
     queries, candidates = torch.randn(50, 8, requires_grad=True), torch.randn(20, 8, requires_grad=True)
-    targets = torch.randint(0, 20, (50,))
-    loss = full_softmax_loss(queries, candidates, targets)
-    expected = cross_entropy(queries @ candidates.T, targets)
+    targets, weights = torch.randint(0, 20, (50,)), torch.rand(50)
+    loss = full_softmax_loss(queries, candidates, targets, weights)
+    each = cross_entropy(queries @ candidates.T, targets, reduction="none")
+    expected = (each * weights).sum() / weights.sum()
     torch.testing.assert_close(loss, expected)
     ours = torch.autograd.grad(3 * loss, (queries, candidates))
     theirs = torch.autograd.grad(3 * expected, (queries, candidates))
@@ -27,6 +28,7 @@ def test_sampled_softmax_with_its_correction_is_the_full_one_in_expectation() ->
     items, positions, samples = 12, 6, 40_000
     queries, table = torch.randn(positions, 4), torch.randn(items, 4)
     targets = torch.randint(0, items, (positions,))
+    weights = torch.tensor([1.0, 2.0, 1.0, 0.5, 1.0, 2.0])
     # Far from uniform, as popularity is: without the correction the result would be far off.
     probability = torch.softmax(torch.randn(items), dim=0)
 
@@ -36,12 +38,13 @@ def test_sampled_softmax_with_its_correction_is_the_full_one_in_expectation() ->
             negatives = torch.multinomial(probability, samples, replacement=True)
             losses_of_draws.append(
                 sampled_softmax_loss(
-                    queries, table[targets], targets, table[negatives], negatives, log_probability[negatives]
+                    queries, table[targets], targets, table[negatives], negatives, log_probability[negatives], weights
                 ).item()
             )
         return sum(losses_of_draws) / len(losses_of_draws)
 
-    full = cross_entropy(queries @ table.T, targets).item()
+    each = cross_entropy(queries @ table.T, targets, reduction="none")
+    full = float((each * weights).sum() / weights.sum())
     assert math.isclose(sampled(probability.log()), full, abs_tol=0.02)
     assert not math.isclose(sampled(torch.full((items,), -math.log(items))), full, abs_tol=0.1)
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from recsys.adapters.in_memory import InMemoryCatalogue, InMemoryRanker
 from recsys.adapters.in_memory_feature_store import InMemoryFeatureStore
-from recsys.contracts.base import MAX_EXCLUDED, MAX_HISTORY
+from recsys.contracts.base import MAX_DISLIKED, MAX_EXCLUDED, MAX_HISTORY
 from recsys.contracts.features import SHIPPED_SEEN, UserFeatures
 from recsys.contracts.ranking import RankedScores
 from recsys.contracts.recall import MAX_TOTAL_EXCLUDED, RecallRequest
@@ -213,12 +213,12 @@ async def test_the_exclusions_of_the_largest_request_fit_into_a_recall_check() -
 
     class Store(OldHistory):
         async def user_features(self, user_id: str) -> UserFeatures:
-            seen_items, recent = numbered("seen", SHIPPED_SEEN), numbered("recent", MAX_HISTORY - 1)
             return UserFeatures(
                 user_id=user_id,
                 known=True,
-                recent_items=[*recent, "i0"],
-                seen_items=seen_items,
+                recent_items=["i0"],
+                seen_items=numbered("seen", SHIPPED_SEEN),
+                disliked_items=numbered("disliked", MAX_DISLIKED),
                 more_seen=True,
                 attributes={},
             )

@@ -7,6 +7,8 @@ import pytest
 from recsys.adapters.in_memory import InMemoryRanker, InMemoryVectorIndex
 from recsys.adapters.in_memory_feature_store import InMemoryFeatureStore
 from recsys.contracts.base import MAX_HISTORY, NUM_CANDIDATES
+from recsys.contracts.event_kinds import EventKinds, KindMeaning
+from recsys.contracts.events import Event
 from recsys.contracts.features import PopularItem
 from recsys.contracts.ranking import RankedScores
 from recsys.contracts.recommendation import DebugInfo, RecommendationRequest, Tier
@@ -170,7 +172,7 @@ async def test_the_session_is_newer_than_the_history_and_only_the_newest_items_a
     class Remembers(InMemoryRanker):
         encoded: tuple[str, ...] = ()
 
-        async def encode(self, recent_items: Sequence[str], release: int | None = None) -> QueryEmbedding:
+        async def encode(self, recent_items: Sequence[str], *_: object) -> QueryEmbedding:
             self.encoded = tuple(recent_items)
             return await super().encode(recent_items)
 
@@ -379,11 +381,59 @@ async def test_if_every_port_hangs_the_response_still_meets_the_deadline() -> No
 # --- releases are never mixed -----------------------------------------------------------------------------------------
 
 
+KINDS = EventKinds({"glance": KindMeaning(seen=False), "dislike": KindMeaning(negative=True)})
+
+
+@pytest.mark.parametrize("exclude_seen", [True, False])
+async def test_what_a_user_does_not_want_and_its_near_neighbours_are_kept_away(exclude_seen: bool) -> None:
+    vectors = {**VECTORS, "i9": VECTORS["i1"], "i8": VECTORS["i2"]}
+    store, ranker = InMemoryFeatureStore(), InMemoryRanker(RELEASE, vectors, exclude_seen=exclude_seen)
+    pipeline = await open_pipeline(features=store, encoder=ranker, ranker=ranker)
+    assert {"i1", "i9"} < set(item_ids(await recommend(pipeline, top_k=8)))
+    dislike = Event(user_id=READER, item_id="i1", event="dislike", timestamp=2000)
+    await store.record([dislike], {"i1"}, KINDS)
+    response = await recommend(pipeline, top_k=5)
+    assert not {"i1", "i9"} & set(item_ids(response))
+    assert {"i2", "i8"} < set(item_ids(response))
+    assert len(response.recommendations) == 5
+    assert response.tier == Tier.PERSONALIZED
+    assert "i1" in item_ids(await recommend(pipeline, user_id="other", top_k=10))
+
+
+async def test_what_a_user_does_not_want_is_not_among_popular_items_either() -> None:
+    store = InMemoryFeatureStore()
+    pipeline = await open_pipeline(features=store)
+    dislike = Event(user_id="new", item_id="i9", event="dislike", timestamp=2000)
+    await store.record([dislike], {"i9"}, KINDS)
+    response = await recommend(pipeline, user_id="new", top_k=9)
+    assert (response.tier, item_ids(response)[0]) == (Tier.POPULAR, "i8")
+    assert "i9" not in item_ids(response)
+
+
+async def test_an_item_that_does_not_count_as_seen_may_be_recommended_again() -> None:
+    class Remembers(InMemoryRanker):
+        unseen: Sequence[str] = ()
+
+        async def encode(
+            self, recent_items: Sequence[str], release_version: int | None = None, unseen_items: Sequence[str] = ()
+        ) -> QueryEmbedding:
+            self.unseen = unseen_items
+            return await super().encode(recent_items, release_version)
+
+    store, encoder = InMemoryFeatureStore(), Remembers(RELEASE, VECTORS)
+    pipeline = await open_pipeline(features=store, encoder=encoder)
+    glances = [Event(user_id=READER, item_id=item_id, event="glance", timestamp=2000) for item_id in ("i1", "i2")]
+    await store.record(glances, {"i1", "i2"}, KINDS)
+    assert {"i1", "i2"} <= set(item_ids(await recommend(pipeline, top_k=9)))
+    assert set(encoder.unseen) == {"i1", "i2"}
+    in_session = await recommend(pipeline, session_items=["i2"], top_k=9)
+    assert "i2" not in item_ids(in_session)
+    assert set(encoder.unseen) == {"i1"}
+
+
 async def test_scores_from_other_weights_are_refused() -> None:
     class WrongRelease(InMemoryRanker):
-        async def rank(
-            self, recent_items: Sequence[str], candidate_items: Sequence[str], release: int | None = None
-        ) -> RankedScores:
+        async def rank(self, recent_items: Sequence[str], candidate_items: Sequence[str], *_: object) -> RankedScores:
             scores = await super().rank(recent_items, candidate_items)
             return RankedScores(
                 release_version=RELEASE, weights_hash="others", personalized=True, scores=scores.scores[::-1]
@@ -398,7 +448,7 @@ async def test_the_collection_of_the_encoders_release_is_searched_and_scored() -
     class NewRelease(InMemoryRanker):
         """Encodes with the next release, as after a promotion."""
 
-        async def encode(self, recent_items: Sequence[str], release: int | None = None) -> QueryEmbedding:
+        async def encode(self, recent_items: Sequence[str], *_: object) -> QueryEmbedding:
             encoded = await super().encode(recent_items)
             return QueryEmbedding(release_version=RELEASE + 1, weights_hash="", query_embedding=encoded.query_embedding)
 

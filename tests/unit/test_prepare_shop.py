@@ -49,7 +49,12 @@ def test_its_items_are_described(shop: Prepared) -> None:
 
 def test_events_repeat_little_and_popularity_has_a_long_tail(shop: Prepared) -> None:
     log = shop.interactions
-    assert set(log["event"].unique()) == {"view", "add_to_cart", "purchase"}
+    assert set(log["event"].unique()) == {"view", "add_to_cart", "purchase", "not_interested"}
+    refused = log.filter(pl.col("event") == "not_interested")
+    assert 1_000 < refused.height < 5_000
+    assert shop.manifest.event_kinds.of("not_interested").negative
+    liked = log.filter(pl.col("event") != "not_interested")
+    assert refused.join(liked, on=["user_id", "item_id"], how="semi").is_empty()
     pairs = log.group_by("user_id", "item_id").len()["len"]
     assert pairs.max() == 2
     assert (pairs == 1).mean() > 0.9  # type: ignore[operator]

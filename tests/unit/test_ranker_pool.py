@@ -46,14 +46,20 @@ class FakeRanker:
             raise self.broken
         return self.reported
 
-    async def encode(self, recent_items: Sequence[str], release_version: int | None = None) -> QueryEmbedding:
+    async def encode(
+        self, recent_items: Sequence[str], release_version: int | None = None, unseen_items: Sequence[str] = ()
+    ) -> QueryEmbedding:
         weights_hash = await self._answer(release_version)
         return QueryEmbedding(
             release_version=release_version or self.reported.champion, weights_hash=weights_hash, query_embedding=[1.0]
         )
 
     async def rank(
-        self, recent_items: Sequence[str], candidate_items: Sequence[str], release_version: int | None = None
+        self,
+        recent_items: Sequence[str],
+        candidate_items: Sequence[str],
+        release_version: int | None = None,
+        disliked_items: Sequence[str] = (),
     ) -> RankedScores:
         weights_hash = await self._answer(release_version)
         return RankedScores(release_version=release_version, weights_hash=weights_hash, personalized=True, scores=[1.0])

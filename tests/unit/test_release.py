@@ -1,6 +1,7 @@
 """A release in memory: encoding, scoring, exact search, and its serving policy."""
 
 import gc
+import json
 import shutil
 import weakref
 from pathlib import Path
@@ -9,12 +10,15 @@ import numpy as np
 import pytest
 import torch
 
+from recsys.adapters.redis_users import History
 from recsys.errors import ReleaseDamaged
-from recsys.model.release import Release
+from recsys.model.files import TRAINING_FILE
+from recsys.model.release import NEAR_COSINE, Release
 from recsys.model.release_manifest import ReleaseManifest
 from recsys.model.two_tower import load_model
 from tests import toy
 from tests.unit.release_case import in_fresh_process, unreclaimable_bytes, write_large_release
+from training.precomputed_lists import best_items
 from training.release_manifest import describe_release
 
 A, B, C = toy.ITEM_IDS[:3]
@@ -74,6 +78,37 @@ def test_the_nearest_are_searchable_and_not_excluded(directory: Path) -> None:
     scores = (release.candidate_embeddings @ query)[nearest - 1]
     assert (np.diff(scores) <= 0).all()
     assert release.nearest(query, 4, exclude=np.array([1, 2, 3])).tolist() == nearest[:4].tolist()
+
+
+def test_near_a_disliked_item_is_what_has_a_high_cosine(directory: Path) -> None:
+    release = Release.load(1, directory)
+    vectors = release.candidate_embeddings[:, :-1]
+    vectors[1] = vectors[0]
+    cosines = vectors @ vectors[0]
+    expected = [item_id for item_id, cosine in zip(toy.ITEM_IDS, cosines, strict=True) if cosine > NEAR_COSINE]
+    assert {A, B} <= set(expected) < set(toy.ITEM_IDS)
+    assert release.near([A], ["?", *toy.ITEM_IDS]) == expected
+    assert set(release.near([C, A], toy.ITEM_IDS)) == {*expected, *release.near([C], toy.ITEM_IDS)}
+    assert release.near([], toy.ITEM_IDS) == release.near(["?"], toy.ITEM_IDS) == release.near([A], ["?"]) == []
+
+
+def test_a_list_leaves_out_what_is_disliked_or_near_it(directory: Path) -> None:
+    release = Release.load(1, directory)
+    release.candidate_embeddings[1, :-1] = release.candidate_embeddings[0, :-1]
+    assert {A, B} <= set(best_items(release, History("u", [C], [C], [])))
+    kept = set(best_items(release, History("u", [C], [C], [A])))
+    assert not kept & {A, B, C}
+    assert C in best_items(release, History("u", [C], [], []))  # it was viewed, which does not count as seen here
+
+
+def test_the_meanings_of_kinds_are_part_of_the_manifest(tmp_path: Path) -> None:
+    directory = toy.write_model(toy.job_settings(tmp_path), "kinds", seed=1)
+    file = directory / TRAINING_FILE
+    training = json.loads(file.read_text())
+    file.write_text(json.dumps({**training, "event_kinds": {"no": {"negative": True}, "buy": {"weight": 3.0}}}))
+    describe_release(directory)
+    kinds = ReleaseManifest.read(directory).policy.event_kinds
+    assert (kinds.of("no").negative, kinds.of("buy").weight, kinds.of("view").weight) == (True, 3, 1)
 
 
 def test_the_error_for_an_outdated_release_says_what_to_do(directory: Path) -> None:

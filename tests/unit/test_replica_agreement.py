@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from recsys.adapters.replica_agreement import agreed_releases
+from recsys.contracts.event_kinds import EventKinds, KindMeaning
 from recsys.contracts.retrieval import SearchSettings, ServingReleases
 
 EXACT, GRAPH = SearchSettings(hnsw_ef=None), SearchSettings(hnsw_ef=128)
@@ -61,6 +62,14 @@ def test_a_replica_that_cannot_follow_keeps_the_others_back_while_they_can_serve
 
 def test_a_champion_that_is_loaded_nowhere_is_left() -> None:
     assert champion(reply(3, 2, 3), reply(2, 2, 3), current=1) == 3
+
+
+def test_the_meanings_of_kinds_are_those_of_the_champion() -> None:
+    kinds = [EventKinds({"view": KindMeaning(weight=weight)}) for weight in (1.0, 2.0)]
+    first, second = reply(1, 1, 2, event_kinds=kinds[0]), reply(2, 1, 2, event_kinds=kinds[1])
+    assert agreed_releases([first, first], None).event_kinds == kinds[0]
+    assert agreed_releases([first, second], first).event_kinds == kinds[0]
+    assert agreed_releases([second, second], first).event_kinds == kinds[1]
 
 
 def test_different_champions_are_a_problem() -> None:

@@ -96,7 +96,7 @@ def test_batches_hold_every_trainable_user_once_and_shift_targets_by_one(tmp_pat
     assert set(from_the_end.tolist()) == {0, 1, 2, 3}
     assert 0.4 < np.mean(from_the_end == 0) < 0.9
     for batch in first:
-        items, lengths, targets = batches.load(batch)
+        items, lengths, targets, _ = batches.load(batch)
         assert items.shape == targets.shape == (len(batch), 6)
         for row, (start, end) in enumerate(batch):
             assert items[row, : lengths[row]].tolist() == sequences.items[start : end - 1].tolist()

@@ -28,6 +28,8 @@ class WrittenLog:
     users: int
     item_ids: pl.Series
     """Every item with interactions, as String, sorted."""
+    kinds: pl.Series
+    """Every kind of event, as String."""
     first_timestamp: int
     last_timestamp: int
     warnings: dict[str, int]
@@ -47,12 +49,14 @@ def write(log: RawLog, collected: pl.DataFrame, path: Path, bad_rows: BadRows) -
         coded.lazy().select(
             pl.col("user_id", "item_id").cast(pl.String), "timestamp", pl.col("event").cast(pl.String)
         ).sink_parquet(path, row_group_size=_ROW_GROUP, engine="streaming")
-    dtype = coded.schema["item_id"]
+    dtype, kinds = coded.schema["item_id"], coded.schema["event"]
     assert isinstance(dtype, pl.Enum)
+    assert isinstance(kinds, pl.Enum)
     return WrittenLog(
         rows=coded.height,
         users=coded["user_id"].n_unique(),
         item_ids=dtype.categories,
+        kinds=kinds.categories,
         first_timestamp=int(coded["timestamp"].min()),  # type: ignore[arg-type]
         last_timestamp=int(coded["timestamp"].max()),  # type: ignore[arg-type]
         warnings={DUPLICATES: dropped} if dropped else {},

@@ -6,6 +6,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 from pydantic_core import from_json
 
+from recsys.contracts.event_kinds import DEFAULT_KINDS, EventKinds
 from recsys.errors import DataError
 
 INTERACTIONS_FILE = "interactions.parquet"
@@ -17,6 +18,8 @@ SCHEMA_VERSION: Literal[1] = 1
 
 EVENTS_UNTIL = "events_until"
 """In `Manifest.source`: the cut-off of the collected events, an ISO time; missing if there are none."""
+EVENT_KINDS = "event_kinds"
+"""In `Manifest.source`: the meanings of kinds; missing if all have the default."""
 
 
 class Manifest(BaseModel):
@@ -33,6 +36,8 @@ class Manifest(BaseModel):
     last_timestamp: int
     collected_events: int = 0
     """Rows that come from the event log of the services, before duplicates are dropped."""
+    event_kinds: EventKinds = DEFAULT_KINDS
+    """What the kinds of events mean."""
     content_hash: str
     """sha256, in hex, over the bytes of the interactions file and then of the items file."""
     warnings: dict[str, int]
@@ -61,3 +66,8 @@ def events_until(directory: Path) -> str | None:
     source = from_json((directory / MANIFEST_FILE).read_bytes()).get("source", {})
     until: str | None = source.get(EVENTS_UNTIL)
     return until
+
+
+def prepared_kinds(directory: Path) -> EventKinds:
+    """What the kinds of events in prepared data mean."""
+    return EventKinds.model_validate(from_json((directory / MANIFEST_FILE).read_bytes()).get("event_kinds", {}))

@@ -13,7 +13,8 @@ from recsys.errors import DataError, JobError
 from recsys.model.files import VOCABULARY_FILE
 from recsys.model.vocabulary import Vocabulary
 from training.atomic import atomic_directory, exclusive_lock
-from training.datasets.manifest import CATALOGUE_FILE, INTERACTIONS_FILE, MANIFEST_FILE
+from training.datasets.event_kinds import by_kind, steps_of
+from training.datasets.manifest import CATALOGUE_FILE, INTERACTIONS_FILE, MANIFEST_FILE, prepared_kinds
 from training.datasets.splits import (
     NOWHERE,
     TEMPORAL_SHARES,
@@ -25,10 +26,12 @@ from training.datasets.splits import (
     temporal,
 )
 
-SEQUENCES_VERSION = 2
+SEQUENCES_VERSION = 3
 ITEMS_ARRAY = "items.npy"
 OFFSETS_ARRAY = "offsets.npy"
 TIMES_ARRAY = "times.npy"
+WEIGHTS_ARRAY = "weights.npy"
+SEEN_ARRAY = "seen.npy"
 
 SAMPLED_HISTORIES = 500
 MAX_SAMPLED_ITEMS = 1000
@@ -50,6 +53,10 @@ class Sequences:
     vocabulary: Vocabulary
     times: NDArray[np.int64]
     """The timestamp of each of `items`. Repeated interactions with one item in a row count as the first of them."""
+    weights: NDArray[np.float32]
+    """How much each of `items` counts: the highest weight of its interactions, by their kinds."""
+    seen: NDArray[np.bool_]
+    """Whether each of `items` counts as seen, by the kind of at least one of its interactions."""
     split: Split
 
     @property
@@ -98,6 +105,11 @@ class Sequences:
         """History and target; the user must be one of `newcomers`."""
         return self._example(user, self.split.newcomer_places[user])
 
+    def seen_before(self, user: int, place: int) -> History:
+        """The items before this place of the user's that count as seen."""
+        before = slice(self.offsets[user], self.offsets[user] + place)
+        return self.items[before][self.seen[before]]
+
     def _example(self, user: int, place: np.int64) -> Example:
         start = self.offsets[user]
         return self.items[start : start + place], int(self.items[start + place])
@@ -105,9 +117,17 @@ class Sequences:
     def train_events(self) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         """Items [events] and users [events] of the training part, in order."""
         users = np.repeat(np.arange(self.num_users), np.diff(self.offsets))
-        position = np.arange(len(self.items)) - self.offsets[users]
-        kept = position < self.train_lengths[users]
+        kept = self._trained(users)
         return np.asarray(self.items)[kept], users[kept]
+
+    def train_weights(self) -> NDArray[np.float32]:
+        """[events]: the weights of `train_events`."""
+        return np.asarray(self.weights)[self._trained(np.repeat(np.arange(self.num_users), np.diff(self.offsets)))]
+
+    def _trained(self, users: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Whether each of `items`, whose users these are, is in the training part."""
+        position = np.arange(len(self.items)) - self.offsets[users]
+        return position < self.train_lengths[users]
 
     def train_counts(self) -> NDArray[np.int64]:
         """[num_items + 1]: the training interactions of each item; 0 for index 0, the padding."""
@@ -115,7 +135,7 @@ class Sequences:
 
 
 def sequences_hash(processed_dir: Path) -> str:
-    """sha256, in hex, of what sequences are made of: the interactions file and the catalogue's item ids.
+    """sha256, in hex, of what sequences are made of: the interactions file, the item ids, and the meanings of kinds.
 
     Raises JobError if no data is prepared.
     """
@@ -126,6 +146,8 @@ def sequences_hash(processed_dir: Path) -> str:
         total = hashlib.file_digest(file, "sha256")
     item_ids = pl.read_parquet(processed_dir / CATALOGUE_FILE, columns=["item_id"])["item_id"]
     total.update(json.dumps(item_ids.to_list()).encode())
+    if (kinds := prepared_kinds(processed_dir)).root:
+        total.update(kinds.model_dump_json().encode())
     return total.hexdigest()
 
 
@@ -150,6 +172,8 @@ def load_sequences(
         offsets=offsets,
         vocabulary=Vocabulary.load(cache / VOCABULARY_FILE),
         times=times,
+        weights=np.load(cache / WEIGHTS_ARRAY, mmap_mode="r"),
+        seen=np.load(cache / SEEN_ARRAY, mmap_mode="r"),
         split=_split(kind, shares, np.diff(offsets), times, processed_dir / INTERACTIONS_FILE),
     )
 
@@ -163,7 +187,16 @@ def _split(kind: SplitKind, shares: Shares, lengths: NDArray[np.int64], times: N
 def _convert(processed_dir: Path, directory: Path, kind: SplitKind, shares: Shares) -> None:
     file = processed_dir / INTERACTIONS_FILE
     catalogue = pl.read_parquet(processed_dir / CATALOGUE_FILE, columns=["item_id"]).with_row_index("row")
-    events = pl.read_parquet(file, columns=["user_id", "item_id", "timestamp"])
+    kinds = prepared_kinds(processed_dir)
+    events = (
+        pl.scan_parquet(file)
+        .filter(steps_of(pl.col("event"), kinds))
+        .with_columns(
+            weight=by_kind(pl.col("event"), kinds, "weight"), seen=by_kind(pl.col("event"), kinds, "marks_seen")
+        )
+        .drop("event")
+        .collect()
+    )
     if events.height == 0:
         raise DataError("it holds no interactions; run `make data` again", file=file)
     new_user = (events["user_id"] != events["user_id"].shift(1)).fill_null(True)
@@ -195,6 +228,9 @@ def _convert(processed_dir: Path, directory: Path, kind: SplitKind, shares: Shar
     np.save(directory / ITEMS_ARRAY, index_of_row[rows])
     np.save(directory / OFFSETS_ARRAY, offsets)
     np.save(directory / TIMES_ARRAY, times)
+    first_of_step = np.flatnonzero(kept)
+    np.save(directory / WEIGHTS_ARRAY, np.maximum.reduceat(events["weight"].to_numpy(), first_of_step))
+    np.save(directory / SEEN_ARRAY, np.logical_or.reduceat(events["seen"].to_numpy(), first_of_step))
     Vocabulary(catalogue["item_id"][order].to_list()).save(directory / VOCABULARY_FILE)
 
 
@@ -261,7 +297,11 @@ class TrainBatches:
             start += size
         return [batches[i] for i in random.permutation(len(batches))]
 
-    def load(self, spans: Spans) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-        """Item indices [batch, length], lengths [batch], and the next item at every position [batch, length]."""
+    def load(self, spans: Spans) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
+        """Item indices [batch, length], lengths [batch], and at every position the next item and its weight."""
         items, lengths = pad([self.sequences.items[start:end] for start, end in spans])
-        return items[:, :-1], lengths - 1, items[:, 1:]
+        weights = np.zeros(items.shape, dtype=np.float32)
+        weights[np.arange(items.shape[1]) < lengths[:, None]] = np.concatenate(
+            [self.sequences.weights[start:end] for start, end in spans]
+        )
+        return items[:, :-1], lengths - 1, items[:, 1:], weights[:, 1:]

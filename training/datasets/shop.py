@@ -2,7 +2,8 @@
 
 What a model can learn: an item is followed by the next part of its kit or series, possibly some steps later; customers
 have a few favourite categories that slowly change; items launch, trend and fade, and a few are far more popular than
-the rest.
+the rest. The kind of an event depends on why: customers buy what they came for, and view what is merely popular. Now
+and then they say that an item of a department that is not theirs does not interest them.
 """
 
 from collections.abc import Iterator
@@ -38,8 +39,15 @@ _LAST, _EARLIER, _TASTE = 0.34, 0.16, 0.34
 _MEMORY = 6
 _TRIES = 6
 
-_EVENT_NAMES = ("view", "add_to_cart", "purchase")
-_PURCHASE, _CART = 0.2, 0.05
+_EVENT_NAMES = ("view", "add_to_cart", "purchase", "not_interested")
+_VIEWED, _IN_CART, _PURCHASED, _REFUSED = range(4)
+_FOLLOWS, _SUITS, _IS_POPULAR = range(3)
+"""Why an item was chosen."""
+_PURCHASE = np.array([0.3, 0.2, 0.05])
+"""The probability of a purchase, by the reason of the choice."""
+_CART = 0.05
+_REFUSES = 0.02
+"""Per step: the probability that the customer is shown a popular item that may be refused."""
 _LOOKED_FIRST = 0.25
 """The share of purchases that follow a view of the same item."""
 
@@ -90,19 +98,29 @@ class _Shoppers:
         tastes = self._first_tastes()
         seen = np.zeros((USERS, len(successors)), dtype=bool)
         items = np.full((USERS, lengths.max()), -1, dtype=np.int64)
+        reasons = np.zeros_like(items)
+        refused = np.full_like(items, -1)
+        # Drawn apart, so that the steps of a seed do not depend on what is refused.
+        (refusals,) = rng.spawn(1)
         for step in range(lengths.max()):
             active = np.flatnonzero(lengths > step)
             self._drift(tastes, active[starts[active, step]])
             undecided = active
             for _ in range(_TRIES):
-                chosen = self._choose(undecided, step, items, times[undecided, step], tastes)
+                chosen, reason = self._choose(undecided, step, items, times[undecided, step], tastes)
                 fresh = (chosen >= 0) & ~seen[undecided, chosen]
                 items[undecided[fresh], step] = chosen[fresh]
+                reasons[undecided[fresh], step] = reason[fresh]
                 seen[undecided[fresh], chosen[fresh]] = True
                 undecided = undecided[~fresh]
+            shown_to = active[refusals.random(len(active)) < _REFUSES]
+            refused[shown_to, step] = self._of_no_interest(shown_to, times[shown_to, step], tastes, refusals)
         # A customer without a new item after all tries skips the step.
         people, steps = np.nonzero(items >= 0)
-        return self._log(people, items[people, steps], times[people, steps])
+        log = self._log(people, items[people, steps], times[people, steps], reasons[people, steps])
+        people, steps = np.nonzero((refused >= 0) & ~seen[np.arange(USERS)[:, None], refused])
+        refused_events = np.full(len(people), _REFUSED)
+        return pl.concat([log, self._rows(people, refused[people, steps], times[people, steps], refused_events)])
 
     def _times(self, lengths: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64]]:
         """The session starts and the timestamps of all steps, [users, steps] each."""
@@ -146,8 +164,8 @@ class _Shoppers:
         items: npt.NDArray[np.int64],
         times: npt.NDArray[np.int64],
         tastes: npt.NDArray[np.int64],
-    ) -> npt.NDArray[np.int64]:
-        """[people]: the next item of each, or -1. It may be an item that the customer has seen."""
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """[people]: the next item of each, or -1, and why. It may be an item that the customer has seen."""
         rng, catalogue = self.rng, self.catalogue
         decision = rng.random(len(people))
         back = np.where(decision < _LAST, 1, rng.integers(2, _MEMORY + 1, len(people)))
@@ -159,34 +177,68 @@ class _Shoppers:
         whole_shop = decision >= _LAST + _EARLIER + _TASTE
         first = np.where(whole_shop, 0, self._category_starts[taste])
         end = np.where(whole_shop, len(catalogue.category), self._category_starts[taste + 1])
-        return np.where(follows, follower, self._popular(first, end, (times - _START) // (7 * _DAY)))
+        popular = self._popular(first, end, (times - _START) // (7 * _DAY), rng)
+        reason = np.where(follows, _FOLLOWS, np.where(whole_shop, _IS_POPULAR, _SUITS))
+        return np.where(follows, follower, popular), reason
+
+    def _of_no_interest(
+        self,
+        people: npt.NDArray[np.int64],
+        times: npt.NDArray[np.int64],
+        tastes: npt.NDArray[np.int64],
+        rng: np.random.Generator,
+    ) -> npt.NDArray[np.int64]:
+        """[people]: a popular item of a department without a taste of the customer, or -1."""
+        catalogue = self.catalogue
+        whole_shop = np.full(len(people), len(catalogue.category))
+        shown = self._popular(np.zeros_like(whole_shop), whole_shop, (times - _START) // (7 * _DAY), rng)
+        suits = catalogue.department[tastes[people]] == catalogue.department[catalogue.category[shown]][:, None]
+        return np.where(suits.any(axis=1), -1, shown)
 
     def _popular(
-        self, first: npt.NDArray[np.int64], end: npt.NDArray[np.int64], week: npt.NDArray[np.int64]
+        self,
+        first: npt.NDArray[np.int64],
+        end: npt.NDArray[np.int64],
+        week: npt.NDArray[np.int64],
+        rng: np.random.Generator,
     ) -> npt.NDArray[np.int64]:
         """One item from [first, end) each, by popularity in that week; -1 if none is on sale."""
         row = week * len(self.catalogue.category)
         low, high = self._cumulative[row + first], self._cumulative[row + end]
-        drawn = low + (high - low) * self.rng.random(len(week))
+        drawn = low + (high - low) * rng.random(len(week))
         chosen = np.searchsorted(self._cumulative, drawn, side="right") - 1 - row
         return np.where(high > low, np.clip(chosen, first, end - 1), -1)
 
     def _log(
-        self, people: npt.NDArray[np.int64], items: npt.NDArray[np.int64], times: npt.NDArray[np.int64]
+        self,
+        people: npt.NDArray[np.int64],
+        items: npt.NDArray[np.int64],
+        times: npt.NDArray[np.int64],
+        reasons: npt.NDArray[np.int64],
     ) -> pl.DataFrame:
         draw, hesitation = self.rng.random(len(people)), self.rng.random(len(people))
-        event = np.where(draw < _PURCHASE, _EVENT_NAMES.index("purchase"), 0)
-        event[(draw >= _PURCHASE) & (draw < _PURCHASE + _CART)] = _EVENT_NAMES.index("add_to_cart")
-        steps = pl.DataFrame({"person": people, "item": items, "timestamp": times, "event": event})
-        views = steps.filter((event == _EVENT_NAMES.index("purchase")) & (hesitation < _LOOKED_FIRST))
+        purchase = _PURCHASE[reasons]
+        event = np.where(draw < purchase, _PURCHASED, _VIEWED)
+        event[(draw >= purchase) & (draw < purchase + _CART)] = _IN_CART
+        first = (event == _PURCHASED) & (hesitation < _LOOKED_FIRST)
+        # A view has the timestamp of its purchase and precedes it in the order of rows.
+        views = self._rows(people[first], items[first], times[first], np.full(int(first.sum()), _VIEWED))
+        return pl.concat([views, self._rows(people, items, times, event)])
+
+    def _rows(
+        self,
+        people: npt.NDArray[np.int64],
+        items: npt.NDArray[np.int64],
+        times: npt.NDArray[np.int64],
+        events: npt.NDArray[np.int64],
+    ) -> pl.DataFrame:
         users = pl.Series([f"U{number:04}" for number in range(1, USERS + 1)])
-        return (
-            # A view has the timestamp of its purchase and precedes it in the order of rows.
-            pl.concat([views.with_columns(event=pl.lit(0, pl.Int64)), steps]).select(
-                pl.lit(users).gather(pl.col("person")).alias("user_id"),
-                pl.lit(self.catalogue.items["item_id"]).gather(pl.col("item")).alias("item_id"),
-                "timestamp",
-                pl.lit(pl.Series(_EVENT_NAMES)).gather(pl.col("event")).alias("event"),
-                pl.lit(False).alias("suspect"),
-            )
+        return pl.DataFrame(
+            {
+                "user_id": users.gather(people),
+                "item_id": self.catalogue.items["item_id"].gather(items),
+                "timestamp": times,
+                "event": pl.Series(_EVENT_NAMES).gather(events),
+                "suspect": np.zeros(len(people), dtype=np.bool_),
+            }
         )

@@ -24,6 +24,8 @@ ITEMS_PER_WINDOW = 5
 class PastExample(NamedTuple):
     user: int
     history: History
+    seen: History
+    """The items of the history that count as seen."""
     target: int
     """The item that came next."""
     as_of: int
@@ -87,4 +89,5 @@ def _of_windows(sequences: Sequences, user: int, starts: NDArray[np.int64], nth:
 
 def _example(sequences: Sequences, user: int, place: int, as_of: int) -> PastExample:
     start = sequences.offsets[user]
-    return PastExample(user, sequences.items[start : start + place], int(sequences.items[start + place]), as_of)
+    history, seen = sequences.items[start : start + place], sequences.seen_before(user, place)
+    return PastExample(user, history, seen, int(sequences.items[start + place]), as_of)

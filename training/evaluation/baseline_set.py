@@ -102,13 +102,13 @@ class BaselineSet:
     def _ndcg(self, window: Window, scorer: Scorer, name: str = "") -> float:
         if isinstance(scorer, PopularityScorer):
             return ndcg_at_k(self._rank(window, scorer, name).ranks, 10)
-        ranks = ranks_of_held_out(scorer, window.examples, self._exclude_seen, _shown(window, name))
+        ranks = ranks_of_held_out(scorer, window.examples, self._exclude_seen, _shown(window, name), window.seen)
         return ndcg_at_k(ranks, 10)
 
     def _rank(self, window: Window, scorer: Scorer, name: str) -> Ranking:
         if isinstance(scorer, PopularityScorer):
-            return rank_by_shared_scores(scorer.shared, window.examples, self._exclude_seen)
-        return rank_held_out(scorer, window.examples, self._exclude_seen, _shown(window, name))
+            return rank_by_shared_scores(scorer.shared, window.examples, self._exclude_seen, window.seen)
+        return rank_held_out(scorer, window.examples, self._exclude_seen, _shown(window, name), window.seen)
 
 
 def _shown(window: Window, name: str) -> list[History] | None:

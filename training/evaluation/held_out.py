@@ -33,6 +33,8 @@ class HeldOut:
     """The test items of users of the prepared data."""
 
     examples: list[Example]
+    seen: list[History]
+    """The items of each example's history that count as seen."""
     vocabulary: Vocabulary
     """Of the item indices in `examples`."""
 
@@ -50,7 +52,8 @@ def load_held_out(settings: JobSettings, data_hash: str, num_users: int) -> Held
     users = sample_users(sequences.tested_users, settings.seed, num_users)
     if not len(users):
         raise JobError(f"no user in {settings.processed_dir} has a held-out item")
-    return HeldOut([sequences.test(int(user)) for user in users], sequences.vocabulary)
+    seen = [sequences.seen_before(*each) for each in zip(users, sequences.split.test_places[users], strict=True)]
+    return HeldOut([sequences.test(int(user)) for user in users], seen, sequences.vocabulary)
 
 
 def gains_on(held_out: HeldOut, directory: Path) -> NDArray[np.float64]:
@@ -63,7 +66,8 @@ def gains_on(held_out: HeldOut, directory: Path) -> NDArray[np.float64]:
     ranks = np.full(len(examples), np.inf)
     if known:
         scorer = release_scorer(directory, exclude_seen=exclude_seen)
-        ranks[known] = rank_held_out(scorer, [examples[place] for place in known], exclude_seen).ranks
+        seen = [_translated(held_out.seen[place], own_index) for place in known]
+        ranks[known] = rank_held_out(scorer, [examples[place] for place in known], exclude_seen, seen=seen).ranks
     return ndcg_gains(ranks, K)
 
 

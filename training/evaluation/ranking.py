@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -26,6 +26,14 @@ class Scorer(Protocol):
 
     def scores(self, histories: list[History]) -> NDArray[np.float32]:
         """-> [histories, num_items]; column c belongs to item_index c + 1."""
+
+
+@runtime_checkable
+class ChoosingScorer(Scorer, Protocol):
+    """A scorer that chooses candidates, and so needs to know which items are excluded."""
+
+    def scores_without(self, histories: list[History], seen: list[History]) -> NDArray[np.float32]:
+        """The same as `scores`, with the candidates chosen without the seen items of each history."""
 
 
 @dataclass(frozen=True)
@@ -74,17 +82,22 @@ class _Chunk(NamedTuple):
 
 
 def rank_held_out(
-    scorer: Scorer, examples: list[Example], exclude_seen: bool = True, shown: list[History] | None = None
+    scorer: Scorer,
+    examples: list[Example],
+    exclude_seen: bool = True,
+    shown: list[History] | None = None,
+    seen: list[History] | None = None,
 ) -> Ranking:
-    """Rank each example's target among all items; without the items of its history if `exclude_seen`.
+    """Rank each example's target among all items; without the seen items of its history if `exclude_seen`.
 
-    `shown` holds what the scorer gets in place of each history, such as the last basket alone. The rank of an excluded
-    target is infinite. MAX_SCORES_PER_CHUNK bounds the memory.
+    `shown` holds what the scorer gets in place of each history, such as the last basket alone; `seen`, the items of
+    each history that count as seen, by default all. The rank of an excluded target is infinite. MAX_SCORES_PER_CHUNK
+    bounds the memory.
     """
     top_k = min(TOP_K, scorer.num_items)
     ranks = np.empty(len(examples))
     recommended = np.empty((len(examples), top_k), dtype=np.int64)
-    for places, scores, of_chunk in _scored(scorer, examples, exclude_seen, shown):
+    for places, scores, of_chunk in _scored(scorer, examples, exclude_seen, shown, seen):
         ranks[places] = of_chunk
         best = np.argpartition(-scores, top_k - 1, axis=1)[:, :top_k]
         order = np.argsort(-np.take_along_axis(scores, best, axis=1), axis=1, kind="stable")
@@ -93,16 +106,25 @@ def rank_held_out(
 
 
 def ranks_of_held_out(
-    scorer: Scorer, examples: list[Example], exclude_seen: bool = True, shown: list[History] | None = None
+    scorer: Scorer,
+    examples: list[Example],
+    exclude_seen: bool = True,
+    shown: list[History] | None = None,
+    seen: list[History] | None = None,
 ) -> Ranks:
     """Only the ranks of `rank_held_out`, in a fraction of its time for large catalogues."""
     ranks = np.empty(len(examples))
-    for places, _, of_chunk in _scored(scorer, examples, exclude_seen, shown):
+    for places, _, of_chunk in _scored(scorer, examples, exclude_seen, shown, seen):
         ranks[places] = of_chunk
     return ranks
 
 
-def rank_by_shared_scores(scores: NDArray[np.float32], examples: list[Example], exclude_seen: bool = True) -> Ranking:
+def rank_by_shared_scores(
+    scores: NDArray[np.float32],
+    examples: list[Example],
+    exclude_seen: bool = True,
+    seen: list[History] | None = None,
+) -> Ranking:
     """What `rank_held_out` gives for scores [num_items] that are the same for all users, in a fraction of its time.
 
     Items with equal scores may be recommended in another order.
@@ -115,19 +137,24 @@ def rank_by_shared_scores(scores: NDArray[np.float32], examples: list[Example], 
     recommended = np.empty((len(examples), top_k), dtype=np.int64)
     for place, (history, target) in enumerate(examples):
         item = target - 1
-        seen = np.unique(history - 1) if exclude_seen else history[:0]
-        of_seen, of_target = scores[seen], scores[item]
+        excluded_items = history if seen is None else seen[place]
+        own = np.unique(excluded_items - 1) if exclude_seen else history[:0]
+        of_seen, of_target = scores[own], scores[item]
         greater = num_items - not_above[item] - (of_seen > of_target).sum()
         equal = equal_others[item] - (of_seen == of_target).sum()
-        ranks[place] = np.inf if item in seen else 1.0 + greater + equal / 2.0
-        first = order[: top_k + len(seen)]
-        excluded = np.isin(first, seen)
+        ranks[place] = np.inf if item in own else 1.0 + greater + equal / 2.0
+        first = order[: top_k + len(own)]
+        excluded = np.isin(first, own)
         recommended[place] = np.concatenate([first[~excluded], first[excluded]])[:top_k]
     return Ranking(ranks, recommended)
 
 
 def _scored(
-    scorer: Scorer, examples: list[Example], exclude_seen: bool, shown: list[History] | None
+    scorer: Scorer,
+    examples: list[Example],
+    exclude_seen: bool,
+    shown: list[History] | None,
+    seen: list[History] | None,
 ) -> Iterator[_Chunk]:
     users_per_chunk = max(1, min(MAX_USERS_PER_CHUNK, MAX_SCORES_PER_CHUNK // scorer.num_items))
     # Histories of similar length share a chunk, to keep the padding small.
@@ -136,8 +163,12 @@ def _scored(
         chunk = by_length[start : start + users_per_chunk]
         histories = [examples[i][0] for i in chunk]
         targets = np.array([examples[i][1] for i in chunk], dtype=np.int64) - 1
-        scores = scorer.scores(histories if shown is None else [shown[i] for i in chunk])
+        excluded_items = histories if seen is None else [seen[i] for i in chunk]
+        if isinstance(scorer, ChoosingScorer):
+            scores = scorer.scores_without(histories, excluded_items)
+        else:
+            scores = scorer.scores(histories if shown is None else [shown[i] for i in chunk])
         if exclude_seen:
-            mask_seen_items(scores, histories)
+            mask_seen_items(scores, excluded_items)
         excluded = np.isneginf(scores[np.arange(len(chunk)), targets])
         yield _Chunk(chunk, scores, np.where(excluded, np.inf, target_ranks(scores, targets)))

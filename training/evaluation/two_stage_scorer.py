@@ -33,7 +33,10 @@ class TwoStageScorer:
         self.num_items = towers.num_items
 
     def scores(self, histories: list[History]) -> NDArray[np.float32]:
-        scores, found = self._retrieval.search(histories)
+        return self.scores_without(histories, histories)
+
+    def scores_without(self, histories: list[History], seen: list[History]) -> NDArray[np.float32]:
+        scores, found = self._retrieval.search(histories, seen)
         for row, history, candidates in zip(scores, histories, found, strict=True):
             steps = self._retrieval.steps(history)
             ranked = self._second_stage.score(steps, candidates.items, candidates.query_embedding)
@@ -43,10 +46,10 @@ class TwoStageScorer:
             row[candidates.items[order] - 1] = highest + np.arange(NUM_CANDIDATES, NUM_CANDIDATES - len(order), -1)
         return scores
 
-    def source_recall(self, examples: list[Example]) -> dict[str, Any]:
+    def source_recall(self, examples: list[Example], seen: list[History]) -> dict[str, Any]:
         """How many candidates each source may contribute, and its recall on the examples."""
         counts = dict(zip(map(str, Source), self._counts, strict=True))
         return {
             "counts": {TOWERS: NUM_CANDIDATES - sum(self._counts), **counts},
-            "recall": self._retrieval.source_ranks(examples).recall(self._counts),
+            "recall": self._retrieval.source_ranks(examples, seen).recall(self._counts),
         }

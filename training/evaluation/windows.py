@@ -14,6 +14,8 @@ class Window:
     users: NDArray[np.int64]
     """[examples], in ascending order; they have the same numbers in every split of the same data."""
     examples: list[Example]
+    seen: list[History]
+    """The items of each example's history that count as seen."""
     baskets: list[History]
     """The last basket of each example's history: its items with the latest timestamp."""
     known_items: NDArray[np.int32]
@@ -59,6 +61,7 @@ def _window(sequences: Sequences, users: NDArray[np.int64], places: NDArray[np.i
             (items[start : start + place], int(items[start + place]))
             for start, place in zip(starts, places[users], strict=True)
         ],
+        seen=[sequences.seen_before(int(user), int(place)) for user, place in zip(users, places[users], strict=True)],
         baskets=[
             _last_basket(items[start : start + place], times[start : start + place])
             for start, place in zip(starts, places[users], strict=True)

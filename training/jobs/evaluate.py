@@ -96,13 +96,13 @@ def _measure(
         scorers["two_stage"] = two_stage = TwoStageScorer(two_tower.model, directory, exclude_seen=exclude_seen)
         print("evaluate: the sources of candidates ...", flush=True)
         candidates = {
-            **two_stage.source_recall(test.examples),
+            **two_stage.source_recall(test.examples, test.seen),
             "recall_on_validation": training["second_stage"]["recall"],
         }
     for name, scorer in scorers.items():
         print(f"evaluate: {name} ...", flush=True)
-        rankings[name] = rank_held_out(scorer, test.examples, exclude_seen)
-        ranks_of_newcomers[name] = ranks_of_held_out(scorer, newcomers.examples, exclude_seen)
+        rankings[name] = rank_held_out(scorer, test.examples, exclude_seen, seen=test.seen)
+        ranks_of_newcomers[name] = ranks_of_held_out(scorer, newcomers.examples, exclude_seen, seen=newcomers.seen)
     skipped = baselines.skipped if "two_stage" in scorers else {**baselines.skipped, "two_stage": NO_SECOND_STAGE}
     gains = {name: ndcg_gains(ranking.ranks, 10) for name, ranking in rankings.items()}
     models = {name: metrics_of(ranking, counts[1:]) for name, ranking in rankings.items()}

@@ -8,22 +8,27 @@ import hashlib
 from datetime import UTC, datetime
 from pathlib import Path
 
+import polars as pl
 from pydantic import JsonValue
 
 from events.log_files import LogFiles
+from recsys.contracts.event_kinds import EventKinds
 from recsys.errors import DataError
 from training.atomic import atomic_directory, exclusive_lock
 from training.datasets import interactions, item_values, items
 from training.datasets.bad_rows import REJECTS_FILE, BadRows
 from training.datasets.collected_events import collected_events
-from training.datasets.manifest import CATALOGUE_FILE, EVENTS_UNTIL, INTERACTIONS_FILE, Manifest
+from training.datasets.event_kinds import event_kinds
+from training.datasets.manifest import CATALOGUE_FILE, EVENT_KINDS, EVENTS_UNTIL, INTERACTIONS_FILE, Manifest
 from training.datasets.registry import dataset_of
 from training.datasets.tables import Dataset
 from training.job import run_job
 from training.settings import CollectedSettings, JobSettings
 
+NO_SUCH_KIND = "kinds_without_events"
 _WARNINGS = {
     interactions.DUPLICATES: "rows repeat an earlier row (same user, item, timestamp and event) and were dropped",
+    NO_SUCH_KIND: "kinds that have a meaning occur in no event; is a name misspelt?",
     items.TWICE: "items are described more than once; the first description was kept",
     items.UNDESCRIBED: "items have interactions but no description",
     items.UNTITLED: "items are described without a title",
@@ -35,22 +40,23 @@ _FIRST_TIME = 100_000_000
 
 
 def prepare(settings: JobSettings) -> str:
-    dataset = dataset_of(settings)
+    dataset, kinds = dataset_of(settings), event_kinds(settings)
     directory = settings.processed_dir
     with exclusive_lock(directory):
         # Taken before reading, so that the next run prepares again if a file changes meanwhile.
         previous = _prepared(directory)
         until = _events_until(previous)
         fingerprint = dataset.fingerprint() | ({} if until is None else {EVENTS_UNTIL: until.isoformat()})
+        fingerprint |= {EVENT_KINDS: kinds.model_dump()} if kinds.root else {}
         if previous is not None and previous.source == fingerprint:
             return f"{directory} is up to date: {_summary(previous)}"
         with atomic_directory(directory) as partial:
-            manifest = _write(dataset, settings, until, fingerprint, partial)
+            manifest = _write(dataset, settings, kinds, until, fingerprint, partial)
     for file, reasons in manifest.rejected.items():
         counts = ", ".join(f"{reason} ({count:,})" for reason, count in reasons.items())
         print(f"warning: rows of {file} were dropped: {counts}; see {directory / REJECTS_FILE}", flush=True)
-    for kind, count in manifest.warnings.items():
-        print(f"warning: {count:,} {_WARNINGS[kind]}", flush=True)
+    for problem, count in manifest.warnings.items():
+        print(f"warning: {count:,} {_WARNINGS[problem]}", flush=True)
     return f"{settings.dataset}: {_summary(manifest)} -> {directory}"
 
 
@@ -75,6 +81,7 @@ def _events_until(previous: Manifest | None) -> datetime | None:
 def _write(
     dataset: Dataset,
     settings: JobSettings,
+    kinds: EventKinds,
     until: datetime | None,
     fingerprint: dict[str, JsonValue],
     directory: Path,
@@ -93,13 +100,19 @@ def _write(
         first_timestamp=log.first_timestamp,
         last_timestamp=log.last_timestamp,
         content_hash=_content_hash(directory),
-        warnings=log.warnings | raw.items.warnings | item_warnings,
+        warnings=log.warnings | raw.items.warnings | item_warnings | _without_events(kinds, log.kinds),
         rejected=bad_rows.counts,
         collected_events=len(collected),
+        event_kinds=kinds,
         source=fingerprint,
     )
     manifest.write(directory)
     return manifest
+
+
+def _without_events(kinds: EventKinds, occurring: pl.Series) -> dict[str, int]:
+    missing = len(kinds.root.keys() - set(occurring))
+    return {NO_SUCH_KIND: missing} if missing else {}
 
 
 def _content_hash(directory: Path) -> str:

@@ -3,7 +3,7 @@
 Seeding again has the same result, live events are kept, and an event that is both live and in the log counts once.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby, islice
 from typing import Any, NamedTuple
 
@@ -16,8 +16,10 @@ from recsys.adapters.redis_client import BlockingClient, open_blocking_redis
 from recsys.adapters.redis_feature_store import MAX_ACTIVE, MAX_RECENT, MAX_SEEN
 from recsys.adapters.redis_popularity import NEXT_TTL_SECONDS, publish_counts, start_counting
 from recsys.adapters.redis_scripts import SEED_USER
-from recsys.contracts.base import MAX_HISTORY
+from recsys.contracts.base import MAX_DISLIKED, MAX_HISTORY
+from recsys.contracts.event_kinds import EventKinds
 from recsys.errors import StorageFull, UpstreamUnavailable
+from training.datasets.event_kinds import steps_of
 from training.datasets.manifest import CATALOGUE_FILE, INTERACTIONS_FILE, Manifest
 from training.job import run_job
 from training.settings import FeatureStoreSettings, JobSettings
@@ -29,6 +31,10 @@ HALF_LIVES_IN_LOG = 10
 """The half-life of popularity grows with the log: years for a log of 20 years, weeks for a log of months."""
 NOT_IN_THE_LOG = 0
 """In place of a time to live: the user's own stays."""
+
+
+Row = tuple[str, int, str]
+"""Item, second and kind."""
 
 
 class LogEvent(NamedTuple):
@@ -44,12 +50,13 @@ def seed(settings: JobSettings) -> str:
     manifest = Manifest.read(settings.processed_dir)
     store = FeatureStoreSettings()
     redis = open_blocking_redis(store.redis_url)
+    kinds = manifest.event_kinds
     interactions = pl.scan_parquet(settings.processed_dir / INTERACTIONS_FILE)
     items = pl.scan_parquet(settings.processed_dir / CATALOGUE_FILE)
     try:
         redis.script_load(SEED_USER.text)
         start_counting(redis, _half_life(manifest), manifest.last_timestamp)
-        users = _seed_users(redis, interactions, items, manifest.users, store.user_ttl_seconds)
+        users = _seed_users(redis, interactions, items, kinds, manifest.users, store.user_ttl_seconds)
         _count_other_users(redis)
         popular = publish_counts(redis, set(items.select("item_id").collect()["item_id"]))
     except OutOfMemoryError as error:
@@ -67,25 +74,31 @@ def _half_life(manifest: Manifest) -> float:
 
 
 def _seed_users(
-    redis: BlockingClient, interactions: pl.LazyFrame, items: pl.LazyFrame, expected: int, ttl_seconds: int
+    redis: BlockingClient,
+    interactions: pl.LazyFrame,
+    items: pl.LazyFrame,
+    kinds: EventKinds,
+    expected: int,
+    ttl_seconds: int,
 ) -> int:
     """Write every user's history and attributes; returns how many users there were."""
     written = 0
     with tqdm(total=expected, unit="user", desc="seed") as progress:
-        for batch in _users(interactions, items):
+        for batch in _users(interactions, items, kinds):
             pipeline = redis.pipeline(transaction=False)
             for user in batch:
-                _write_user(pipeline, user, ttl_seconds)
+                _write_user(pipeline, user, kinds, ttl_seconds)
             pipeline.execute()
             written += len(batch)
             progress.update(len(batch))
     return written
 
 
-def _users(interactions: pl.LazyFrame, items: pl.LazyFrame) -> Iterator[list[dict[str, Any]]]:
+def _users(interactions: pl.LazyFrame, items: pl.LazyFrame, kinds: EventKinds) -> Iterator[list[dict[str, Any]]]:
     """Batches of users, each with item ids, times and kinds in the order of the log, and favourite categories."""
     favourites = (
-        interactions.join(items.select("item_id", "categories"), on="item_id")
+        interactions.filter(steps_of(pl.col("event"), kinds))
+        .join(items.select("item_id", "categories"), on="item_id")
         .explode("categories")
         .drop_nulls("categories")
         .group_by("user_id", "categories")
@@ -104,20 +117,35 @@ def _users(interactions: pl.LazyFrame, items: pl.LazyFrame) -> Iterator[list[dic
         yield part.to_dicts()
 
 
-def _write_user(pipeline: Any, user: dict[str, Any], ttl_seconds: int) -> None:
-    user_id, item_ids, times = user["user_id"], user["item_id"], user["timestamp"]
-    last_events = list(dict(zip(item_ids, times, strict=True)).items())
-    last_events.sort(key=lambda pair: pair[1])
-    pipeline.zadd(keys.seen_key(user_id), dict(last_events[-MAX_SEEN:]), gt=True)
-    attributes = {"interactions": len(item_ids), "first_seen": times[0], "last_seen": times[-1]}
+def _write_user(pipeline: Any, user: dict[str, Any], kinds: EventKinds, ttl_seconds: int) -> None:
+    user_id, rows = user["user_id"], list(zip(user["item_id"], user["timestamp"], user["event"], strict=True))
+    seen = _last_events(row for row in rows if kinds.of(row[2]).marks_seen)
+    if seen:
+        pipeline.zadd(keys.seen_key(user_id), dict(seen[-MAX_SEEN:]), gt=True)
+    disliked = _last_events(row for row in rows if kinds.of(row[2]).negative)
+    if disliked:
+        pipeline.zadd(keys.disliked_key(user_id), dict(disliked[-MAX_DISLIKED:]), gt=True)
+        pipeline.zremrangebyrank(keys.disliked_key(user_id), 0, -1 - MAX_DISLIKED)
+        pipeline.expire(keys.disliked_key(user_id), ttl_seconds)
+    steps = [row for row in rows if kinds.of(row[2]).in_history]
+    if not steps:
+        pipeline.expire(keys.seen_key(user_id), ttl_seconds)
+        return
+    attributes = {"interactions": len(steps), "first_seen": steps[0][1], "last_seen": steps[-1][1]}
     favourites = {"favourite_categories": user["favourites"] or ""}
     pipeline.hset(keys.attributes_key(user_id), mapping={**attributes, **favourites})
-    _run_seed_user(pipeline, user_id, ttl_seconds, latest_runs(_log_events(item_ids, times, user["event"])))
+    _run_seed_user(pipeline, user_id, ttl_seconds, latest_runs(_log_events(steps)))
 
 
-def _log_events(item_ids: Sequence[str], times: Sequence[int], kinds: Sequence[str]) -> list[LogEvent]:
+def _last_events(rows: Iterable[Row]) -> list[tuple[str, int]]:
+    """Each item with the time of its last event, oldest first."""
+    last_events = {item_id: second for item_id, second, _ in rows}
+    return sorted(last_events.items(), key=lambda pair: pair[1])
+
+
+def _log_events(rows: Sequence[Row]) -> list[LogEvent]:
     events: list[LogEvent] = []
-    for second, of_second in groupby(zip(item_ids, times, kinds, strict=True), key=lambda row: row[1]):
+    for second, of_second in groupby(rows, key=lambda row: row[1]):
         events += [LogEvent(item_id, kind, second, order) for order, (item_id, _, kind) in enumerate(of_second)]
     return events
 

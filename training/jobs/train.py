@@ -17,7 +17,7 @@ from recsys.model.files import TRAINING_FILE, VOCABULARY_FILE
 from recsys.model.histories import save_histories
 from recsys.model.two_tower import TwoTower, TwoTowerConfig, save_model
 from training.atomic import atomic_directory, exclusive_lock
-from training.datasets.manifest import CATALOGUE_FILE, INTERACTIONS_FILE, events_until
+from training.datasets.manifest import CATALOGUE_FILE, INTERACTIONS_FILE, events_until, prepared_kinds
 from training.datasets.sequences import Sequences, load_sequences, sample_histories
 from training.fingerprints import TOWERS_VERSION, learning_data_hash, towers_fingerprint
 from training.job import for_each_cut, run_job
@@ -129,6 +129,7 @@ def _training_record(
         "dataset": settings.dataset,
         "data_content_hash": data_hash,
         "events_until": events_until(settings.processed_dir),
+        "event_kinds": prepared_kinds(settings.processed_dir).model_dump(),
         "seed": settings.seed,
         "train_minutes": settings.train_minutes,
         "exclude_seen": settings.exclude_seen,

@@ -33,23 +33,28 @@ class CandidateRetrieval:
         """The part of a history that the model uses."""
         return history[-self._max_history :].astype(np.int64)
 
-    def source_ranks(self, examples: list[Example]) -> SourceRanks:
+    def source_ranks(self, examples: list[Example], seen: list[History]) -> SourceRanks:
         """Of all sources, on examples of the end of the log."""
         sources = [self.sources] * len(examples)
-        return source_ranks(examples, sources, self._towers, max_history=self._max_history)
+        return source_ranks(examples, sources, self._towers, max_history=self._max_history, seen=seen)
 
     def search(
-        self, histories: list[History], sources: Sequence[CandidateSources] | None = None
+        self,
+        histories: list[History],
+        seen: list[History] | None = None,
+        sources: Sequence[CandidateSources] | None = None,
     ) -> tuple[NDArray[np.float32], list[Candidates]]:
         """-> the towers' scores of all items [histories, num_items], -inf for excluded items, and the candidates.
 
+        seen: the items of each history that count as seen; by default all.
         sources: those of each history, if they are of another moment than the end of the log.
         """
-        scores, retrieved = self._towers.search(histories)
+        seen = histories if seen is None else seen
+        scores, retrieved = self._towers.search(histories, seen)
         found = []
         for place, (history, (query_embedding, nearest)) in enumerate(zip(histories, retrieved, strict=True)):
-            excluded = set(history.tolist()) if self._towers.exclude_seen else set()
-            proposed = (self.sources if sources is None else sources[place]).find(self.steps(history))
+            excluded = set(seen[place].tolist()) if self._towers.exclude_seen else set()
+            proposed = (self.sources if sources is None else sources[place]).find(self.steps(history), seen[place])
             others = of_other_sources([items.tolist() for items in proposed.values()], excluded)
             items = merged(nearest[: NUM_CANDIDATES - len(others)].tolist(), others)
             found.append(Candidates(query_embedding, np.array(items, dtype=np.int64), nearest))

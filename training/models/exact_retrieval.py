@@ -39,12 +39,17 @@ class ExactRetrieval:
             queries: NDArray[np.float32] = encode_histories(self._model, histories).cpu().numpy()
         return queries
 
-    def search(self, histories: list[History]) -> tuple[NDArray[np.float32], list[Retrieved]]:
-        """-> the scores of all items [histories, num_items], -inf for excluded items, and the retrieved candidates."""
+    def search(
+        self, histories: list[History], seen: list[History] | None = None
+    ) -> tuple[NDArray[np.float32], list[Retrieved]]:
+        """-> the scores of all items [histories, num_items], -inf for excluded items, and the retrieved candidates.
+
+        seen: the items of each history that count as seen; by default all.
+        """
         queries = self.encode(histories)
         scores = queries @ self.candidate_embeddings.T
         scores[:, self._unsearchable] = -np.inf
         if self.exclude_seen:
-            mask_seen_items(scores, histories)
+            mask_seen_items(scores, histories if seen is None else seen)
         found = (nearest_items(row, self._num_candidates) for row in scores)
         return scores, [Retrieved(query, candidates) for query, candidates in zip(queries, found, strict=True)]

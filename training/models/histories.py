@@ -16,7 +16,7 @@ def encode_histories(model: TwoTower, histories: list[History]) -> Tensor:
     return model.encode(torch.from_numpy(items).to(device), torch.from_numpy(lengths).to(device))
 
 
-def mask_seen_items(scores: NDArray[np.float32], histories: list[History]) -> None:
-    """Set each history's own items to -inf in scores [histories, num_items], in place."""
-    for row, history in enumerate(histories):
-        scores[row, history - 1] = -np.inf
+def mask_seen_items(scores: NDArray[np.float32], seen: list[History]) -> None:
+    """Set each history's seen items to -inf in scores [histories, num_items], in place."""
+    for row, items in enumerate(seen):
+        scores[row, items - 1] = -np.inf

@@ -17,7 +17,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, queries: Tensor, candidates: Tensor, targets: Tensor) -> Tensor:
+    def forward(ctx: Any, queries: Tensor, candidates: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
         positions, items = len(queries), len(candidates)
         query_gradient = torch.empty_like(queries)
         candidate_gradient = torch.zeros(candidates.shape, dtype=torch.float32, device=candidates.device)
@@ -25,26 +25,29 @@ class _LinearCrossEntropy(torch.autograd.Function):
         step = max(1, CHUNK_ELEMENTS // items)
         for start in range(0, positions, step):
             query, target = queries[start : start + step], targets[start : start + step].unsqueeze(1)
+            weight = weights[start : start + step].unsqueeze(1)
             probabilities = torch.softmax(query @ candidates.T, dim=-1)
             of_target = probabilities.gather(1, target)
-            loss -= of_target.float().clamp(min=torch.finfo(torch.float32).tiny).log().sum()
+            loss -= (of_target.float().clamp(min=torch.finfo(torch.float32).tiny).log() * weight).sum()
             probabilities.scatter_(1, target, of_target - 1)
+            probabilities *= weight.to(probabilities.dtype)
             torch.mm(probabilities, candidates, out=query_gradient[start : start + step])
             candidate_gradient += probabilities.T @ query
         ctx.save_for_backward(query_gradient, candidate_gradient.to(candidates.dtype))
-        ctx.positions = positions
-        return loss / positions
+        total = ctx.total = float(weights.sum())
+        return loss / total
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
-        scale = gradients[0] / ctx.positions
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        scale = gradients[0] / ctx.total
         query_gradient, candidate_gradient = ctx.saved_tensors
-        return query_gradient * scale, candidate_gradient * scale, None
+        return query_gradient * scale, candidate_gradient * scale, None, None
 
 
-def full_softmax_loss(queries: Tensor, candidates: Tensor, targets: Tensor) -> Tensor:
-    """queries [positions, dim], candidates [items, dim], targets [positions] as rows of candidates -> mean loss."""
-    return cast(Tensor, _LinearCrossEntropy.apply(queries, candidates, targets))  # type: ignore[no-untyped-call]
+def full_softmax_loss(queries: Tensor, candidates: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+    """queries [positions, dim], candidates [items, dim], targets [positions] as rows of candidates, weights [positions]
+    -> weighted mean loss."""
+    return cast(Tensor, _LinearCrossEntropy.apply(queries, candidates, targets, weights))  # type: ignore[no-untyped-call]
 
 
 def sampled_softmax_loss(
@@ -54,8 +57,9 @@ def sampled_softmax_loss(
     negative_embeddings: Tensor,
     negatives: Tensor,
     negative_log_probability: Tensor,
+    weights: Tensor,
 ) -> Tensor:
-    """Mean loss over [positions] with negatives [samples], drawn with replacement and shared by all positions.
+    """Mean loss, by weights [positions], with negatives [samples], drawn with replacement and shared by all positions.
 
     exp(target) + mean over the samples of exp(logit) / probability estimates the full denominator without bias, so the
     negatives' logits are lowered by log(samples * probability) and the target's is not (Bengio and Senecal 2008,
@@ -65,4 +69,5 @@ def sampled_softmax_loss(
     logits = (queries @ negative_embeddings.T).float()
     logits = logits - negative_log_probability - torch.log(torch.tensor(float(len(negatives))))
     logits = logits.masked_fill(negatives == targets.unsqueeze(1), -torch.inf)
-    return (torch.logsumexp(torch.cat([of_target, logits], dim=1), dim=1, keepdim=True) - of_target).mean()
+    losses = torch.logsumexp(torch.cat([of_target, logits], dim=1), dim=1) - of_target.squeeze(1)
+    return (losses * weights).sum() / weights.sum()

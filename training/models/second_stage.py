@@ -228,7 +228,8 @@ def label(
                 break
             chunk = examples[start : start + EXAMPLES_PER_CHUNK]
             places = [moments.place_of(example) for example in chunk]
-            _, found = retrieval.search([example.history for example in chunk], [sources_at[place] for place in places])
+            histories, seen = [example.history for example in chunk], [example.seen for example in chunk]
+            _, found = retrieval.search(histories, seen, [sources_at[place] for place in places])
             for example, place, candidates in zip(chunk, places, found, strict=True):
                 num_examples += 1
                 is_next = candidates.items == example.target

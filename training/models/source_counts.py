@@ -36,6 +36,7 @@ def choose_source_counts(
         [at_moments[moments.place_of(example)] for example in chosen],
         towers,
         max_history=max_history,
+        seen=[example.seen for example in chosen],
     )
     allowed = [counts for counts in product(CHOICES, repeat=len(Source)) if sum(counts) <= MOST_OF_OTHERS]
     best = max(allowed, key=lambda counts: (ranks.recall_of_all(counts), -sum(counts)))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from recsys.candidates import TOWERS
 from recsys.contracts.base import NUM_CANDIDATES
 from recsys.model.sources import Source
-from training.datasets.sequences import Example
+from training.datasets.sequences import Example, History
 from training.models.exact_retrieval import ExactRetrieval
 
 if TYPE_CHECKING:
@@ -51,19 +51,28 @@ class SourceRanks:
 
 
 def source_ranks(
-    examples: Sequence[Example], sources: Sequence["CandidateSources"], towers: ExactRetrieval, *, max_history: int
+    examples: Sequence[Example],
+    sources: Sequence["CandidateSources"],
+    towers: ExactRetrieval,
+    *,
+    max_history: int,
+    seen: Sequence[History] | None = None,
 ) -> SourceRanks:
-    """sources: those of each example. Where seen items are excluded, no source has a seen one."""
+    """sources: those of each example. Where seen items are excluded, no source has a seen one.
+
+    seen: the items of each history that count as seen; by default all.
+    """
+    seen = [history for history, _ in examples] if seen is None else seen
     by_towers = np.full(len(examples), np.inf)
     by_source = np.full((len(Source), len(examples)), np.inf)
     for start in range(0, len(examples), CHUNK):
         chunk = examples[start : start + CHUNK]
-        _, retrieved = towers.search([history for history, _ in chunk])
+        _, retrieved = towers.search([history for history, _ in chunk], list(seen[start : start + CHUNK]))
         for place, ((history, target), found) in enumerate(zip(chunk, retrieved, strict=True), start=start):
-            if towers.exclude_seen and (history == target).any():
+            if towers.exclude_seen and (seen[place] == target).any():
                 continue
             by_towers[place] = _rank(found.candidates, target)
-            proposed = sources[place].find(history[-max_history:].astype(np.int64))
+            proposed = sources[place].find(history[-max_history:].astype(np.int64), seen[place])
             for row, source in enumerate(Source):
                 if source in proposed:
                     by_source[row, place] = _rank(proposed[source], target)

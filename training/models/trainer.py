@@ -69,6 +69,8 @@ class Trainer:
         )
         validated = sample_users(sequences.validated_users, seed, recipe.validation_users)
         self.validation_examples = [sequences.validation(int(user)) for user in validated]
+        places = sequences.split.validation_places[validated]
+        self.validation_seen = [sequences.seen_before(*each) for each in zip(validated, places, strict=True)]
 
         # Items are in descending order of training count, so items seen in training are 1..num_touched. The others are
         # no candidates of the loss, because every step would push them away from the position that their content gives.
@@ -142,11 +144,12 @@ class Trainer:
             for group in optimizer.param_groups:
                 group["lr"] = rate
             optimizer.zero_grad(set_to_none=True)
-        items, lengths, targets = (torch.from_numpy(array).to(self.device) for array in self.batches.load(spans))
+        loaded = self.batches.load(spans)
+        items, lengths, targets, weights = (torch.from_numpy(array).to(self.device) for array in loaded)
         real = torch.arange(items.shape[1], device=self.device) < lengths.unsqueeze(1)
         with self._autocast():
             queries = self.model.query_tower(items, lengths)[real]
-        loss = self._loss(queries, targets[real])
+        loss = self._loss(queries, targets[real], weights[real])
         value = loss.item()
         if not math.isfinite(value):
             raise JobError(f"the loss is {value} at step {self.progress.step}; lower the learning rate")
@@ -158,13 +161,13 @@ class Trainer:
         self.progress.items += int(lengths.sum())
         return value
 
-    def _loss(self, queries: Tensor, targets: Tensor) -> Tensor:
-        """queries [positions, dim], targets [positions] as item indices -> mean loss."""
+    def _loss(self, queries: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+        """queries [positions, dim], targets [positions] as item indices, weights [positions] -> weighted mean loss."""
         dtype = self.dtype or torch.float32
         if not self.sampled:
             rows = torch.arange(1, self.num_touched + 1, device=self.device)
             candidates = self.model.candidate_embeddings(rows).to(dtype)
-            return full_softmax_loss(queries.to(dtype), candidates, targets - 1)
+            return full_softmax_loss(queries.to(dtype), candidates, targets - 1, weights)
         negatives, log_probability = self.negatives.draw(self.recipe.num_negatives)
         distinct, place = torch.unique(targets, return_inverse=True)
         return sampled_softmax_loss(
@@ -174,6 +177,7 @@ class Trainer:
             self.model.candidate_embeddings(negatives).to(dtype),
             negatives,
             log_probability,
+            weights,
         )
 
     def _learning_rate_factor(self) -> float:
@@ -190,7 +194,7 @@ class Trainer:
         progress = self.progress
         set_untouched_bias(self.model, self.counts)
         scorer = TwoTowerScorer(self.model, encode_in=self.dtype)
-        ranks = rank_held_out(scorer, self.validation_examples, self.exclude_seen).ranks
+        ranks = rank_held_out(scorer, self.validation_examples, self.exclude_seen, seen=self.validation_seen).ranks
         self.model.train()
         ndcg = ndcg_at_k(ranks, 10)
         progress.history.append(
