@@ -5,6 +5,7 @@ from typing import Any
 
 import httpx
 import polars as pl
+import pytest
 
 from events.log_files import LogFiles
 from recsys.contracts.event_log import LogTable
@@ -50,6 +51,7 @@ def test_a_recommendation_and_its_click_meet_in_the_files(stack: Stack, api: htt
     assert {name: impression[name] for name in copied} == {name: shown[name] for name in copied}
     assert impression["item_ids"] == [each["item_id"] for each in shown["recommendations"]]
     assert impression["placement"] == "home"
+    assert impression["took_ms"] == pytest.approx(shown["timings_ms"]["total"])
     assert {name: event[name] for name in click} == click
     assert event["server_time"] > impression["server_time"]
 
