@@ -16,25 +16,26 @@ local function begins_step(recent, member, item_id)
   return true
 end
 
-local function add_to(key, name, stored, second, half_lives)
-  local number = string.gmatch(stored or '', '%S+')
-  local first, last = tonumber(number() or second), tonumber(number() or second)
-  local values = { math.min(first, second), math.max(last, second), tonumber(number() or 0) + 1 }
-  for i, half_life in ipairs(half_lives) do
-    local sum = tonumber(number() or 0) + 2 ^ (second % DAY / DAY / half_life)
-    values[3 + i] = string.format('%.10g', sum)
+-- What is stored under a name, with one more event.
+local function with_event(stored, second, half_lives)
+  local first, last, number, sums = second, second, 0, { 0, 0 }
+  if stored then
+    first, last, number, sums[1], sums[2] = string.match(stored, '(%d+) (%d+) (%d+) (%S+) (%S+)')
   end
-  redis.call('HSET', key, name, table.concat(values, ' '))
+  local in_day = second % DAY / DAY
+  return string.format('%d %d %d %.10g %.10g', math.min(first, second), math.max(last, second), number + 1,
+    sums[1] + 2 ^ (in_day / half_lives[1]), sums[2] + 2 ^ (in_day / half_lives[2]))
 end
 
 -- Counts an event. A day that has `max_items` counts further items in the sums of all items only.
 local function add_use(key, item_id, timestamp, half_lives, max_items, kept_days)
   local second = math.floor(timestamp)
   local of_item, of_all = unpack(redis.call('HMGET', key, item_id, ALL))
-  add_to(key, ALL, of_all, second, half_lives)
+  local values = { ALL, with_event(of_all, second, half_lives) }
   if of_item or redis.call('HLEN', key) <= max_items then
-    add_to(key, item_id, of_item, second, half_lives)
+    values[3], values[4] = item_id, with_event(of_item, second, half_lives)
   end
+  redis.call('HSET', key, unpack(values))
   if not of_all then
     redis.call('EXPIREAT', key, second - second % DAY + (kept_days + 1) * DAY)
   end
