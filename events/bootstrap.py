@@ -7,8 +7,7 @@ from contextlib import asynccontextmanager
 from events.collector import Collector
 from events.log_files import LogFiles
 from events.reporter import Reporter
-from events.reports.release_report import ReleaseReport
-from events.settings import CollectorSettings, ReportSettings
+from events.settings import CollectorSettings
 from recsys.adapters.redis_client import open_redis
 from recsys.adapters.redis_log_reader import RedisLogReader
 from recsys.adapters.redis_reports import RedisReports
@@ -18,9 +17,7 @@ from recsys.adapters.redis_reports import RedisReports
 async def open_collector(settings: CollectorSettings) -> AsyncIterator[tuple[Collector, Reporter]]:
     redis = open_redis(settings.redis_url)
     collector = Collector(RedisLogReader(redis), LogFiles(settings.event_log), seconds=settings.seconds)
-    reporter = Reporter(
-        ReleaseReport(settings.event_log, ReportSettings()), RedisReports(redis), seconds=settings.report_seconds
-    )
+    reporter = Reporter(settings.event_log, RedisReports(redis), seconds=settings.report_seconds)
     running = [asyncio.create_task(collector.run()), asyncio.create_task(reporter.run())]
     try:
         yield collector, reporter

@@ -6,10 +6,10 @@ import time
 import structlog
 from prometheus_client import Counter, Gauge
 
-from events.reports.release_report import ReleaseReport
+from events.report_process import make_report
 from recsys.adapters.redis_reports import RedisReports
 from recsys.contracts.release_report import ReleasesReport
-from recsys.errors import UpstreamError
+from recsys.errors import JobError, UpstreamError
 from recsys.web.readiness import OK
 
 LARGEST_SHARE = 0.1
@@ -32,35 +32,36 @@ log = structlog.get_logger()
 
 
 class Reporter:
-    def __init__(self, report: ReleaseReport, reports: RedisReports, *, seconds: float) -> None:
-        """`seconds` is the time between two reports."""
-        self._report = report
+    def __init__(self, event_log: str, reports: RedisReports, *, seconds: float) -> None:
+        """event_log: the root of the log's files. `seconds` is the time between two reports."""
+        self._event_log = event_log
         self._reports = reports
         self._seconds = seconds
         self.state = "no report was made yet"
         """`ok`, or what was wrong with the last report."""
 
     async def run(self) -> None:
-        """Report for ever. What fails is tried again with the next report, even if it failed because of a bug."""
+        """Report for ever."""
         while True:
             started = time.monotonic()
-            try:
-                await self.publish()
-                self.state = OK
-            except (UpstreamError, OSError) as error:
-                self._failed(str(error))
-            except Exception as error:
-                self._failed(f"the report failed: {type(error).__name__}")
-                log.exception("report_failed")
+            await self.report()
             spent = time.monotonic() - started
             SPENT.set(spent)
             await asyncio.sleep(max(self._seconds, spent * (1 / LARGEST_SHARE - 1)))
 
-    async def publish(self) -> None:
-        """Make a report in a thread, and publish it. Raises OSError and UpstreamError."""
-        report = await asyncio.to_thread(self._report.make, time.time())
-        await self._reports.publish(report)
-        _export(report)
+    async def report(self) -> None:
+        """Make a report and publish it. What fails is tried again with the next one, even if it failed because of a
+        bug."""
+        try:
+            report = await make_report(self._event_log)
+            await self._reports.publish(report)
+            _export(report)
+            self.state = OK
+        except (UpstreamError, JobError) as error:
+            self._failed(str(error))
+        except Exception as error:
+            self._failed(f"the report failed: {type(error).__name__}")
+            log.exception("report_failed")
 
     def _failed(self, problem: str) -> None:
         self.state = problem

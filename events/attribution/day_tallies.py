@@ -7,8 +7,6 @@ run over everything.
 
 import hashlib
 import json
-import math
-import time
 from collections.abc import Iterable
 from dataclasses import astuple
 from datetime import UTC, date, datetime, timedelta
@@ -26,9 +24,8 @@ TALLY_VERSION = 2
 """Raise it when a tally counts something else: all are computed again."""
 SOURCES = "sources"
 """The name of the hash in a file's metadata."""
-LATE_SECONDS = 3600.0
-"""How far the clocks of Redis and of the feature service may differ, and how often days that ended before yesterday are
-looked at again."""
+CLOCK_SECONDS = 3600.0
+"""How far the clocks of Redis and of the feature service may differ."""
 
 
 class DayTallies:
@@ -37,25 +34,14 @@ class DayTallies:
         self._root = root.rstrip("/")
         self._files = LogFiles(root)
         self._rules = rules
-        self._looked_at: dict[date, tuple[float, str | None]] = {}
-        """By day that ended before yesterday: when, by the monotonic clock, and the path of its tally."""
 
-    def read(self, days: Iterable[date], today: date) -> pl.DataFrame:
+    def read(self, days: Iterable[date]) -> pl.DataFrame:
         """[rows] of TALLY_SCHEMA of these days. Raises OSError if a file cannot be written."""
-        paths = [path for day in days if (path := self._up_to_date(day, today))]
+        paths = [path for day in days if (path := self._up_to_date(day))]
         return pl.concat([pl.read_parquet(path) for path in paths]) if paths else pl.DataFrame(schema=TALLY_SCHEMA)
 
-    def _up_to_date(self, day: date, today: date) -> str | None:
+    def _up_to_date(self, day: date) -> str | None:
         """The path of the day's tally, which is computed again if the log has other files; None without any."""
-        now = time.monotonic()
-        looked_at, path = self._looked_at.get(day, (-math.inf, None))
-        if now - looked_at >= LATE_SECONDS:
-            path = self._computed(day)
-            if day < today - timedelta(days=1):
-                self._looked_at[day] = (now, path)
-        return path
-
-    def _computed(self, day: date) -> str | None:
         next_day = day + timedelta(days=1)
         impressions = self._files.names(LogTable.IMPRESSIONS, day)
         events = self._files.names(LogTable.EVENTS, day)
@@ -79,7 +65,7 @@ class DayTallies:
         of the first event in its stream, which is in its name."""
         appended = int(name.split("-")[1]) / 1000
         midnight = datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp()
-        return appended < midnight + self._rules.window_seconds + LATE_SECONDS
+        return appended < midnight + self._rules.window_seconds + CLOCK_SECONDS
 
 
 def _hash(*parts: list[Any]) -> str:

@@ -23,7 +23,7 @@ class ReleaseReport:
         today = datetime.fromtimestamp(now, UTC).date()
         days = [today - timedelta(days=number) for number in reversed(range(self._settings.report_days))]
         return build_report(
-            self._tallies.read(progress(days), today),
+            self._tallies.read(progress(days)),
             self._settings.rules,
             Experiment.parse(self._settings.experiment),
             first_day=days[0],

@@ -22,7 +22,6 @@ from recsys.errors import UpstreamUnavailable
 from recsys.ports import ReleaseReports
 from recsys.web.readiness import OK
 from tests.contract.conftest import emptied, redis_url
-from tests.engines import eventually
 from tests.event_logs import LogByHand, event, impression
 from training.jobs.report import report
 from training.settings import JobSettings
@@ -85,13 +84,15 @@ async def test_the_last_report_is_read_and_before_the_first_an_empty_one(
 async def test_a_report_that_fails_says_why_and_is_made_again(feature_engines: LocalSettings, log: LogByHand) -> None:
     (log.root / "tallies").write_text("a file where a folder should be")
     async with emptied(redis_url(feature_engines)) as redis:
-        report_of_log = ReleaseReport(str(log.root), ReportSettings(report_days=2))
-        reporter = Reporter(report_of_log, RedisReports(redis), seconds=0.01)
-        running = asyncio.create_task(reporter.run())
-        await asyncio.to_thread(eventually, lambda: "tallies" in reporter.state)
+        reporter = Reporter(str(log.root), RedisReports(redis), seconds=60)
+        await reporter.report()
+        assert "tallies" in reporter.state
+        assert await RedisReports(redis).releases() == ReleasesReport()
         (log.root / "tallies").unlink()
-        await asyncio.to_thread(eventually, lambda: reporter.state == OK)
-        running.cancel()
+        await reporter.report()
+        assert reporter.state == OK
+        assert len((await RedisReports(redis).releases()).releases) == 2
+    assert REGISTRY.get_sample_value("tandem_release_impressions", {"release": "2"}) == 1
     assert REGISTRY.get_sample_value("tandem_report_failures_total")
 
 

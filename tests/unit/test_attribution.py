@@ -174,8 +174,8 @@ def test_files_that_come_one_by_one_in_any_order_give_the_tallies_of_the_whole(
     for entry in data.draw(st.permutations([*shown, *recorded])):
         log.show(entry) if isinstance(entry, Impression) else log.record(entry)
         if data.draw(st.booleans()):
-            DayTallies(str(log.root), RULES).read(days, TODAY)
-    assert_frame_equal(DayTallies(str(log.root), RULES).read(days, TODAY), whole(log, days))
+            DayTallies(str(log.root), RULES).read(days)
+    assert_frame_equal(DayTallies(str(log.root), RULES).read(days), whole(log, days))
 
 
 def test_a_day_is_computed_once_until_its_files_change(log: LogByHand, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -190,33 +190,21 @@ def test_a_day_is_computed_once_until_its_files_change(log: LogByHand, monkeypat
     log.show(impression("yesterday", NOON - 86_400))
     log.show(impression("today"))
     for _ in range(2):
-        DayTallies(str(log.root), RULES).read(days, TODAY)
+        DayTallies(str(log.root), RULES).read(days)
     assert computed == {"yesterday": 1, "today": 1}
     log.record(event("today", "a"))
-    DayTallies(str(log.root), RULES).read(days, TODAY)
+    DayTallies(str(log.root), RULES).read(days)
     assert computed == {"yesterday": 1, "today": 2}, "noon is too late for what was shown yesterday"
     log.record(event("yesterday", "a", MIDNIGHT + 1))
-    DayTallies(str(log.root), RULES).read(days, TODAY)
+    DayTallies(str(log.root), RULES).read(days)
     assert computed == {"yesterday": 2, "today": 3}
-    DayTallies(str(log.root), AttributionRules(window_seconds=60)).read(days, TODAY)
+    DayTallies(str(log.root), AttributionRules(window_seconds=60)).read(days)
     assert computed == {"yesterday": 3, "today": 4}, "other rules give other tallies"
-
-
-def test_a_file_that_comes_late_is_counted_within_the_hour(log: LogByHand, monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = [0.0]
-    monkeypatch.setattr(day_tallies.time, "monotonic", lambda: clock[0])
-    tallies, long_ago = DayTallies(str(log.root), RULES), [TODAY - timedelta(days=9)]
-    log.show(impression("r1", NOON - 9 * 86_400))
-    clicks = []
-    for clock[0] in (0, 3599, 3600):
-        clicks.append(counted(tallies.read(long_ago, TODAY), Measure.CLICKED).get((), 0))
-        log.record(event("r1", "abc"[len(clicks) - 1], NOON - 9 * 86_400 + 60 + clock[0] / 100))
-    assert clicks == [0, 0, 1]
 
 
 def test_a_damaged_tally_is_computed_again(log: LogByHand) -> None:
     log.show(impression("r1"))
-    expected = DayTallies(str(log.root), RULES).read([TODAY], TODAY)
+    expected = DayTallies(str(log.root), RULES).read([TODAY])
     [path] = log.root.glob("tallies/*.parquet")
     path.write_bytes(b"no parquet")
-    assert_frame_equal(DayTallies(str(log.root), RULES).read([TODAY], TODAY), expected)
+    assert_frame_equal(DayTallies(str(log.root), RULES).read([TODAY]), expected)

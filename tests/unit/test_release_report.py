@@ -27,7 +27,7 @@ def log_by_hand(tmp_path: Path) -> LogByHand:
 
 
 def report(log_by_hand: LogByHand, experiment: Experiment = NO_EXPERIMENT) -> ReleasesReport:
-    tallies = DayTallies(str(log_by_hand.root), RULES).read([TODAY], TODAY)
+    tallies = DayTallies(str(log_by_hand.root), RULES).read([TODAY])
     return build_report(tallies, RULES, experiment, first_day=TODAY, last_day=TODAY, computed_at=NOON)
 
 
