@@ -40,7 +40,11 @@ def _write_durably(path: Path, rows: pl.DataFrame, metadata: dict[str, str] | No
         rows.write_parquet(file, metadata=metadata)
         file.flush()
         os.fsync(file.fileno())
-    partial.replace(path)
+    try:
+        partial.replace(path)
+    except FileNotFoundError:  # another process wrote the file meanwhile, and took this part for abandoned
+        if not path.exists():
+            raise
     for abandoned in path.parent.glob(f"{path.name}.*.partial"):  # by a process that was killed
         abandoned.unlink(missing_ok=True)
     for folder in (path.parent, path.parent.parent):

@@ -14,6 +14,7 @@ from events.attribution import day_tallies
 from events.attribution.attribute import AttributionRules, attributed
 from events.attribution.day_tallies import DayTallies
 from events.attribution.tally import Measure, tally
+from events.parquet_files import write_parquet
 from recsys.contracts.event_log import Impression, LoggedEvent, LogTable
 from tests.event_logs import NOON, LogByHand, event, impression
 
@@ -200,6 +201,24 @@ def test_a_day_is_computed_once_until_its_files_change(log: LogByHand, monkeypat
     assert computed == {"yesterday": 2, "today": 3}
     DayTallies(str(log.root), AttributionRules(window_seconds=60)).read(days)
     assert computed == {"yesterday": 3, "today": 4}, "other rules give other tallies"
+
+
+def test_two_processes_may_write_the_same_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one that ends first takes the part of the other for abandoned."""
+    path, rows = tmp_path / "folder" / "same.parquet", pl.DataFrame({"a": [1]})
+    written = []
+
+    def write_in_between(frame: pl.DataFrame, file: object, **options: object) -> None:
+        if not written:
+            written.append(1)
+            write_parquet(str(path), frame)
+        plain(frame, file, **options)
+
+    plain = pl.DataFrame.write_parquet
+    monkeypatch.setattr(pl.DataFrame, "write_parquet", write_in_between)
+    write_parquet(str(path), rows)
+    assert [each.name for each in path.parent.iterdir()] == ["same.parquet"]
+    assert_frame_equal(pl.read_parquet(path), rows)
 
 
 def test_a_damaged_tally_is_computed_again(log: LogByHand) -> None:

@@ -113,7 +113,7 @@ class Guard:
     def _read_tallies(self, started: float) -> pl.DataFrame:
         first, today = (datetime.fromtimestamp(at, UTC).date() for at in (started, self._now()))
         days = [first + timedelta(days=number) for number in range((today - first).days + 1)]
-        return self._tallies.read(days, today)
+        return self._tallies.read(days)
 
     def _act(self, seen: Seen, verdict: Verdict) -> None:
         """Raises JobError while another job changes the champion."""
