@@ -104,8 +104,13 @@ precompute: $(JOB_NEEDS) ## Renew the champion's lists for the PRECOMPUTE_USERS 
 	@$(WITH_STORES) $(JOB) training.jobs.precompute
 
 .PHONY: evaluate-served
-evaluate-served: $(JOB_NEEDS) ## Replay the test users through the running services; compare with `make evaluate`
+ifneq ($(filter temporal rolling,$(SPLIT)),)
+evaluate-served: $(VENV)/local
+	@$(BIN)/python -m local.evaluate_split
+else
+evaluate-served: $(JOB_NEEDS) ## Replay the test users through the services (with SPLIT, their own); compare with `make evaluate`
 	@$(WITH_STORES) $(JOB) training.jobs.evaluate_served
+endif
 
 .PHONY: export
 export: $(JOB_NEEDS) ## Write the event log of a range of time (FROM, TO) to data/exports/ as FORMAT (parquet, csv)

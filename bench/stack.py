@@ -15,7 +15,7 @@ import httpx
 import psutil
 
 from local import commands
-from local.ports import free_ports
+from local.own_stack import own_settings
 from local.settings import LocalSettings
 from local.stores import dies_with_parent, running, stores_running
 from local.tour import wait_until_ready
@@ -31,7 +31,6 @@ PREPARATION: dict[str, dict[str, str]] = {
 """The jobs that leave a release to serve, in their order, with their variables."""
 SERVICES = ("feature_service", "collector", "ranker_service", "orchestrator")
 STORES = ("redis", "mlflow")
-PORTS = tuple(name for name in LocalSettings.model_fields if name.endswith("_port"))
 NICENESS = ("nice", "-n", "10")
 """In production, jobs do not take the CPU of the services."""
 SHOWN_LINES = 3
@@ -105,10 +104,10 @@ class DataSet:
 
 @contextmanager
 def stack_running(
-    folder: Path, data_set: DataSet, own_settings: Mapping[str, Any] = MappingProxyType({})
+    folder: Path, data_set: DataSet, more_settings: Mapping[str, Any] = MappingProxyType({})
 ) -> Iterator[Stack]:
     """Prepare a release, start everything, and serve the release. Raises JobError if any of it fails."""
-    settings = _settings(folder, data_set, own_settings)
+    settings = own_settings(folder, data_set.name, more_settings)
     (folder / "logs").mkdir()
     jobs = Jobs({**settings.environment(), **data_set.variables(folder / "data")}, folder / "logs/jobs.log")
     for name, variables in PREPARATION.items():
@@ -150,20 +149,6 @@ def service_processes(settings: LocalSettings) -> dict[str, psutil.Process]:
     if missing:
         raise JobError(f"no process of {', '.join(sorted(missing))} was found")
     return found
-
-
-def _settings(folder: Path, data_set: DataSet, own_settings: Mapping[str, Any]) -> LocalSettings:
-    ports: dict[str, Any] = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
-    unset = {"redis_url": None, "mlflow_tracking_uri": None, "qdrant_url": None}
-    values = {
-        "dataset": data_set.name,
-        "state_dir": folder,
-        "event_log": str(folder / "event_log"),
-        **ports,
-        **unset,
-        **own_settings,
-    }
-    return LocalSettings.model_validate(values)
 
 
 def _run(jobs: Jobs, name: str, **environment: str) -> None:

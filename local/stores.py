@@ -25,7 +25,7 @@ from local.running import services_run
 from local.settings import HOST, LocalSettings
 from recsys.errors import JobError
 
-START_SECONDS = 90
+START_SECONDS = 240
 STOP_SECONDS = 10
 SHOWN_LOG_LINES = 5
 

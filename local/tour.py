@@ -35,11 +35,15 @@ def main() -> int:
     return 0
 
 
-def wait_until_ready(client: httpx.Client, settings: LocalSettings) -> str | None:
-    """Why a service did not become ready in time; None when all are ready and miss nothing."""
+def wait_until_ready(client: httpx.Client, settings: LocalSettings, *, collector: bool = True) -> str | None:
+    """Why a service did not become ready in time; None when all are ready and miss nothing.
+
+    `collector` says whether the collector runs.
+    """
     give_up = time.monotonic() + READY_SECONDS
     problem = ""
-    for url in (settings.feature_service_url, settings.collector_url, settings.ranker_url, settings.orchestrator_url):
+    urls = [settings.feature_service_url, settings.ranker_url, settings.orchestrator_url]
+    for url in [*urls, settings.collector_url] if collector else urls:
         while True:
             try:
                 response = client.get(f"{url}/readyz")

@@ -36,6 +36,7 @@ TIMED_TESTS = ("tests/faults/", "tests/contract/test_deadlines.py", "tests/integ
 STACK_TESTS = "tests/integration/"
 """They share one stack, so they run on one worker."""
 WITHOUT_STACK = (
+    "tests/integration/test_evaluate_split.py",
     "tests/integration/test_internal_token.py",
     "tests/integration/test_promotion.py",
     "tests/integration/test_skewed_catalogue.py",

@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from recsys.contracts.base import MAX_EXCLUDED, MAX_HISTORY, MAX_TOP_K
+from recsys.contracts.base import MAX_EXCLUDED, MAX_HISTORY
 from recsys.contracts.recommendation import RecommendationRequest
 from recsys.errors import UpstreamUnavailable
 from tests import toy
 from training.jobs.evaluate_served import Replay, _compare, evaluate_served, headers_for, request_for
+from training.models.source_counts import LEAST_RETRIEVED
 from training.settings import ServedSettings
 
 
@@ -19,7 +20,7 @@ def test_the_services_see_just_the_history() -> None:
     body = request_for([*history[:1], *history], "nobody", exclude_seen=True)
     assert body["session_items"] == history[3:]
     assert body["exclude_items"] == ["i0", "i1", "i2"]
-    assert body["top_k"] == MAX_TOP_K
+    assert body["top_k"] == 50 <= LEAST_RETRIEVED
     assert RecommendationRequest.model_validate(body).user_id == "nobody"
     assert request_for(history, "nobody", exclude_seen=False)["exclude_items"] == []
 

@@ -43,10 +43,19 @@ def index_version(registry: ModelRegistry, version: int, settings: JobSettings) 
         return index_release(registry, Release.load(version, Path(scratch)), Path(scratch), settings)
 
 
-def index_release(registry: ModelRegistry, release: Release, directory: Path, settings: JobSettings) -> str:
-    """The same for a release that was loaded from its files in `directory`."""
+def index_release(
+    registry: ModelRegistry,
+    release: Release,
+    directory: Path,
+    settings: JobSettings,
+    index_settings: IndexSettings | None = None,
+) -> str:
+    """The same for a release that was loaded from its files in `directory`.
+
+    Without `index_settings`, they are read from the environment.
+    """
     with exclusive_lock(settings.models_dir / "index"):
-        described = asyncio.run(_index(registry, release, directory, IndexSettings()))
+        described = asyncio.run(_index(registry, release, directory, index_settings or IndexSettings()))
     return f"items_v{release.version} with {len(release.vocabulary):,} items {described}"
 
 

@@ -1,5 +1,7 @@
 """Evaluate the running services on the test users: `python -m training.jobs.evaluate_served`.
 
+For the models of a split in time, `local.evaluate_split` runs the services.
+
 Every test user's history is sent to `POST /v1/recommendations` as the session of an unknown user, so the stores, which
 also hold the test items, are neither used nor changed. The served ranks are compared with the offline ranks of the same
 users; a loss in the index, the filters or the ids shows as a difference. Fails if the services do not serve the latest
@@ -18,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from recsys.contracts.base import EVALUATION_PLACEMENT, MAX_EXCLUDED, MAX_HISTORY, MAX_TOP_K
+from recsys.contracts.base import EVALUATION_PLACEMENT, MAX_EXCLUDED, MAX_HISTORY
 from recsys.contracts.recommendation import RecommendationResponse
 from recsys.errors import JobError, ReleaseError, UpstreamError, UpstreamUnavailable
 from recsys.model.registry import WEIGHTS_TAG, ModelRegistry
@@ -35,8 +37,9 @@ from training.job import run_job
 from training.model_directory import latest_to_serve, read_training
 from training.settings import JobSettings, ServedSettings
 
-CUTOFFS = [10, 50, MAX_TOP_K]
-"""The last one is the largest number of recommendations that the API returns."""
+CUTOFFS = [10, 50]
+TOP_K = CUTOFFS[-1]
+"""Not more than LEAST_RETRIEVED: the towers retrieve at least a page, and evaluation knows of no page."""
 REQUESTS_AT_A_TIME = 2
 TIMEOUT_SECONDS = 30
 DEADLINE_MS = 2000
@@ -60,8 +63,16 @@ def evaluate_served(settings: JobSettings) -> str:
     """The job. Raises UpstreamUnavailable if the services cannot be reached, JobError if they serve another model."""
     served_settings = ServedSettings()
     directory = latest_to_serve(settings)
+    compared = compare_served(settings, directory, served_settings)
+    report = settings.reports_dir / directory.name
+    recorded = _record(served_settings, compared, weights_of(directory), [report / SERVED_FILE, report / SERVED_PAGE])
+    return f"{line_about(settings, directory, compared)}, {recorded}"
+
+
+def compare_served(settings: JobSettings, directory: Path, served_settings: ServedSettings) -> dict[str, Any]:
+    """Replay the test users of the split, and compare with the model in `directory`; writes both to its report."""
     exclude_seen = bool(read_training(directory)["exclude_seen"])
-    sequences = load_sequences(settings.processed_dir, settings.models_dir)
+    sequences = load_sequences(settings.processed_dir, settings.models_dir, settings.split, settings.shares)
     users = sample_users(tested_users(sequences, settings.seed), settings.seed, served_settings.served_users)
     examples = [sequences.test(int(user)) for user in users]
     weights = weights_of(directory)
@@ -77,11 +88,15 @@ def evaluate_served(settings: JobSettings) -> str:
     for name, text in ((SERVED_FILE, json.dumps(compared, indent=2) + "\n"), (SERVED_PAGE, _page(directory, compared))):
         with atomic_file(report / name) as path:
             path.write_text(text, encoding="utf-8")
-    recorded = _record(served_settings, compared, weights, [report / SERVED_FILE, report / SERVED_PAGE])
+    return compared
+
+
+def line_about(settings: JobSettings, directory: Path, compared: dict[str, Any]) -> str:
     return (
         f"served NDCG@10 {compared['served']['ndcg_at_10']:.4f}, offline {compared['offline']['ndcg_at_10']:.4f} "
-        f"({compared['relative_difference']:+.2%}), for {len(examples):,} users of release {compared['release']}; "
-        f"responses by tier {compared['tiers']}; report in {report / SERVED_PAGE}, {recorded}"
+        f"({compared['relative_difference']:+.2%}), for {compared['num_users']:,} users of release "
+        f"{compared['release']}; responses by tier {compared['tiers']}; report in "
+        f"{settings.reports_dir / directory.name / SERVED_PAGE}"
     )
 
 
@@ -96,7 +111,7 @@ def request_for(history: list[str], user_id: str, *, exclude_seen: bool) -> dict
         "placement": EVALUATION_PLACEMENT,
         "session_items": session,
         "exclude_items": list(dict.fromkeys(older))[-MAX_EXCLUDED:] if exclude_seen else [],
-        "top_k": MAX_TOP_K,
+        "top_k": TOP_K,
         "debug": True,
     }
 
