@@ -40,7 +40,7 @@ class Provenance(ResponseModel):
 class DebugInfo(Provenance):
     sources: dict[str, list[str]] = Field(
         description="By recommended item, the sources of candidates that found it: `towers`, `own`, `following`, "
-        "`trending`. An item that fills the page, or that the caller brought, has none."
+        "`trending`, `trending_in_categories`. An item that fills the page, or that the caller brought, has none."
     )
 
 

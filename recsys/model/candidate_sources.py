@@ -1,4 +1,4 @@
-"""Sources of candidates besides the towers: the user's own items, what followed the latest items, and what is trending.
+"""Sources of candidates besides the towers: the user's own items, what followed the latest ones, and what is trending.
 
 The towers generalise, so they lose what counting knows: that an item is bought again every week, or that all of last
 week's visitors wanted it. How many candidates each source contributes is chosen in training and part of the release.
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from recsys.contracts.base import MAX_HISTORY
 from recsys.model import ranking_kernels as kernels
+from recsys.model.category_trends import CategoryTrends
 from recsys.model.item_activity import Activity, most_active
 from recsys.model.neighbours import Indices, Neighbours
 from recsys.model.ranking_tables import RankingTables
@@ -26,14 +27,15 @@ class CandidateSources:
 
     def __init__(self, tables: RankingTables, *, exclude_seen: bool) -> None:
         self._followers = tables.followers
-        self._trending = most_active(tables.activity, MAX_PER_SOURCE + MAX_HISTORY)
+        self._category = tables.category
+        self._set_activity(tables.activity)
         self._counts = {source: int(count) for source, count in zip(Source, tables.sources, strict=True) if count}
         self._exclude_seen = exclude_seen
 
     def at(self, activity: Activity) -> Self:
         """The sources at another moment than the end of the log."""
         copied = copy(self)
-        copied._trending = most_active(activity, MAX_PER_SOURCE + MAX_HISTORY)
+        copied._set_activity(activity)
         return copied
 
     def find(self, history: Indices, seen: NDArray[np.integer[Any]] | None = None) -> dict[Source, Indices]:
@@ -56,6 +58,12 @@ class CandidateSources:
                 return following(self._followers, history, count)
             case Source.TRENDING:
                 return self._trending
+            case Source.TRENDING_IN_CATEGORIES:
+                return self._in_categories.find(history, count)
+
+    def _set_activity(self, activity: Activity) -> None:
+        self._trending = most_active(activity, MAX_PER_SOURCE + MAX_HISTORY)
+        self._in_categories = CategoryTrends(self._category, activity)
 
 
 def own_items(history: Indices) -> Indices:

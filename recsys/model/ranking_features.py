@@ -120,6 +120,7 @@ def compile_features() -> None:
     tables = RankingTables(
         *(matrix, matrix, matrix, matrix, matrix),
         *(column, column, column, column, column, column),
+        category=np.zeros(2, dtype=np.int32),
         activity=unknown_activity(1),
         sources=np.zeros(1, dtype=np.int64),
     )

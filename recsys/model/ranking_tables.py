@@ -68,6 +68,8 @@ class RankingTables:
     log_price: PER_ITEM
     """[num_items + 1], NaN if unknown."""
 
+    category: NDArray[np.int32]
+    """[num_items + 1]: the number of the item's narrowest category; 0 if it has none."""
     activity: PER_ITEM
     """[num_items + 1, ACTIVITY_NAMES] at the end of the log; see `item_activity`."""
     sources: NDArray[np.int64]

@@ -12,3 +12,5 @@ class Source(StrEnum):
     """What followed the latest items in the log: the sum over age a of 0.9^a * P(item follows within a few steps)."""
     TRENDING = "trending"
     """The items with the largest share of the events of the last days before the release was trained."""
+    TRENDING_IN_CATEGORIES = "trending_in_categories"
+    """The same times the share of the item's category in the user's history."""

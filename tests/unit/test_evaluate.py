@@ -63,6 +63,7 @@ def test_the_latest_model_is_tested_beside_its_baselines(tmp_path: Path) -> None
         "all": 1.0,
         "own": 0.0,
         "trending": 0.0,
+        "trending_in_categories": 0.0,
         "following": 1.0,
     }
     assert f"| the towers beside the others, {candidates['counts']['towers']} candidates | 1.0000 | 1.0000 |" in text

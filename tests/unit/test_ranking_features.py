@@ -71,6 +71,7 @@ def toy_features(num_items: int = 3) -> RankingFeatures:
         **per_item,
         year=one_per_item + 2000,
         log_price=unknown,
+        category=np.zeros(num_items + 1, dtype=np.int32),
         activity=unknown_activity(num_items),
         sources=np.zeros(len(Source), dtype=np.int64),
     )

@@ -31,6 +31,7 @@ SOURCE_TITLES = {
     Source.OWN: "the user's own items",
     Source.FOLLOWING: "what followed the latest items",
     Source.TRENDING: "what is trending",
+    Source.TRENDING_IN_CATEGORIES: "what is trending in the user's categories",
 }
 MORE_COLUMNS = {"coverage_at_10": "coverage@10", "popularity_bias_at_10": "popularity bias@10"}
 METRICS = {"ndcg": "NDCG", "hr": "HR", "mrr": "MRR"}

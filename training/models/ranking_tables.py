@@ -1,6 +1,7 @@
 """The tables of the second stage, from the training part of the sequences alone."""
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -17,7 +18,7 @@ from training.models.cooccurrence import MAX_ENTRIES as MAX_COOCCURRENCE_ENTRIES
 from training.models.cooccurrence import MAX_PAIRS, MAX_PARTS, WINDOW, cooccurrence, directed_cooccurrence
 from training.models.ease import MAX_PRODUCTS, REGULARISATION_PER_USER, ease_weights
 
-ITEM_COLUMNS = ("year", "price")
+ITEM_COLUMNS = ("categories", "year", "price")
 """The columns of the catalogue that the tables are made from."""
 MAX_ENTRIES = 2_000_000
 """Per matrix. It bounds the size of a release: 100,000 items need no more than 10,000."""
@@ -25,6 +26,8 @@ MAX_NEIGHBOURS = 300
 SESSION_WINDOW = 30
 MAX_EASE_TABLE_ITEMS = 8_000
 """Larger catalogues have an empty EASE table."""
+MIN_ITEMS_PER_CATEGORY = 10
+"""In smaller categories there is nothing to be trending."""
 SMOOTHING = 1.0
 """Added to a row's sum before dividing by it: an item seen once says little about what follows it."""
 
@@ -43,6 +46,7 @@ def table_settings() -> dict[str, float]:
         "follower_window": WINDOW,
         "max_ease_products": MAX_PRODUCTS,
         "ease_regularisation_per_user": REGULARISATION_PER_USER,
+        "min_items_per_category": MIN_ITEMS_PER_CATEGORY,
     }
 
 
@@ -60,11 +64,26 @@ def ranking_tables(sequences: Sequences, catalogue: pl.DataFrame, activity: Acti
         ease=strongest(ease),
         **_of_items(sequences),
         **_described(catalogue),
+        category=narrowest_categories(catalogue["categories"].to_list()),
         activity=activity,
         sources=np.zeros(len(Source), dtype=np.int64),
         activity_base=None,
         feature_distribution=None,
     )
+
+
+def narrowest_categories(categories: Sequence[Sequence[str]]) -> NDArray[np.int32]:
+    """[items + 1]: of each item's categories, the number of the one with the fewest items; 0 for none.
+
+    Categories with fewer than MIN_ITEMS_PER_CATEGORY items do not count. Ties go to the first in alphabetical order.
+    """
+    sizes = Counter(category for of_item in categories for category in set(of_item))
+    by_size = sorted((size, category) for category, size in sizes.items() if size >= MIN_ITEMS_PER_CATEGORY)
+    number_of = {category: number for number, (_, category) in enumerate(by_size, start=1)}
+    narrowest = (
+        min((number_of[category] for category in of_item if category in number_of), default=0) for of_item in categories
+    )
+    return np.array([0, *narrowest], dtype=np.int32)
 
 
 def strongest(matrix: sp.csr_matrix | NDArray[np.float32]) -> Neighbours:

@@ -126,6 +126,7 @@ def fitting_settings() -> dict[str, Any]:
         "windows": WINDOWS,
         "items_per_window": ITEMS_PER_WINDOW,
         "most_moments": MOST_MOMENTS,
+        "sources": list(Source),
         "source_choices": CHOICES,
         "least_retrieved": LEAST_RETRIEVED,
         "max_trees": MAX_TREES,
