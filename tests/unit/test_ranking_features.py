@@ -125,7 +125,7 @@ def test_stored_names_do_not_change(tmp_path: Path) -> None:
         f"{name}.{part}" for name in ("next_items", "followers", "session", "preceded", "ease") for part in PARTS
     ]
     per_item = ["popularity", "usual_step", "usual_share", "audience", "year", "log_price"]
-    assert set(stored) == {*matrices, *per_item, "activity", "sources"}
+    assert set(stored) == {*matrices, *per_item, "category", "activity", "sources"}
     for name, changed in {"usual_step": 1.0, "usual_share": 2.0, "audience": 3.0}.items():
         stored[name] = np.full_like(stored[name], changed)
     save_file(stored, tmp_path / RANKING_TABLES_FILE)
@@ -186,8 +186,8 @@ def random_tables(num_items: int, rng: np.random.Generator) -> tuple[RankingTabl
     year[rng.random(num_items + 1) < 0.2] = log_price[rng.random(num_items + 1) < 0.2] = np.nan
     matrices = [neighbours(width) for width in (30, 40, 50, 20, 60)]
     activity = rng.random((num_items + 1, len(ACTIVITY_NAMES)), dtype=np.float32)
-    sources = np.zeros(len(Source), dtype=np.int64)
-    tables = RankingTables(*matrices, *(per_item() for _ in range(4)), year, log_price, activity, sources)
+    category, sources = np.zeros(num_items + 1, dtype=np.int32), np.zeros(len(Source), dtype=np.int64)
+    tables = RankingTables(*matrices, *(per_item() for _ in range(4)), year, log_price, category, activity, sources)
     content = (rng.random((num_items + 1, 40)) < 0.1).astype(np.uint8)
     return tables, rng.normal(size=(num_items, 17)).astype(np.float32), content
 
