@@ -52,11 +52,10 @@ class LogFiles:
         folder = self._folder(table, day)
         if not self._root.startswith(S3):
             return sorted(path.name for path in Path(folder).glob("*.parquet"))
-        try:
-            found = pl.scan_parquet(f"{folder}/*.parquet", include_file_paths="file", missing_columns="insert")
-            paths = found.select(pl.col("file").unique()).collect()["file"].to_list()
-        except FileNotFoundError:
-            return []
+        files = pl.scan_parquet(
+            f"{folder}/*.parquet", schema=SCHEMAS[table], missing_columns="insert", include_file_paths="file"
+        )
+        paths = files.select(pl.col("file").unique()).collect()["file"].to_list()
         return sorted(path.rpartition("/")[2] for path in paths)
 
     def read_named(self, table: LogTable, day: date, names: Sequence[str]) -> pl.LazyFrame:
