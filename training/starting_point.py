@@ -2,11 +2,10 @@
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from recsys.errors import ReleaseDamaged
 from recsys.model.files import CONFIG_FILE, VOCABULARY_FILE
-from recsys.model.registry import CHAMPION, ModelRegistry
 from recsys.model.release_manifest import ReleaseManifest, StartedFrom, verify_release
 from recsys.model.two_tower import TwoTowerConfig, load_model
 from recsys.model.vocabulary import Vocabulary
@@ -14,6 +13,10 @@ from training.datasets.manifest import events_until
 from training.datasets.splits import SplitKind
 from training.models.warm_start import StartingTowers, same_architecture
 from training.settings import JobSettings, RegistrySettings, StartSettings
+
+if TYPE_CHECKING:
+    # MLflow takes seconds to import, and most trainings start from nothing.
+    from recsys.model.registry import ModelRegistry
 
 
 class Start(NamedTuple):
@@ -33,6 +36,8 @@ def find_start(settings: JobSettings, data_hash: str, wanted: TwoTowerConfig) ->
     start_from = StartSettings().start_from
     if start_from is None:
         return None
+    from recsys.model.registry import ModelRegistry
+
     registry = ModelRegistry(RegistrySettings().mlflow_tracking_uri)
     try:
         start = _start(registry, start_from, settings, data_hash, wanted)
@@ -44,10 +49,12 @@ def find_start(settings: JobSettings, data_hash: str, wanted: TwoTowerConfig) ->
 
 
 def _start(
-    registry: ModelRegistry, start_from: int | str, settings: JobSettings, data_hash: str, wanted: TwoTowerConfig
+    registry: "ModelRegistry", start_from: int | str, settings: JobSettings, data_hash: str, wanted: TwoTowerConfig
 ) -> Start:
     if settings.split != SplitKind.LEAVE_ONE_OUT:
         raise ColdStart(f"SPLIT={settings.split} is for measuring, and a release may have seen what it tests")
+    from recsys.model.registry import CHAMPION
+
     version = registry.aliases().get(CHAMPION) if start_from == CHAMPION else int(start_from)
     if version is None:
         raise ColdStart("there is no champion yet")

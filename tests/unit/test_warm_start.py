@@ -17,7 +17,6 @@ from recsys.model.two_tower import TwoTower, TwoTowerConfig
 from recsys.model.vocabulary import Vocabulary
 from tests.unit.sequence_fixtures import cyclic_sequences, job_settings
 from tests.unit.sequence_fixtures import write_log as write_processed_log
-from training import starting_point
 from training.datasets.manifest import EVENTS_UNTIL, MANIFEST_FILE
 from training.jobs.train import train
 from training.model_directory import latest_towers
@@ -69,7 +68,7 @@ def one_thread() -> Any:
 def registry(monkeypatch: pytest.MonkeyPatch) -> FolderRegistry:
     found = FolderRegistry()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
-    monkeypatch.setattr(starting_point, "ModelRegistry", lambda _: found)
+    monkeypatch.setattr("recsys.model.registry.ModelRegistry", lambda _: found)
     monkeypatch.setenv("START_FROM", CHAMPION)
     return found
 
