@@ -23,6 +23,7 @@ TandemError
 │   ├── UpstreamSuspended        upstream_suspended   503  its breaker is open
 │   └── UpstreamAnswerInvalid    upstream_invalid     502
 └── JobError                     a batch job cannot continue; the message is one sentence for its operator
+    ├── ReleaseRefused           a release is not promoted, because it is worse or was rolled back
     └── DataError                names the file and, if known, the line and the column
 
 Any other exception is a bug and propagates.
@@ -156,6 +157,12 @@ class UpstreamAnswerInvalid(UpstreamError):
 
 class JobError(TandemError):
     code = "job_failed"
+
+
+class ReleaseRefused(JobError):
+    """A release is worse than it may be, or was taken back: an outcome, not a fault. Nothing has changed."""
+
+    code = "release_refused"
 
 
 class DataError(JobError):

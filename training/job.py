@@ -5,13 +5,15 @@ from collections.abc import Callable
 
 from pydantic import ValidationError
 
-from recsys.errors import TandemError
+from recsys.errors import ReleaseRefused, TandemError
 from training.settings import JobSettings
 
 Job = Callable[[JobSettings], str]
 """Does its work, which may have been done before, and returns one line about it."""
 
 EXIT_FAILED = 1
+EXIT_REFUSED = 3
+"""A release was compared and is not promoted."""
 EXIT_INTERRUPTED = 130
 
 
@@ -22,6 +24,9 @@ def run_job(name: str, job: Job) -> None:
     except ValidationError as error:
         problems = "; ".join(f"{str(e['loc'][0]).upper()}={e['input']!r}: {e['msg']}" for e in error.errors())
         sys.exit(_failed(name, problems))
+    except ReleaseRefused as error:
+        _failed(name, str(error))
+        sys.exit(EXIT_REFUSED)
     except TandemError as error:
         sys.exit(_failed(name, str(error)))
     except KeyboardInterrupt:

@@ -1,7 +1,9 @@
 """The gate of promote: a candidate and the champion on the same held-out items, without losses that add up."""
 
 import json
+import re
 import shutil
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,7 @@ from training.evaluation.ranking import TwoTowerScorer, rank_held_out
 from training.fingerprints import learning_data_hash
 from training.models.content_features import content_features
 from training.promotion import gate
-from training.promotion.gate import GATE_TAG, GateRecord, Opponent, compare, pass_gate
+from training.promotion.gate import GATE_TAG, GateRecord, Opponent, compare, pass_gate, what_it_saw
 from training.promotion.rolled_back import ROLLED_BACK_TAG, RolledBack
 from training.release_manifest import describe_release
 from training.settings import JobSettings
@@ -158,6 +160,35 @@ def test_real_releases_are_downloaded_and_measured(settings: JobSettings, regist
     record, line = pass_gate(registry, 2, 1, registry.folders[2], settings, 0.99)
     assert set(record.measured) == {1, 2}
     assert "the champion, version 1" in line
+
+
+@pytest.mark.parametrize(
+    ("champion_until", "until", "said"),
+    [
+        (None, None, ""),
+        (toy.START + 9, None, "which learned from events until .*: it may have seen held-out items, which is in its"),
+        (toy.START + 9, toy.START + 8, "it may have seen held-out items"),
+        (
+            toy.START + 9,
+            toy.START + 100,
+            "for the 6 users whose item came after what it learned from 0.3000 and 0.2000",
+        ),
+        (toy.START + 90, toy.START + 100, "with no held-out item from after what it learned from"),
+    ],
+)
+def test_a_comparison_says_what_the_champion_had_seen(
+    champion_until: int | None, until: int | None, said: str, settings: JobSettings
+) -> None:
+    """User n of the toy shop has 4 + n items, one per second."""
+    base = ReleaseManifest.read(trained(settings, "any"))
+    champion, candidate = (
+        base.model_copy(update={"events_until": each and datetime.fromtimestamp(each, UTC).isoformat()})
+        for each in (champion_until, until)
+    )
+    held_out = load_held_out(settings, data_hash(settings), USERS)
+    ours, theirs = np.full(len(toy.USERS), 0.3), np.full(len(toy.USERS), 0.2)
+    assert re.search(said, what_it_saw(champion, candidate, held_out, ours, theirs))
+    assert bool(what_it_saw(champion, candidate, held_out, ours, theirs)) is bool(said)
 
 
 def _gains_of_means(*means: Any) -> Any:

@@ -37,6 +37,8 @@ class HeldOut:
     """The items of each example's history that count as seen."""
     vocabulary: Vocabulary
     """Of the item indices in `examples`."""
+    times: NDArray[np.int64]
+    """[users]: when the test items were touched."""
 
 
 def load_held_out(settings: JobSettings, data_hash: str, num_users: int) -> HeldOut:
@@ -52,8 +54,11 @@ def load_held_out(settings: JobSettings, data_hash: str, num_users: int) -> Held
     users = sample_users(sequences.tested_users, settings.seed, num_users)
     if not len(users):
         raise JobError(f"no user in {settings.processed_dir} has a held-out item")
-    seen = [sequences.seen_before(*each) for each in zip(users, sequences.split.test_places[users], strict=True)]
-    return HeldOut([sequences.test(int(user)) for user in users], seen, sequences.vocabulary)
+    places = sequences.split.test_places[users]
+    seen = [sequences.seen_before(*each) for each in zip(users, places, strict=True)]
+    examples = [sequences.test(int(user)) for user in users]
+    times = np.asarray(sequences.times)[sequences.offsets[users] + places]
+    return HeldOut(examples, seen, sequences.vocabulary, times)
 
 
 def gains_on(held_out: HeldOut, directory: Path) -> NDArray[np.float64]:

@@ -6,7 +6,7 @@
 from collections.abc import Mapping
 from typing import NamedTuple, Self
 
-from recsys.errors import JobError
+from recsys.errors import ReleaseRefused
 
 METRICS = (
     "ndcg_at_10",
@@ -44,7 +44,7 @@ class AgainstBaseline(NamedTuple):
 
 
 def pass_baseline(version: int, metrics: Mapping[str, float], *, force: bool, first: bool) -> str:
-    """One line about the comparison. Raises JobError if the version is below the best baseline.
+    """One line about the comparison. Raises ReleaseRefused if the version is below the best baseline.
 
     With `force`, or as the `first` champion, it passes with a warning: before the first champion nothing is served.
     """
@@ -56,7 +56,7 @@ def pass_baseline(version: int, metrics: Mapping[str, float], *, force: bool, fi
     if force or first:
         reason = "FORCE is set" if force else "there is no champion yet"
         return f"warning: version {version} is below the best baseline, but {reason}: it has {compared}"
-    raise JobError(
+    raise ReleaseRefused(
         f"version {version} is below the best baseline, which the report of `make evaluate` names: it has {compared}; "
         "longer training or more data may help, and FORCE=1 promotes it anyway"
     )

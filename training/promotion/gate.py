@@ -5,6 +5,7 @@ with the best release so far as well, which is measured now, too.
 """
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from recsys.errors import JobError, ReleaseDamaged, ReleaseNotLoaded
+from recsys.errors import JobError, ReleaseDamaged, ReleaseNotLoaded, ReleaseRefused
 from recsys.model.registry import ModelRegistry
 from recsys.model.release_manifest import ReleaseManifest
 from training.evaluation.held_out import HeldOut, gains_on, load_held_out
@@ -60,6 +61,8 @@ class Comparison(NamedTuple):
     theirs: float
     interval: tuple[float, float]
     """The 95% interval of the difference."""
+    seen: str = ""
+    """What the opponent had or had not seen, if that matters."""
 
     def refused(self, margin: float) -> bool:
         """Whether the candidate loses more than `margin`, a share of the opponent's value, and not by chance."""
@@ -70,7 +73,7 @@ class Comparison(NamedTuple):
         return (
             f"version {self.candidate} has NDCG@10 {self.ours:.4f} and {self.opponent.role}, "
             f"version {self.opponent.version}, {self.theirs:.4f}: {self.ours - self.theirs:+.4f} "
-            f"(95% interval {low:+.4f} to {high:+.4f})"
+            f"(95% interval {low:+.4f} to {high:+.4f}){self.seen and f', {self.seen}'}"
         )
 
 
@@ -79,24 +82,32 @@ def pass_gate(
 ) -> tuple[GateRecord, str]:
     """The record to tag the version with, and one line about it. `directory` holds the files of the version.
 
-    Raises JobError if the version is worse than the champion or the best release, or if it cannot be compared.
+    Raises ReleaseRefused if the version is worse than the champion or the best release, and JobError if it cannot be
+    compared.
     """
     opponents = [Opponent(champion, "the champion"), *_best_so_far(registry, version, champion)]
-    data_hash = ReleaseManifest.read(directory).data_hash
+    manifest = ReleaseManifest.read(directory)
     try:
-        held_out = load_held_out(settings, data_hash, GATE_USERS)
+        held_out = load_held_out(settings, manifest.data_hash, GATE_USERS)
     except JobError as error:
-        return _compare_stored(registry, version, data_hash, opponents, margin, str(error))
+        return _compare_stored(registry, version, manifest.data_hash, opponents, margin, str(error))
     users = len(held_out.examples)
     print(f"promote: comparing version {version} on the held-out items of {users:,} users ...", flush=True)
     gains = {version: gains_on(held_out, directory)}
     for opponent in opponents:
         gains[opponent.version] = _gains_of(registry, opponent, held_out)
-    comparisons = [compare(version, opponent, gains, settings.seed) for opponent in opponents]
+    comparisons = [
+        compare(version, opponent, gains, settings.seed)._replace(
+            seen=what_it_saw(
+                registry.manifest_of(opponent.version), manifest, held_out, gains[version], gains[opponent.version]
+            )
+        )
+        for opponent in opponents
+    ]
     on_users = f"on the held-out items of the same {users:,} users"
     for comparison in comparisons:
         if comparison.refused(margin):
-            raise JobError(f"{comparison}, {on_users}; {_allowed(margin)}")
+            raise ReleaseRefused(f"{comparison}, {on_users}; {_allowed(margin)}")
     means = {each: float(found.mean()) for each, found in gains.items()}
     record = GateRecord(best=_best(means), measured=means, users=users)
     return record, f"{'; '.join(map(str, comparisons))}, {on_users}"
@@ -107,6 +118,30 @@ def compare(version: int, opponent: Opponent, gains: dict[int, Gains], seed: int
     ours, theirs = gains[version], gains[opponent.version]
     interval = bootstrap_interval(ours - theirs, seed)
     return Comparison(version, opponent, float(ours.mean()), float(theirs.mean()), interval)
+
+
+def what_it_saw(
+    opponent: ReleaseManifest, candidate: ReleaseManifest, held_out: HeldOut, ours: Gains, theirs: Gains
+) -> str:
+    """A clause about what the opponent had seen of the candidate's held-out items; empty if it cannot be known.
+
+    An opponent of earlier data has seen none of them: a user's items that were for training remain before the held-out
+    ones when more items follow.
+    """
+    if opponent.ends_after(candidate.events_until):
+        return (
+            f"which learned from events until {opponent.events_until}, after the end of this data: it may have seen "
+            "held-out items, which is in its favour"
+        )
+    if opponent.events_until is None:
+        return ""
+    later = held_out.times >= datetime.fromisoformat(opponent.events_until).timestamp()
+    if not later.any():
+        return "with no held-out item from after what it learned from"
+    return (
+        f"for the {int(later.sum()):,} users whose item came after what it learned from {ours[later].mean():.4f} and "
+        f"{theirs[later].mean():.4f}"
+    )
 
 
 def gate_record(tags: Mapping[str, str]) -> GateRecord | None:
@@ -162,7 +197,7 @@ def _compare_stored(
     }
     for opponent in comparable:
         if stored[version] < stored[opponent.version] * (1 - margin):
-            raise JobError(
+            raise ReleaseRefused(
                 f"version {version} has {METRIC} {stored[version]:.4f} and {opponent.role}, version "
                 f"{opponent.version}, {stored[opponent.version]:.4f}, as stored by `make evaluate`; {_allowed(margin)}"
             )

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from recsys.errors import JobError
+from recsys.errors import ReleaseRefused
 
 ROLLED_BACK_TAG = "rolled_back"
 
@@ -39,7 +39,7 @@ def rolled_back(tags: Mapping[str, str]) -> RolledBack | None:
 
 
 def require_not_rolled_back(version: int, tags: Mapping[str, str]) -> None:
-    """Raises JobError, with the reason, if the version was rolled back."""
+    """Raises ReleaseRefused, with the reason, if the version was rolled back."""
     record = rolled_back(tags)
     if record is not None:
-        raise JobError(f"version {version} was {record}; FORCE=1 promotes it again")
+        raise ReleaseRefused(f"version {version} was {record}; FORCE=1 promotes it again")
