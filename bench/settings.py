@@ -11,6 +11,7 @@ ARRIVAL_SHARE = 1 / 4
 WARM_UP_SHARE = 1 / 2
 """The share of the time in which, besides, pools fill and the first old releases and lists are removed. Redis's
 allocator needs most of it until its process is as large as it gets for data of a fixed size."""
+NUMBERS = r"[0-9]+(,[0-9]+)*"
 
 
 class BenchSettings(BaseSettings):
@@ -24,13 +25,35 @@ class BenchSettings(BaseSettings):
     bench_seconds: float = Field(default=8.0, ge=1)
     """How long each measurement lasts."""
     bench_rounds: int = Field(default=3, ge=1)
-    """How often everything is measured; the medians are reported."""
+    """How often the comparison is measured; the medians are reported. Everything else is measured once."""
     bench_ray: bool = True
     """Whether to measure the Ray Serve composition, which is installed at the first time."""
+    bench_previous: str | None = None
+    """A commit or tag of this repository, measured beside the current version."""
+    bench_tables: bool = False
+    """Whether to measure further catalogues and numbers of users, each on a stack of its own. At the first time it
+    trains for several minutes for each of them."""
+    bench_catalogues: str = Field(default="10000,200000", pattern=NUMBERS)
+    bench_populations: str = Field(default="20000,500000", pattern=NUMBERS)
+    """The sizes of the further catalogues, and the numbers of users, besides those above."""
     qdrant_url: str | None = None
     """A Qdrant server with the collection, to measure searches on. By default a stub answers them."""
     bench_page: Path | None = None
     """A page whose tables are replaced."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Items and users of the stack that everything else is measured on."""
+        return self.bench_items, self.bench_users
+
+    @property
+    def other_sizes(self) -> list[tuple[int, int]]:
+        """Items and users of the stacks of BENCH_TABLES."""
+        if not self.bench_tables:
+            return []
+        catalogues = [(int(items), self.bench_users) for items in self.bench_catalogues.split(",")]
+        populations = [(self.bench_items, int(users)) for users in self.bench_populations.split(",")]
+        return [size for size in catalogues + populations if size != self.size]
 
 
 class SoakSettings(BaseSettings):

@@ -5,8 +5,8 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -18,7 +18,7 @@ from local import commands
 from local.own_stack import own_settings
 from local.settings import LocalSettings
 from local.stores import dies_with_parent, running, stores_running
-from local.tour import wait_until_ready
+from local.tour import is_whole, wait_until_ready
 from recsys.errors import JobError
 from training.settings import JobSettings
 
@@ -35,6 +35,7 @@ NICENESS = ("nice", "-n", "10")
 """In production, jobs do not take the CPU of the services."""
 SHOWN_LINES = 3
 START_SECONDS = 300
+POLL_SECONDS = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +44,18 @@ class Jobs:
 
     environment: Mapping[str, str]
     log_file: Path
+    code: Path | None = None
+    """The folder of another version of Tandem, whose jobs are run."""
+    seconds: dict[str, float] = field(default_factory=dict)
+    """How long the last run of each job took, with the start of its process."""
 
     async def run(self, name: str, **environment: str) -> str:
         """The job's line of result. Raises JobError, with the end of its output, if it fails."""
+        started = time.monotonic()
         process = await asyncio.create_subprocess_exec(
             *dies_with_parent([*NICENESS, sys.executable, "-m", f"training.jobs.{name}"]),
             env={**self.environment, **environment},
+            cwd=self.code,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
             start_new_session=True,
@@ -61,10 +68,47 @@ class Jobs:
                 await process.wait()
         with self.log_file.open("a", encoding="utf-8") as log:
             log.write(output)
+        self.seconds[name] = time.monotonic() - started
         lines = output.strip().splitlines()
         if process.returncode:
             raise JobError(f"the job {name} failed: {' | '.join(lines[-SHOWN_LINES:])}")
         return lines[-1] if lines else ""
+
+
+class Services:
+    """The processes of the services, each of which can be restarted."""
+
+    def __init__(self, settings: LocalSettings, code: Path | None) -> None:
+        """`code` is the folder of another version of Tandem, whose services are started."""
+        self._settings = settings
+        self._code = code
+        self._running: dict[str, ExitStack] = {}
+
+    def start(self, name: str, environment: Mapping[str, str] = MappingProxyType({})) -> None:
+        self._running[name] = ExitStack()
+        command = getattr(commands, name)(self._settings)
+        self._running[name].enter_context(running(name, command, self._settings, environment, self._code))
+
+    def restart(self, name: str, environment: Mapping[str, str] = MappingProxyType({})) -> float:
+        """Seconds from the start of the process until it is ready and misses nothing."""
+        urls = {
+            "feature_service": self._settings.feature_service_url,
+            "ranker_service": self._settings.ranker_url,
+            "orchestrator": self._settings.orchestrator_url,
+        }
+        self._running[name].close()
+        with httpx.Client(base_url=urls[name], timeout=5) as client:
+            started = time.monotonic()
+            self.start(name, environment)
+            while not _is_ready(client):
+                if time.monotonic() > started + START_SECONDS:
+                    raise JobError(f"{name} was not ready {START_SECONDS} s after its restart")
+                time.sleep(POLL_SECONDS)
+            return time.monotonic() - started
+
+    def close(self) -> None:
+        for each in reversed(self._running.values()):
+            each.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +116,7 @@ class Stack:
     settings: LocalSettings
     data: JobSettings
     jobs: Jobs
+    services: Services
 
     @property
     def folders(self) -> dict[str, Path]:
@@ -95,7 +140,7 @@ class DataSet:
 
     @property
     def kept(self) -> Path:
-        return LocalSettings().state_dir / self.kept_in
+        return LocalSettings().state_dir.resolve() / self.kept_in
 
     def variables(self, data_dir: Path) -> dict[str, str]:
         source = {} if self.source is None else {"DATA_SOURCE": str(self.source)}
@@ -104,19 +149,26 @@ class DataSet:
 
 @contextmanager
 def stack_running(
-    folder: Path, data_set: DataSet, more_settings: Mapping[str, Any] = MappingProxyType({})
+    folder: Path,
+    data_set: DataSet,
+    more_settings: Mapping[str, Any] = MappingProxyType({}),
+    code: Path | None = None,
 ) -> Iterator[Stack]:
-    """Prepare a release, start everything, and serve the release. Raises JobError if any of it fails."""
+    """Prepare a release, start everything, and serve the release. Raises JobError if any of it fails.
+
+    `code` is the folder of another version of Tandem, whose jobs and services are run.
+    """
     settings = own_settings(folder, data_set.name, more_settings)
     (folder / "logs").mkdir()
-    jobs = Jobs({**settings.environment(), **data_set.variables(folder / "data")}, folder / "logs/jobs.log")
+    jobs = Jobs({**settings.environment(), **data_set.variables(folder / "data")}, folder / "logs/jobs.log", code)
     for name, variables in PREPARATION.items():
         _run(jobs, name, **data_set.variables(data_set.kept), **variables)
     shutil.copytree(data_set.kept, folder / "data")
     with ExitStack() as stack:
         stack.enter_context(stores_running(settings))
+        services = stack.enter_context(closing(Services(settings, code)))
         for name in SERVICES:
-            stack.enter_context(running(name, getattr(commands, name)(settings), settings))
+            services.start(name)
         _wait_until_alive(settings)
         for name in ("register", "index", "seed", "promote"):
             _run(jobs, name)
@@ -125,7 +177,7 @@ def stack_running(
         if problem is not None:
             raise JobError(problem)
         data = JobSettings.model_validate({"dataset": data_set.name, "data_dir": folder / "data"})
-        yield Stack(settings, data, jobs)
+        yield Stack(settings, data, jobs, services)
 
 
 def service_processes(settings: LocalSettings) -> dict[str, psutil.Process]:
@@ -168,5 +220,12 @@ def _wait_until_alive(settings: LocalSettings) -> None:
 def _is_alive(url: str) -> bool:
     try:
         return httpx.get(f"{url}/healthz", timeout=5).is_success
+    except httpx.HTTPError:
+        return False
+
+
+def _is_ready(client: httpx.Client) -> bool:
+    try:
+        return is_whole(client.get("/readyz"))
     except httpx.HTTPError:
         return False

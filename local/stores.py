@@ -10,10 +10,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import httpx
 import redis as redis_client
@@ -104,14 +105,24 @@ def dies_with_parent(command: commands.Command) -> commands.Command:
 
 
 @contextmanager
-def running(name: str, command: commands.Command, settings: LocalSettings) -> Iterator[subprocess.Popen[bytes]]:
-    """A process in the background, with a log file of its own. It is stopped after the block."""
+def running(
+    name: str,
+    command: commands.Command,
+    settings: LocalSettings,
+    environment: Mapping[str, str] = MappingProxyType({}),
+    folder: Path | None = None,
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A process in the background, with a log file of its own. It is stopped after the block.
+
+    `environment` is added to that of the settings. The process works in `folder`, by default in the current one.
+    """
     log_file = _log_file(name, settings)
     log_file.parent.mkdir(parents=True, exist_ok=True)
     with log_file.open("wb") as log:
         process = subprocess.Popen(
             dies_with_parent(command),
-            env=settings.environment(),
+            env={**settings.environment(), **environment},
+            cwd=folder,
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,  # Ctrl-C reaches the caller only, which stops this process later
