@@ -92,12 +92,12 @@ releases: $(JOB_NEEDS) ## List the versions with their aliases, metrics, age and
 	@$(WITH_STORES) $(JOB) training.jobs.releases
 
 .PHONY: prune
-prune: $(JOB_NEEDS) ## Remove all collections except the newest KEEP (3) and those that serve
+prune: $(JOB_NEEDS) ## Remove all collections and local models except the newest KEEP (3) and those that serve
 	@$(WITH_STORES) $(JOB) training.jobs.prune
 
 .PHONY: retrain
 retrain: $(JOB_NEEDS) ## Train on the log and on the events collected until now, and promote the model if it is no worse
-	@$(MAKE) pipeline START_FROM=$(or $(START_FROM),champion) EVENTS_UNTIL=$(or $(EVENTS_UNTIL),$(shell date -u +%Y-%m-%dT%H:%M:%S))
+	@$(WITH_STORES) $(JOB) training.jobs.retrain
 
 .PHONY: precompute
 precompute: $(JOB_NEEDS) ## Renew the champion's lists for the PRECOMPUTE_USERS (2,000) users who were active last
@@ -187,7 +187,7 @@ clean: ## Delete the local stores and everything that jobs wrote; downloads stay
 
 # --- docker -----------------------------------------------------------------------------------------------------------
 
-WITH_PROFILES := docker compose --profile jobs --profile observability
+WITH_PROFILES := docker compose --profile jobs --profile observability --profile retraining
 
 # Replaces the placeholders of .env.example with random secrets.
 .env:

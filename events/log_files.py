@@ -34,11 +34,11 @@ class LogFiles:
 
     def read(self, table: LogTable, start: datetime, end: datetime) -> pl.LazyFrame:
         """The rows with a `server_time` from `start` on and before `end`, each once."""
-        days = (start.astimezone(UTC).date() + timedelta(number) for number in range((end - start).days + 2))
-        parts = [part for day in days if (part := self._scan(table, f"{day:%Y-%m-%d}")) is not None]
-        rows = pl.concat(parts) if parts else pl.LazyFrame(schema=SCHEMAS[table])
-        in_range = pl.col("server_time").is_between(start.timestamp(), end.timestamp(), closed="left")
-        return _once(table, rows.filter(in_range))
+        return _once(table, self._in_range(table, start, end))
+
+    def count(self, table: LogTable, start: datetime, end: datetime) -> int:
+        """The number of rows in that range; one that was logged twice counts twice."""
+        return int(self._in_range(table, start, end).select(pl.len()).collect().item())
 
     def read_before(self, table: LogTable, end: datetime) -> pl.LazyFrame:
         """All rows with a `server_time` before `end`, each once."""
@@ -63,6 +63,12 @@ class LogFiles:
         if not names:
             return pl.LazyFrame(schema=SCHEMAS[table])
         return _once(table, self._scan_files(table, [f"{self._folder(table, day)}/{name}" for name in names]))
+
+    def _in_range(self, table: LogTable, start: datetime, end: datetime) -> pl.LazyFrame:
+        days = (start.astimezone(UTC).date() + timedelta(number) for number in range((end - start).days + 2))
+        parts = [part for day in days if (part := self._scan(table, f"{day:%Y-%m-%d}")) is not None]
+        rows = pl.concat(parts) if parts else pl.LazyFrame(schema=SCHEMAS[table])
+        return rows.filter(pl.col("server_time").is_between(start.timestamp(), end.timestamp(), closed="left"))
 
     def _scan(self, table: LogTable, day: str) -> pl.LazyFrame | None:
         """The rows of a day, or of all for `*`; None if there are no files."""

@@ -63,6 +63,10 @@ def guard(settings: LocalSettings) -> Command:
     return _uvicorn("training.guard.app:create_app", settings.guard_port)
 
 
+def retrainer(settings: LocalSettings) -> Command:
+    return _uvicorn("training.retraining.app:create_app", settings.retrainer_port)
+
+
 def ranker_service(settings: LocalSettings) -> Command:
     return [
         *(sys.executable, "-m", "bentoml", "serve", "ranker_service.service:RankerService"),

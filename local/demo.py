@@ -23,6 +23,8 @@ def main() -> int:
         require_free(settings.collector_port, "COLLECTOR_PORT")
         if settings.ramp != "100":
             require_free(settings.guard_port, "GUARD_PORT")
+        if settings.retrains:
+            require_free(settings.retrainer_port, "RETRAINER_PORT")
         require_free(settings.ranker_port, "RANKER_PORT")
         require_free(settings.orchestrator_port, "ORCHESTRATOR_PORT")
         processes = {store.name: store.command(settings) for store in stores}
@@ -35,6 +37,8 @@ def main() -> int:
         processes["guard"] = commands.guard(settings)
     processes["ranker_service"] = commands.ranker_service(settings)
     processes["orchestrator"] = commands.orchestrator(settings)
+    if settings.retrains:
+        processes["retrainer"] = commands.retrainer(settings)
     processes["tour"] = [sys.executable, "-m", "local.tour"]
     manager = Manager()
     for name, command in processes.items():

@@ -22,6 +22,7 @@ class LocalSettings(BaseSettings):
     ranker_port: int = 8002
     collector_port: int = 8003
     guard_port: int = 8004
+    retrainer_port: int = 8005
     mlflow_port: int = 5050
     redis_port: int = 6390
     redis_url: str | None = None
@@ -37,6 +38,10 @@ class LocalSettings(BaseSettings):
     """The shares of users on the way of a promotion, as `10,50,95`; `100` if it switches at once."""
     event_log: str | None = None
     """Where the collector writes: a folder or `s3://bucket/prefix`. The default is `events/<dataset>` in `data_dir`."""
+    retrain_every: float | None = None
+    """Hours between two runs of the retrainer. It runs in `make demo` only if this or the next setting is set."""
+    retrain_after_events: int | None = None
+    """Collected events after which a run starts earlier."""
     internal_token: SecretStr | None = None
     """Asked for by the services behind the orchestrator, if it is set."""
     log_level: str = "warning"
@@ -64,6 +69,14 @@ class LocalSettings(BaseSettings):
     @property
     def guard_url(self) -> str:
         return f"http://{HOST}:{self.guard_port}"
+
+    @property
+    def retrainer_url(self) -> str:
+        return f"http://{HOST}:{self.retrainer_port}"
+
+    @property
+    def retrains(self) -> bool:
+        return self.retrain_every is not None or self.retrain_after_events is not None
 
     @property
     def mlflow_url(self) -> str:

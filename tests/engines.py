@@ -138,6 +138,7 @@ class ServiceProcess(Process):
             "feature_service": lambda: answers_with_200(f"{settings.feature_service_url}/healthz"),
             "collector": lambda: answers_with_200(f"{settings.collector_url}/healthz"),
             "guard": lambda: answers_with_200(f"{settings.guard_url}/healthz"),
+            "retrainer": lambda: answers_with_200(f"{settings.retrainer_url}/healthz"),
             "ranker_service": lambda: answers_with_200(f"{settings.ranker_url}/healthz"),
             "orchestrator": lambda: answers_with_200(f"{settings.orchestrator_url}/healthz"),
         }

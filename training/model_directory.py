@@ -44,12 +44,17 @@ def latest_model(models_dir: Path) -> Path:
 
 def latest_to_serve(settings: JobSettings) -> Path:
     """The model that was trained last. Raises JobError if there is none, or if the split is for measuring only."""
+    require_to_serve(settings)
+    return latest_model(settings.models_dir)
+
+
+def require_to_serve(settings: JobSettings) -> None:
+    """Raise JobError if the split is for measuring only."""
     if settings.split != SplitKind.LEAVE_ONE_OUT:
         raise JobError(
             f"SPLIT={settings.split} trains models for measuring only, which never saw the end of the log; "
             f"what is served is trained with SPLIT={SplitKind.LEAVE_ONE_OUT}"
         )
-    return latest_model(settings.models_dir)
 
 
 def set_latest_towers(directory: Path) -> None:

@@ -11,6 +11,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from events.settings import default_event_log
 from recsys.contracts.base import MAX_CANDIDATES, MAX_HISTORY, NUM_CANDIDATES
+from recsys.internal_token import InternalToken
 from recsys.ramp import EVERYBODY, parse_steps
 from training.datasets.bad_rows import BadRowsPolicy
 from training.datasets.splits import DEFAULT_CUTS, MAX_CUTS, TEMPORAL_SHARES, Shares, SplitKind, rolling_shares
@@ -228,6 +229,16 @@ class EventLogSettings(BaseSettings):
 class CollectedSettings(EventLogSettings):
     events_until: Time | None = None
     """`make data` adds the collected events until this time, in UTC. The default is that of the last `make data`."""
+
+
+class RetrainerSettings(EventLogSettings):
+    retrain_every: float = Field(default=24.0, gt=0)
+    """Hours from the cut-off of a run to the start of the next one."""
+    retrain_after_events: int | None = Field(default=None, ge=1)
+    """As soon as this many events were collected since, a run starts earlier."""
+    internal_token: InternalToken | None = None
+    """The secret that calls have to carry, besides those of probes and Prometheus."""
+    log_level: str = "info"
 
 
 class ExportSettings(EventLogSettings):

@@ -10,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.params import Depends
 from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from pydantic import SerializeAsAny
 from starlette.convertors import Convertor, register_url_convertor
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -131,7 +132,7 @@ def create_service(
         summary="Readiness: whether it can serve, and what is missing.",
         responses={503: {"model": Readiness}},
     )
-    async def readyz(request: Request, response: Response) -> Readiness:
+    async def readyz(request: Request, response: Response) -> SerializeAsAny[Readiness]:
         state = await readiness(request)
         response.status_code = 200 if state.ready else 503
         return state

@@ -13,7 +13,8 @@ import feature_service.bootstrap  # noqa: F401
 import orchestrator.bootstrap  # noqa: F401
 import ranker_service.activity_watch
 import ranker_service.skew_monitor  # noqa: F401
-import training.guard.guard  # noqa: F401
+import training.guard.guard
+import training.retraining.retrainer  # noqa: F401
 
 ROOT = Path(__file__).resolve().parents[2]
 RULES = {

@@ -104,7 +104,9 @@ def test_a_service_with_replicas_has_nothing_that_only_one_container_can_have(se
     assert not {"container_name", "hostname", "ports"} & set(SERVICES[service])
 
 
-@pytest.mark.parametrize("service", ["orchestrator", "feature_service", "ranker_service", "collector", "guard"])
+@pytest.mark.parametrize(
+    "service", ["orchestrator", "feature_service", "ranker_service", "collector", "guard", "retrainer"]
+)
 def test_a_container_is_healthy_while_it_lives_whatever_else_is_down(service: str) -> None:
     """`make up` waits for this before there is a release, and an engine may restart what is not healthy."""
     assert "/healthz" in SERVICES[service]["healthcheck"]["test"][-1]
