@@ -21,4 +21,4 @@ class Schedule:
 
     def pause(self, failures: int) -> float:
         """Seconds until the next attempt, after this many failures in a row."""
-        return min(self.every_seconds, FIRST_PAUSE_SECONDS * 2 ** (failures - 1))
+        return min(self.every_seconds, FIRST_PAUSE_SECONDS * 2.0 ** (failures - 1))
