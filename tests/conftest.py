@@ -39,6 +39,7 @@ WITHOUT_STACK = (
     "tests/integration/test_evaluate_split.py",
     "tests/integration/test_internal_token.py",
     "tests/integration/test_promotion.py",
+    "tests/integration/test_retrain.py",
     "tests/integration/test_skewed_catalogue.py",
 )
 
