@@ -25,7 +25,7 @@ RELEASE_FILES = (WEIGHTS_FILE, CONFIG_FILE, VOCABULARY_FILE, ITEMS_FILE, HISTORI
 """The files of every release."""
 SECOND_STAGE_FILES = (SECOND_STAGE_FILE, RANKING_TABLES_FILE)
 """Additional files of a release with a second stage."""
-FEATURE_SCHEMA_VERSION = 3
+FEATURE_SCHEMA_VERSION = 4
 """Increased when the meaning of the models' inputs or of the index's contents changes.
 
 2: item vectors of length 1, and a sample of histories to verify the index with.

@@ -54,7 +54,7 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     distribution = FeatureDistribution.of([rows.astype(np.float32)])
     tables = replace(
         tables,
-        sources=np.array([0, 0, 5]),
+        sources=np.array([0, 0, 5, 0]),
         activity_base=activity.base(activity.end),
         feature_distribution=distribution,
     )

@@ -144,7 +144,7 @@ RECOMMENDATION = RecommendationResponse(
     tier_reason="unknown_user",
     release_version=None,
     variant="champion",
-    timings_ms={},
+    timings_ms={"total": 1.0},
 )
 
 

@@ -15,7 +15,7 @@ from recsys.errors import JobError
 from training.jobs.export import export
 from training.settings import JobSettings
 
-MORNING = datetime(2026, 11, 22, 8, tzinfo=UTC).timestamp()
+MORNING = datetime(2025, 11, 22, 8, tzinfo=UTC).timestamp()
 
 
 @pytest.fixture
@@ -44,21 +44,21 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> JobSettings:
 
 
 def test_a_range_is_exported_in_the_order_of_time(settings: JobSettings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FROM", "2026-11-22")
-    monkeypatch.setenv("TO", "2026-11-22T12:00")
-    assert export(settings).startswith("2 events and 1 impressions from 2026-11-22T00:00:00+00:00 to ")
-    events = pl.read_parquet(settings.exports_dir / "events-20261122T000000-20261122T120000.parquet")
+    monkeypatch.setenv("FROM", "2025-11-22")
+    monkeypatch.setenv("TO", "2025-11-22T12:00")
+    assert export(settings).startswith("2 events and 1 impressions from 2025-11-22T00:00:00+00:00 to ")
+    events = pl.read_parquet(settings.exports_dir / "events-20251122T000000-20251122T120000.parquet")
     assert events["event_id"].to_list() == ["e0", "e1"]
 
 
 def test_csv_has_a_row_per_shown_item(settings: JobSettings, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {"FROM": "2026-11-22T10:00+01:00", "TO": "2026-11-23", "FORMAT": "csv"}.items():
+    for name, value in {"FROM": "2025-11-22T10:00+01:00", "TO": "2025-11-23", "FORMAT": "csv"}.items():
         monkeypatch.setenv(name, value)
     export(settings)
     written = settings.exports_dir
-    impressions = pl.read_csv(written / "impressions-20261122T090000-20261123T000000.csv")
+    impressions = pl.read_csv(written / "impressions-20251122T090000-20251123T000000.csv")
     assert list(zip(impressions["item_id"], impressions["position"], strict=True)) == [("b", 1), ("a", 2)]
-    assert pl.read_csv(written / "events-20261122T090000-20261123T000000.csv")["event_id"].to_list() == ["e1", "e2"]
+    assert pl.read_csv(written / "events-20251122T090000-20251123T000000.csv")["event_id"].to_list() == ["e1", "e2"]
 
 
 def test_the_last_day_is_the_default_and_may_be_empty(settings: JobSettings) -> None:
@@ -66,7 +66,7 @@ def test_the_last_day_is_the_default_and_may_be_empty(settings: JobSettings) -> 
 
 
 def test_a_range_that_ends_before_it_begins_is_refused(settings: JobSettings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FROM", "2026-11-22")
-    monkeypatch.setenv("TO", "2026-11-21")
-    with pytest.raises(JobError, match=r"FROM is 2026-11-22.* not before TO, 2026-11-21"):
+    monkeypatch.setenv("FROM", "2025-11-22")
+    monkeypatch.setenv("TO", "2025-11-21")
+    with pytest.raises(JobError, match=r"FROM is 2025-11-22.* not before TO, 2025-11-21"):
         export(settings)

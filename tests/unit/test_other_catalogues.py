@@ -93,6 +93,7 @@ def test_the_tables_of_a_large_catalogue_are_bounded(tmp_path: Path) -> None:
             "user_id": [f"u{user:05d}" for user in users],
             "item_id": [f"i{item}" for item in touched],
             "timestamp": np.arange(len(users)),
+            "event": "view",
         }
     ).write_parquet(settings.processed_dir / "interactions.parquet")
     items = pl.DataFrame({"item_id": [f"i{item}" for item in range(num_items)]})
