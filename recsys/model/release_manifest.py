@@ -30,6 +30,7 @@ FEATURE_SCHEMA_VERSION = 4
 
 2: item vectors of length 1, and a sample of histories to verify the index with.
 3: recent activity of items in the second stage, and candidates from several sources.
+4: candidates that are trending in the user's categories.
 """
 WEIGHTS_HASH_LENGTH = 16
 """Hexadecimal digits of the weights' sha256."""

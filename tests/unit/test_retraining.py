@@ -122,6 +122,18 @@ def test_an_interrupted_run_is_no_failure(file: Path, jobs: Jobs) -> None:
     assert (state.run.failures, state.last) == (0, None)
 
 
+def test_no_run_begins_while_a_promotion_ramps(file: Path, jobs: Jobs) -> None:
+    ramp = ["version 1 serves 10%"]
+    line = retrain(file, lambda: jobs.champion, jobs, ramping=lambda: ramp[0] if ramp else None)
+    assert line.endswith("version 1 serves 10%")
+    assert (jobs.calls, file.exists()) == ([], False)
+    jobs.codes["train"] = EXIT_INTERRUPTED
+    with pytest.raises(KeyboardInterrupt):
+        run(file, jobs)
+    line = retrain(file, lambda: jobs.champion, jobs, ramping=lambda: ramp[0])
+    assert line.startswith("promoted"), "a run that is continued may have begun the ramp itself"
+
+
 def test_a_refused_release_is_an_outcome_and_changes_nothing(file: Path, jobs: Jobs) -> None:
     jobs.codes["promote"] = EXIT_REFUSED
     assert run(file, jobs).startswith("refused")
@@ -206,7 +218,10 @@ def step(name, variables):
     while name == "train" and sys.argv[2] == "hangs":
         time.sleep(0.01)
     return int(sys.argv[2]) if name == "promote" else 0
-print(retrain(Path(sys.argv[1]), lambda: 1, step))
+def ramping():
+    Path(sys.argv[1] + ".asked").touch()
+    return "half of the users" if sys.argv[2] == "ramps" else None
+print(retrain(Path(sys.argv[1]), lambda: 1, step, ramping=ramping))
 """
 
 
@@ -262,6 +277,16 @@ async def test_enough_collected_events_start_a_run_and_a_refusal_is_ready(file: 
         assert retrainer.problem == OK
         assert retrainer.last_run.startswith("refused by promote")
         await until(lambda: metric("retraining_events_waiting") == 0)
+
+
+async def test_waiting_for_a_ramp_is_no_failure(file: Path, files: LogFiles) -> None:
+    before = metric("retrainings_total", outcome="failed")
+    collect(files, 5)
+    async with retraining(file, "ramps", files, Schedule(0.01, None)) as retrainer:
+        await until(lambda: file.with_name(f"{file.name}.asked").exists())
+        await until(lambda: not retrainer.running)
+        assert (retrainer.problem, metric("retrainings_total", outcome="failed")) == (OK, before)
+    assert State.read(file).run is None
 
 
 async def test_a_failed_run_is_a_problem_and_waits(file: Path, files: LogFiles) -> None:

@@ -9,6 +9,7 @@ from functools import partial
 from recsys.model.registry import CHAMPION, ModelRegistry
 from training.job import run_job
 from training.model_directory import require_to_serve
+from training.promotion.ramp import running_ramp
 from training.retraining.run import retrain, run_job_step
 from training.retraining.state import state_file
 from training.settings import CollectedSettings, JobSettings, RegistrySettings
@@ -23,6 +24,7 @@ def retrain_once(settings: JobSettings) -> str:
         champion=lambda: registry.aliases().get(CHAMPION),
         run_step=partial(run_job_step, environment=os.environ),
         until=CollectedSettings().events_until,
+        ramping=lambda: running_ramp(registry),
     )
 
 

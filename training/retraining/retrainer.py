@@ -21,6 +21,8 @@ from training.retraining.schedule import Schedule
 from training.retraining.state import Outcome, State
 
 CHECK_SECONDS = 60.0
+RAMP_PAUSE_SECONDS = 600.0
+"""Until the next attempt, if a promotion ramped."""
 STOP_SECONDS = 5.0
 """How long a run that is asked to stop may take. After that it is killed, which it survives as well."""
 COMMAND = (sys.executable, "-m", "training.jobs.retrain")
@@ -112,7 +114,11 @@ class Retrainer:
 
     def _ended(self, state: State, code: int, began: float) -> None:
         recorded = state.last is not None and state.last.at >= began
-        if code == 0 and recorded and state.last is not None:
+        if code == 0 and not recorded:
+            self._not_before = time.time() + RAMP_PAUSE_SECONDS
+            log.info("retraining_waits_for_a_ramp")
+            return
+        if code == 0 and state.last is not None:
             self._failures, self.problem = 0, OK
             FAILED.set(0)
             RUNS.labels(state.last.outcome).inc()

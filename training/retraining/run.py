@@ -26,11 +26,19 @@ RunStep = Callable[[str, Mapping[str, str]], int]
 """Runs a job with these additional variables and returns its exit code."""
 
 
-def retrain(file: Path, champion: Callable[[], int | None], run_step: RunStep, until: datetime | None = None) -> str:
+def retrain(
+    file: Path,
+    champion: Callable[[], int | None],
+    run_step: RunStep,
+    until: datetime | None = None,
+    *,
+    ramping: Callable[[], object | None] = lambda: None,
+) -> str:
     """Begin a run, or continue the one in `file`; returns a line about it. Another process's run is waited for.
 
-    until: the cut-off of the events, by default now, or that of the run that is continued. Raises JobError if a step
-    fails.
+    until: the cut-off of the events, by default now, or that of the run that is continued. ramping: a promotion that
+    has not reached all users; no run begins before it ends, because its release could not be promoted. Raises JobError
+    if a step fails.
     """
     asked = time.time()
     with exclusive_lock(file):
@@ -38,6 +46,8 @@ def retrain(file: Path, champion: Callable[[], int | None], run_step: RunStep, u
         if state.last is not None and state.last.at > asked and state.last.outcome != Outcome.FAILED:
             return f"another run has just ended: {state.last.outcome}"
         run = state.run
+        if run is None and (promotion := ramping()) is not None:
+            return f"nothing is trained while a promotion ramps: {promotion}"
         if run is None or (until is not None and until != run.events_until):
             run = Run(events_until=until or datetime.now(UTC), start_from=champion(), began=time.time())
             print(f"retrain: events until {run.events_until:%Y-%m-%d %H:%M:%S} UTC", flush=True)
