@@ -13,6 +13,7 @@ import redis as redis_client
 
 from local.settings import HOST, LocalSettings
 from recsys.adapters.redis_keys import precomputed_key
+from recsys.adapters.redis_users import History
 from recsys.contracts.base import MAX_TOP_K
 from recsys.errors import JobError
 from recsys.model.registry import CHAMPION, NEXT, PREVIOUS, ModelRegistry
@@ -256,7 +257,7 @@ def test_a_user_whose_items_the_release_does_not_know_has_no_list(
 ) -> None:
     unknown = [user_id for user_id in toy.USERS if shop.redis.delete(precomputed_key(user_id))]
     monkeypatch.setattr(
-        "training.precomputed_lists.histories", lambda _, users: ((user, ["?"], ["?"]) for user in users)
+        "training.precomputed_lists.histories", lambda _, users: (History(user, ["?"], ["?"], []) for user in users)
     )
     assert f"{len(unknown)} users have no item that the version knows" in precompute(shop.jobs)
     assert not any(shop.lists_of(user_id) for user_id in unknown)

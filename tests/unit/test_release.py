@@ -14,7 +14,7 @@ from recsys.adapters.redis_users import History
 from recsys.errors import ReleaseDamaged
 from recsys.model.files import TRAINING_FILE
 from recsys.model.release import NEAR_COSINE, Release
-from recsys.model.release_manifest import ReleaseManifest
+from recsys.model.release_manifest import FEATURE_SCHEMA_VERSION, ReleaseManifest
 from recsys.model.two_tower import load_model
 from tests import toy
 from tests.unit.release_case import in_fresh_process, unreclaimable_bytes, write_large_release
@@ -113,8 +113,9 @@ def test_the_meanings_of_kinds_are_part_of_the_manifest(tmp_path: Path) -> None:
 
 def test_the_error_for_an_outdated_release_says_what_to_do(directory: Path) -> None:
     file = directory / "release.json"
-    file.write_text(file.read_text().replace('"feature_schema_version": 3', '"feature_schema_version": 2'))
-    with pytest.raises(ReleaseDamaged, match=r"feature schema 2 .* serves 3; train .* `make pipeline`"):
+    now, before = FEATURE_SCHEMA_VERSION, FEATURE_SCHEMA_VERSION - 1
+    file.write_text(file.read_text().replace(f'"feature_schema_version": {now}', f'"feature_schema_version": {before}'))
+    with pytest.raises(ReleaseDamaged, match=rf"feature schema {before} .* serves {now}; train .* `make pipeline`"):
         Release.load(1, directory)
 
 
