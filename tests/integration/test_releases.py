@@ -168,6 +168,8 @@ def test_pruning_removes_old_collections_and_nothing_that_serves(
 @dataclass
 class Load:
     statuses: list[int] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+    """The bodies of answers that are not 200."""
     mixed: list[dict] = field(default_factory=list)
     tiers: set[str] = field(default_factory=set)
     releases: list[int] = field(default_factory=list)
@@ -192,6 +194,9 @@ async def load(url: str) -> AsyncIterator[Load]:
         seen.answered_at.append(time.perf_counter())
         seen.statuses.append(answer.status_code)
         response = answer.json()
+        if answer.status_code != 200:
+            seen.failed.append(answer.text)
+            return
         seen.tiers.add(response["tier"])
         seen.releases.append(response["release"])
         if len(weights_behind(response)) != 1:
@@ -233,7 +238,7 @@ async def test_ten_swaps_under_load_lose_nothing_and_mix_nothing(
             assert seen.releases[-1] == wanted, "the orchestrator did not switch to the new champion"
         swapped = time.perf_counter()
     assert len(seen.statuses) > 10 * REQUESTS_PER_SECOND / 2
-    assert set(seen.statuses) == {200}
+    assert seen.failed == []
     assert seen.mixed == []
     assert seen.tiers == {"personalized"}
     assert set(seen.releases) == {1, second}
