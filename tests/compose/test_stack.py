@@ -205,15 +205,12 @@ def test_prometheus_has_what_the_dashboard_shows(stack: Stack) -> None:
         for panel in json.loads(dashboard.read_text())["panels"]:
             for target in panel["targets"]:
                 metrics |= set(re.findall(r"\btandem_\w+", target["expr"]))
+    metrics -= AFTER_TRAFFIC
     assert len(metrics) >= 5
     url = "http://127.0.0.1:9090/api/v1/label/__name__/values"
 
     def missing() -> set[str]:
-        return (
-            metrics
-            - AFTER_TRAFFIC
-            - set(json.loads(stack.compose("exec", "-T", "prometheus", "wget", "-qO-", url))["data"])
-        )
+        return metrics - set(json.loads(stack.compose("exec", "-T", "prometheus", "wget", "-qO-", url))["data"])
 
     eventually(lambda: not missing())
 
