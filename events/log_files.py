@@ -1,12 +1,15 @@
-"""The event log in Parquet files: `<table>/day=<UTC date>/<bucket>-<first id>-<last id>.parquet`.
+"""The event log in Parquet files: `<table>/day=<UTC date>/<bucket>-<milliseconds>-<first id>-<last id>.parquet`.
 
-The day is that of `server_time`. The ids are those of a batch in its stream, so a batch that is written again replaces
-its own files. The root is a local folder or the URL of an S3 bucket; polars reads the AWS_ variables for the latter.
+The day is that of `server_time`, and the milliseconds are those of the earliest one in the file. The ids are those of a
+batch in its stream, so a batch that is written again replaces its own files. The root is a local folder or the URL of
+an S3 bucket; polars reads the AWS_ variables for the latter.
 """
 
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
+from math import floor
 from pathlib import Path
+from typing import cast
 
 import polars as pl
 from polars.exceptions import PolarsError
@@ -26,10 +29,12 @@ class LogFiles:
         """Write a batch of JSON entries, a file per day; returns how many. They are on the disk, or in the bucket, when
         it returns. Raises OSError if they cannot be written, and DataError for an entry that is not of the table.
         """
-        name = f"{bucket:02d}-{first_id}-{last_id}.parquet"
-        days = _rows(table, name, entries).partition_by("day", include_key=False, as_dict=True)
+        batch = f"{first_id}-{last_id}"
+        found = _rows(table, f"{table}, bucket {bucket}, entries {batch}", entries)
+        days = found.partition_by("day", include_key=False, as_dict=True)
         for (day,), rows in days.items():
-            write_parquet(f"{self._folder(table, day)}/{name}", rows)
+            earliest = floor(cast("float", rows["server_time"].min()) * 1000)
+            write_parquet(f"{self._folder(table, day)}/{bucket:02d}-{earliest}-{batch}.parquet", rows)
         return len(days)
 
     def read(self, table: LogTable, start: datetime, end: datetime) -> pl.LazyFrame:

@@ -7,12 +7,12 @@ the report.
 import asyncio
 import os
 import sys
-import time
 from contextlib import suppress
 from pathlib import Path
 
 from events.reports.release_report import ReleaseReport
 from events.settings import ReportSettings
+from recsys import clock
 from recsys.contracts.release_report import ReleasesReport
 from recsys.errors import JobError
 
@@ -42,7 +42,7 @@ def _main(event_log: str) -> None:
     os.nice(10)
     with suppress(OSError):  # not on Linux
         Path("/proc/self/oom_score_adj").write_text("1000")
-    report = ReleaseReport(event_log, ReportSettings()).make(time.time())
+    report = ReleaseReport(event_log, ReportSettings()).make(clock.now())
     sys.stdout.write(report.model_dump_json())
 
 

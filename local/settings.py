@@ -42,6 +42,8 @@ class LocalSettings(BaseSettings):
     """Hours between two runs of the retrainer. It runs in `make demo` only if this or the next setting is set."""
     retrain_after_events: int | None = None
     """Collected events after which a run starts earlier."""
+    clock_file: Path | None = None
+    """What services and jobs read the time of day from, for tests and simulations (`recsys/clock.py`)."""
     internal_token: SecretStr | None = None
     """Asked for by the services behind the orchestrator, if it is set."""
     log_level: str = "warning"
@@ -95,6 +97,7 @@ class LocalSettings(BaseSettings):
             "RANKER_URL": self.ranker_url,
             "EVENT_LOG": self.event_log or default_event_log(self.data_dir, self.dataset),
             "RANKER_RELEASES_DIR": str(self.home / "releases"),
+            "CLOCK_FILE": str(self.clock_file.resolve()) if self.clock_file else "",
             "LOG_LEVEL": self.log_level,
             "BENTOML_HOME": str(self.home / "bentoml"),
             "BENTOML_DO_NOT_TRACK": "true",

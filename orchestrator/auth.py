@@ -58,7 +58,7 @@ class RateLimits:
         for window in self._windows:
             if not self._limiter.hit(window, caller):
                 reset = self._limiter.get_window_stats(window, caller).reset_time
-                seconds = max(1, math.ceil(reset - time.time()))
+                seconds = max(1, math.ceil(reset - time.time()))  # noqa: TID251 (the library's clock)
                 raise RateLimited(
                     f"the caller {caller!r} exceeded its limit of {window}; try again in {seconds} s", seconds
                 )

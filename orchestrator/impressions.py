@@ -1,7 +1,6 @@
 """What was served, on its way to the event log: buffered in memory, and sent in batches, off the request path."""
 
 import asyncio
-import time
 import uuid
 from collections import deque
 from typing import NamedTuple
@@ -9,6 +8,7 @@ from typing import NamedTuple
 import structlog
 from prometheus_client import Counter, Gauge
 
+from recsys import clock
 from recsys.contracts.event_log import Impression, ImpressionBatch
 from recsys.contracts.recommendation import RecommendationResponse, Tier
 from recsys.errors import UpstreamError
@@ -71,7 +71,7 @@ class ImpressionBuffer:
                 response.tier_reason,
                 placement,
                 response.timings_ms["total"],
-                time.time(),
+                clock.now(),
             )
         )
 

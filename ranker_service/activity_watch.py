@@ -2,12 +2,12 @@
 
 import asyncio
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import structlog
 from prometheus_client import Gauge
 
+from recsys import clock
 from recsys.adapters.local_ranker import LocalRanker
 from recsys.errors import UpstreamError
 from recsys.model.live_activity import LiveDay
@@ -33,15 +33,13 @@ class ActivityWatch:
         source: ItemActivity | None,
         ranker: LocalRanker,
         seconds_between: float,
-        clock: Callable[[], float] = time.time,
     ) -> None:
         """Without a source, releases keep their own activity, and the metric says so."""
         self._source = source
         self._ranker = ranker
         self._seconds_between = seconds_between
-        self._clock = clock
         self._days: dict[int, LiveDay] = {}
-        self._read_at = clock()
+        self._read_at = clock.now()
         # The thread takes at most one core from requests, and NumPy lets them run meanwhile.
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="activity")
         self._task: asyncio.Task[None] | None = None
@@ -66,13 +64,13 @@ class ActivityWatch:
         try:
             if self._source is not None:
                 await self._read(self._source)
-                self._read_at = self._clock()
+                self._read_at = clock.now()
         except UpstreamError as error:
             log.warning("live_activity_not_read", problem=str(error))
         except Exception:  # a bug; the next attempt may still succeed
             log.exception("live_activity_failed")
         await self._update()
-        AGE.set(self._clock() - self._read_at)
+        AGE.set(clock.now() - self._read_at)
 
     async def _read(self, source: ItemActivity) -> None:
         """Read the days that a release needs and that have changed."""
@@ -95,5 +93,5 @@ class ActivityWatch:
             since = release.live_since
             days = [] if since is None else [day for day in self._days.values() if day.day >= since]
             if sum(day.events for day in days) != release.live_events:
-                updated = await loop.run_in_executor(self._thread, release.with_live_activity, days, self._clock())
+                updated = await loop.run_in_executor(self._thread, release.with_live_activity, days, clock.now())
                 self._ranker.replace(release, updated)

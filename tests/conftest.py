@@ -1,6 +1,7 @@
 """Fixtures that several test suites share: the whole stack with a tiny release, started once per worker."""
 
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,7 +13,9 @@ import hypothesis
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
+import recsys.clock
 from local.settings import HOST, LocalSettings
+from recsys.clock import ClockFile
 from tests import toy
 from tests.engines import (
     ServiceProcess,
@@ -84,6 +87,14 @@ class GroupScheduling(LoadScopeScheduling):
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> GroupScheduling:
     return GroupScheduling(config, log)
+
+
+@pytest.fixture
+def clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ClockFile:
+    """The clock of this process, which stands still until the test moves it. It begins with a whole second."""
+    file = ClockFile(tmp_path / "clock", int(time.time()))
+    monkeypatch.setattr(recsys.clock, "now", file.now)
+    return file
 
 
 @pytest.fixture(scope="session")

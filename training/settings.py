@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, Validati
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from events.settings import default_event_log
+from recsys import clock
 from recsys.contracts.base import MAX_CANDIDATES, MAX_HISTORY, NUM_CANDIDATES
 from recsys.internal_token import InternalToken
 from recsys.ramp import EVERYBODY, parse_steps
@@ -242,7 +243,7 @@ class RetrainerSettings(EventLogSettings):
 
 
 class ExportSettings(EventLogSettings):
-    end: Time = Field(default_factory=lambda: datetime.now(UTC), validation_alias="TO")
+    end: Time = Field(default_factory=lambda: datetime.fromtimestamp(clock.now(), UTC), validation_alias="TO")
     """The end of the range, as 2026-11-22 or 2026-11-22T08:00, in UTC. The default is now."""
     start: Time = Field(
         default_factory=lambda others: others["end"] - timedelta(days=1), validate_default=True, validation_alias="FROM"

@@ -24,8 +24,6 @@ TALLY_VERSION = 2
 """Raise it when a tally counts something else: all are computed again."""
 SOURCES = "sources"
 """The name of the hash in a file's metadata."""
-CLOCK_SECONDS = 3600.0
-"""How far the clocks of Redis and of the feature service may differ."""
 
 
 class DayTallies:
@@ -61,11 +59,11 @@ class DayTallies:
         return path
 
     def _may_follow(self, name: str, day: date) -> bool:
-        """Whether a file of this day may have events within the window of an impression of the day before: by the time
-        of the first event in its stream, which is in its name."""
-        appended = int(name.split("-")[1]) / 1000
+        """Whether a file of this day may have events within the window of an impression of the day before: by the
+        `server_time` of its earliest event, which is in its name."""
+        earliest = int(name.split("-")[1]) / 1000
         midnight = datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp()
-        return appended < midnight + self._rules.window_seconds + CLOCK_SECONDS
+        return earliest <= midnight + self._rules.window_seconds
 
 
 def _hash(*parts: list[Any]) -> str:

@@ -1,9 +1,9 @@
 """The ports FeatureStore and ItemActivity in this process's memory, for tests, notebooks and demos."""
 
-import time
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 
+from recsys import clock
 from recsys.contracts.activity import ACTIVITY_DAYS, ActiveDay, DayActivity, day_of, weights_in_day
 from recsys.contracts.base import MAX_DISLIKED, MAX_HISTORY
 from recsys.contracts.event_kinds import DEFAULT_KINDS, EventKinds, KindMeaning
@@ -51,14 +51,14 @@ class InMemoryFeatureStore:
     async def record(
         self, events: Sequence[Event], known_items: Collection[str], kinds: EventKinds = DEFAULT_KINDS
     ) -> RecordedEvents:
-        now = time.time()  # an event in the future counts as one of now
+        now = clock.now()  # an event in the future counts as one of now
         clipped = [event.model_copy(update={"timestamp": min(event.timestamp, now)}) for event in events]
         new = [self._record(event, event.item_id in known_items, kinds.of(event.event)) for event in clipped]
         self.logged += [LoggedEvent.of(event, now) for event, is_new in zip(events, new, strict=True) if is_new]
         return RecordedEvents(new=new)
 
     async def popular(self, top_k: int) -> list[PopularItem]:
-        now = time.time()
+        now = clock.now()
         sums = {
             item_id: sum(2 ** ((last_event - now) / HALF_LIFE_SECONDS) for last_event in by_user.values())
             for item_id, by_user in self._counted.items()
@@ -107,7 +107,7 @@ class InMemoryFeatureStore:
         if known and meaning.marks_seen:
             last_events = self._counted[item_id]
             last_events[user_id] = max(last_events.get(user_id, 0.0), event.timestamp)
-        recent = day_of(event.timestamp) >= day_of(time.time()) - ACTIVITY_DAYS
+        recent = day_of(event.timestamp) >= day_of(clock.now()) - ACTIVITY_DAYS
         if known and recent and meaning.in_history and self._begins_step(event):
             self._uses[day_of(event.timestamp)].append((item_id, int(event.timestamp)))
         return True

@@ -1,12 +1,12 @@
 """The port ItemActivity in Redis: every bucket counts the events of its users by day (`activity.lua`)."""
 
 import asyncio
-import time
 from collections.abc import Sequence
 from typing import Any
 
 from prometheus_client import Gauge
 
+from recsys import clock
 from recsys.adapters import redis_keys as keys
 from recsys.adapters.redis_client import Client, translated_errors
 from recsys.contracts.activity import ACTIVITY_DAYS, HALF_LIVES, ActiveDay, DayActivity, day_of
@@ -29,7 +29,7 @@ class RedisActivity:
         self._redis = redis
 
     async def active_days(self) -> list[ActiveDay]:
-        today = day_of(time.time())
+        today = day_of(clock.now())
         days = range(today - ACTIVITY_DAYS, today + 1)
         with translated_errors():
             buckets = await asyncio.gather(*(self._all_of_days(bucket, days) for bucket in range(keys.BUCKETS)))
@@ -40,7 +40,7 @@ class RedisActivity:
         uses: dict[str, Uses] = {}
         with translated_errors():
             sizes = await asyncio.gather(*(self._add_bucket(bucket, day, uses) for bucket in range(keys.BUCKETS)))
-        if day == day_of(time.time()):
+        if day == day_of(clock.now()):
             FILL.set((max(sizes) - 1) / MAX_DAY_ITEMS if uses else 0)
         if not uses:
             return None

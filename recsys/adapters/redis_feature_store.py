@@ -1,7 +1,6 @@
 """The port FeatureStore in Redis, with one round trip per call. `recsys.adapters.redis_keys` describes the keys."""
 
 import json
-import time
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from itertools import chain, groupby
@@ -9,6 +8,7 @@ from itertools import chain, groupby
 from prometheus_client import Counter
 from redis.exceptions import NoScriptError
 
+from recsys import clock
 from recsys.adapters import redis_keys as keys
 from recsys.adapters.redis_activity import MAX_DAY_ITEMS
 from recsys.adapters.redis_client import Client, translated_errors
@@ -118,7 +118,7 @@ class RedisFeatureStore:
             await self._redis.ping()
 
     async def _record(self, events: Sequence[Event], known_items: Collection[str], kinds: EventKinds) -> list[bool]:
-        now = time.time()
+        now = clock.now()
         pipeline = self._redis.pipeline(transaction=False)
         oldest_day = day_of(now) - ACTIVITY_DAYS
         by_user = sorted(range(len(events)), key=lambda place: events[place].user_id)

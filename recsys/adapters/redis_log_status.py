@@ -1,11 +1,13 @@
 """Watches the event log in Redis: how long it is, and how far the collector is behind."""
 
 import asyncio
-import time
+from collections.abc import Mapping
 
 import structlog
 from prometheus_client import Gauge
+from pydantic_core import from_json
 
+from recsys import clock
 from recsys.adapters import redis_keys as keys
 from recsys.adapters.redis_client import Client, translated_errors
 from recsys.contracts.event_log import LogTable
@@ -46,8 +48,16 @@ class RedisLogStatus:
             pipeline.xrange(stream, count=1)
         with translated_errors():
             replies = await pipeline.execute()
-        lengths, first = replies[::2], [entries[0][0] for entries in replies[1::2] if entries]
-        oldest = min((int(stream_id.split("-")[0]) / 1000 for stream_id in first), default=None)
+        lengths, first = replies[::2], [entries[0] for entries in replies[1::2] if entries]
+        oldest = min((_logged_at(*entry) for entry in first), default=None)
         ENTRIES.labels(table).set(sum(lengths))
         FILL.labels(table).set(max(lengths) / self._max_log)
-        LAG.labels(table).set(0 if oldest is None else max(0.0, time.time() - oldest))
+        LAG.labels(table).set(0 if oldest is None else max(0.0, clock.now() - oldest))
+
+
+def _logged_at(stream_id: str, fields: Mapping[str, str]) -> float:
+    """The `server_time` of an entry; the time that Redis gave it, if it cannot be read."""
+    try:
+        return float(from_json(fields["entry"])["server_time"])
+    except (ValueError, TypeError, KeyError):
+        return int(stream_id.split("-")[0]) / 1000

@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Container, Sequence
 from typing import Any
 
+from recsys import clock
 from recsys.adapters import redis_keys as keys
 from recsys.adapters.redis_client import BlockingClient, Client
 from recsys.adapters.redis_scripts import PUBLISH_POPULAR
@@ -52,7 +53,7 @@ class MergedPopularity:
     async def _read(self) -> list[PopularItem]:
         # Side by side, and not in one pipeline: the replies are parsed one by one, and the event loop runs in between.
         buckets = await asyncio.gather(*map(self._read_bucket, range(keys.BUCKETS)))
-        age = LANDMARK - time.time()
+        age = LANDMARK - clock.now()
         decays = [age / float(half_life or DEFAULT_HALF_LIFE_SECONDS) for _, half_life in buckets]
         # Relative to the first bucket, so that as long as all have one half-life the sums are the same in every read.
         sums = defaultdict[str, float](float)
@@ -77,13 +78,13 @@ def start_counting(redis: BlockingClient, half_life_seconds: float, log_end: flo
 
     The end of the log counts as the present, so that events of today do not outweigh an old log.
     """
-    clock = {"half_life": half_life_seconds, "log_end": log_end, "log_age": max(0.0, time.time() - log_end)}
+    fields = {"half_life": half_life_seconds, "log_end": log_end, "log_age": max(0.0, clock.now() - log_end)}
     pipeline: Any = redis.pipeline(transaction=False)
     for bucket in range(keys.BUCKETS):
         pipeline.delete(keys.next_clock_key(bucket))
         pipeline.delete(keys.next_popular_key(bucket))
         pipeline.delete(keys.counted_key(bucket))
-        pipeline.hset(keys.next_clock_key(bucket), mapping=clock)
+        pipeline.hset(keys.next_clock_key(bucket), mapping=fields)
         pipeline.expire(keys.next_clock_key(bucket), NEXT_TTL_SECONDS)
     pipeline.execute()
 

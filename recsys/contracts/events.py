@@ -2,12 +2,12 @@
 
 import hashlib
 import json
-import time
 import uuid
 from typing import Annotated, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
+from recsys import clock
 from recsys.contracts.base import DEFAULT_PLACEMENT, ItemId, Placement, RequestModel, ResponseModel, UserId
 from recsys.contracts.event_kinds import DEFAULT_KINDS, EventKinds
 
@@ -33,7 +33,10 @@ class Event(RequestModel):
     item_id: ItemId
     event: EventKind = Field(description="Any lower-case word: view, click, purchase, rating, ...")
     timestamp: float = Field(
-        default_factory=time.time, ge=0, le=LATEST_TIMESTAMP, description="Unix time in seconds; now by default."
+        default_factory=lambda: clock.now(),
+        ge=0,
+        le=LATEST_TIMESTAMP,
+        description="Unix time in seconds; now by default.",
     )
     value: float | None = Field(
         default=None, allow_inf_nan=False, description="What the kind measures: a rating, a price, seconds watched."

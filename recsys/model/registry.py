@@ -191,7 +191,7 @@ class ModelRegistry:
 
         Raises `ReleaseNotLoaded` if there is no such version.
         """
-        now = int(time.time() * 1000)
+        now = int(time.time() * 1000)  # noqa: TID251 (beside times that MLflow sets)
         with self._translated_errors():
             run_id = self._client.get_model_version(MODEL_NAME, str(version)).run_id
             self._client.log_batch(run_id, [Metric(key, value, now, 0) for key, value in metrics.items()])

@@ -138,7 +138,7 @@ def test_files_are_by_day_and_read_by_time(files: LogFiles, tmp_path: Path) -> N
     times = {"evening": MIDNIGHT - 1, "midnight": MIDNIGHT, "noon": MIDNIGHT + 43_200, "next": MIDNIGHT + 86_400}
     files.write(LogTable.EVENTS, 7, "1-0", "4-0", [entry(name, at) for name, at in times.items()])
     days = ["day=2026-11-21", "day=2026-11-22", "day=2026-11-23"]
-    assert sorted(path.parent.name for path in tmp_path.rglob("07-1-0-4-0.parquet")) == days
+    assert sorted(path.parent.name for path in tmp_path.rglob("07-*-1-0-4-0.parquet")) == days
     start = datetime.fromtimestamp(MIDNIGHT, UTC)
     found = files.read(LogTable.EVENTS, start, start + timedelta(days=1)).collect()
     assert event_ids(found) == ["midnight", "noon"]

@@ -23,6 +23,7 @@ from recsys.adapters.redis_event_log import RedisEventLog
 from recsys.adapters.redis_feature_store import RedisFeatureStore
 from recsys.adapters.redis_log_reader import RedisLogReader
 from recsys.adapters.redis_log_status import RedisLogStatus
+from recsys.clock import ClockFile
 from recsys.contracts.event_log import Impression, ImpressionBatch, LogTable
 from recsys.contracts.events import Event
 from recsys.contracts.recommendation import Tier
@@ -106,8 +107,8 @@ def batch_of(*numbers: int) -> ImpressionBatch:
     return ImpressionBatch(batch_id=uuid.uuid4().hex, impressions=[impression(number) for number in numbers])
 
 
-def view(item_id: str) -> Event:
-    return Event(user_id="u", item_id=item_id, event="view", timestamp=1)
+def view(item_id: str, user_id: str = "u") -> Event:
+    return Event(user_id=user_id, item_id=item_id, event="view", timestamp=1)
 
 
 async def test_impressions_are_appended_in_their_order(opened: Opened) -> None:
@@ -193,14 +194,23 @@ async def test_a_batch_may_be_large(redis: Client) -> None:
     assert await redis.xlen(stream) == 0
 
 
-async def test_length_and_lag_are_measured(redis: Client) -> None:
+async def test_the_lag_of_an_entry_that_cannot_be_read_is_measured(redis: Client) -> None:
+    at = int(time.time() - 100) * 1000
+    await redis.xadd(keys.log_key(LogTable.EVENTS, 3), {"entry": "unreadable"}, id=f"{at}-0")
+    await RedisLogStatus(redis, max_log_entries=10 * keys.BUCKETS).measure(LogTable.EVENTS)
+    assert measured("tandem_log_lag_seconds") == pytest.approx(100, abs=60)
+
+
+async def test_length_and_lag_are_measured(redis: Client, clock: ClockFile) -> None:
     status = RedisLogStatus(redis, max_log_entries=10 * keys.BUCKETS)
-    await redis.xadd(keys.log_key(LogTable.EVENTS, 3), {"entry": "old"}, id=f"{int(time.time() - 100) * 1000}-0")
     await RedisFeatureStore(redis).record([view("a"), view("b")], set())
+    clock.advance(70)
+    await RedisFeatureStore(redis).record([view("c", user_id="of another stream")], set())
+    clock.advance(30)
     await status.measure(LogTable.EVENTS)
     assert measured("tandem_log_entries") == 3
     assert measured("tandem_log_fill_ratio") == pytest.approx(0.2)
-    assert measured("tandem_log_lag_seconds") == pytest.approx(100, abs=60)
+    assert measured("tandem_log_lag_seconds") == 100
     await drained(redis, LogTable.EVENTS)
     await status.measure(LogTable.EVENTS)
     assert [measured(f"tandem_log_{name}") for name in ("entries", "fill_ratio", "lag_seconds")] == [0, 0, 0]

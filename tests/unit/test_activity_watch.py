@@ -13,6 +13,7 @@ from prometheus_client import REGISTRY
 from ranker_service.activity_watch import ActivityWatch
 from recsys.adapters.in_memory_feature_store import InMemoryFeatureStore
 from recsys.adapters.local_ranker import LocalRanker
+from recsys.clock import ClockFile
 from recsys.contracts.activity import DAY, ActiveDay, DayActivity
 from recsys.contracts.events import Event
 from recsys.errors import UpstreamUnavailable
@@ -86,19 +87,6 @@ class Source(InMemoryFeatureStore):
         await self.record(events, {item_id})
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = time.time()
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
 @pytest.fixture
 def source() -> Source:
     return Source()
@@ -112,8 +100,8 @@ def ranker(directory: Path) -> LocalRanker:
 
 
 @pytest.fixture
-async def watch(source: Source, ranker: LocalRanker, clock: Clock) -> AsyncIterator[ActivityWatch]:
-    watch = ActivityWatch(source, ranker, 1.0, clock)
+async def watch(source: Source, ranker: LocalRanker, clock: ClockFile) -> AsyncIterator[ActivityWatch]:
+    watch = ActivityWatch(source, ranker, 1.0)
     yield watch
     watch.close()
 
@@ -127,24 +115,24 @@ async def trending(ranker: LocalRanker, version: int = 1) -> list[str]:
 
 
 async def test_what_users_do_now_becomes_a_candidate(
-    watch: ActivityWatch, ranker: LocalRanker, source: Source, clock: Clock
+    watch: ActivityWatch, ranker: LocalRanker, source: Source, clock: ClockFile
 ) -> None:
-    await source.use(WANTED, 500, clock.now - 60)
+    await source.use(WANTED, 500, clock.now() - 60)
     before = await trending(ranker)
     assert WANTED not in before
     await watch.follow()
     assert (await trending(ranker))[0] == WANTED
     assert set((await trending(ranker))[1:]) < set(before), "what the log knows stays"
-    await source.use(OTHER, 600, clock.now - 30)
+    await source.use(OTHER, 600, clock.now() - 30)
     await watch.follow()
     assert (await trending(ranker))[:2] == [OTHER, WANTED]
 
 
 async def test_the_second_stage_sees_it(
-    watch: ActivityWatch, ranker: LocalRanker, source: Source, clock: Clock
+    watch: ActivityWatch, ranker: LocalRanker, source: Source, clock: ClockFile
 ) -> None:
     [before] = ranker.releases_in_memory
-    await source.use(WANTED, 50, clock.now - 60)
+    await source.use(WANTED, 50, clock.now() - 60)
     await watch.follow()
     [after] = ranker.releases_in_memory
     index = after.vocabulary.index_of(WANTED)
@@ -154,13 +142,13 @@ async def test_the_second_stage_sees_it(
 
 
 async def test_its_features_are_sampled_before_and_after(
-    watch: ActivityWatch, ranker: LocalRanker, source: Source, clock: Clock
+    watch: ActivityWatch, ranker: LocalRanker, source: Source, clock: ClockFile
 ) -> None:
     ranker.set_roles(1)
     sample = ranker.champion_features
     assert sample is not None
     assert len(sample.take()) == 1  # of the warm-up
-    await source.use(WANTED, 50, clock.now - 60)
+    await source.use(WANTED, 50, clock.now() - 60)
     await watch.follow()
     assert ranker.champion_features is sample
 
@@ -175,26 +163,26 @@ async def test_events_before_the_last_day_of_the_log_do_not_count(
     assert source.asked == []
 
 
-async def test_only_what_changed_is_read_again(watch: ActivityWatch, source: Source, clock: Clock) -> None:
-    await source.use(WANTED, 1, clock.now - DAY)
-    await source.use(WANTED, 1, clock.now - 1)
+async def test_only_what_changed_is_read_again(watch: ActivityWatch, source: Source, clock: ClockFile) -> None:
+    await source.use(WANTED, 1, clock.now() - DAY)
+    await source.use(WANTED, 1, clock.now() - 1)
     await watch.follow()
     assert len(source.asked) == 2
     await watch.follow()
     assert len(source.asked) == 2
-    await source.use(OTHER, 1, clock.now)
+    await source.use(OTHER, 1, clock.now())
     await watch.follow()
     assert source.asked[2:] == source.asked[1:2]
 
 
 async def test_while_it_cannot_be_read_the_last_one_stays_and_the_metric_says_so(
-    watch: ActivityWatch, ranker: LocalRanker, source: Source, clock: Clock, directory: Path
+    watch: ActivityWatch, ranker: LocalRanker, source: Source, clock: ClockFile, directory: Path
 ) -> None:
-    await source.use(WANTED, 500, clock.now - 60)
+    await source.use(WANTED, 500, clock.now() - 60)
     await watch.follow()
     assert age() == 0
     source.away = True
-    clock.now += 700
+    clock.advance(700)
     ranker.add(Release.load(2, directory))
     await watch.follow()
     assert age() == 700
@@ -204,9 +192,9 @@ async def test_while_it_cannot_be_read_the_last_one_stays_and_the_metric_says_so
     assert age() == 0
 
 
-async def test_without_a_feature_service_releases_keep_their_own(ranker: LocalRanker, clock: Clock) -> None:
-    watch = ActivityWatch(None, ranker, 1.0, clock)
-    clock.now += 100
+async def test_without_a_feature_service_releases_keep_their_own(ranker: LocalRanker, clock: ClockFile) -> None:
+    watch = ActivityWatch(None, ranker, 1.0)
+    clock.advance(100)
     before = ranker.releases_in_memory
     await watch.follow()
     assert ranker.releases_in_memory == before

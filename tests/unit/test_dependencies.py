@@ -6,26 +6,14 @@ import pytest
 from prometheus_client import REGISTRY
 
 from orchestrator.dependencies import STALE_SECONDS, Dependencies
+from recsys.clock import ClockFile
 from recsys.errors import UpstreamUnavailable
 from recsys.web.readiness import OK, Readiness
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def dependencies(clock: Clock) -> Dependencies:
-    return Dependencies("ranker", "index", clock=clock)
+def dependencies(clock: ClockFile) -> Dependencies:
+    return Dependencies("ranker", "index", clock=clock.now)
 
 
 async def fine() -> None:
@@ -72,12 +60,12 @@ async def test_every_dependency_has_a_metric(dependencies: Dependencies) -> None
     assert (metric("ranker"), metric("index")) == (1, 0)
 
 
-async def test_states_that_are_no_longer_checked_are_unknown(dependencies: Dependencies, clock: Clock) -> None:
+async def test_states_that_are_no_longer_checked_are_unknown(dependencies: Dependencies, clock: ClockFile) -> None:
     await dependencies.check("ranker", fine)
     dependencies.finish()
-    clock.now += STALE_SECONDS
+    clock.advance(STALE_SECONDS)
     assert dependencies.states["ranker"] == OK
-    clock.now += 1
+    clock.advance(1)
     assert dependencies.states["ranker"] == f"not checked for {STALE_SECONDS + 1:.0f} s"
     assert metric("ranker") == 0
     dependencies.finish()

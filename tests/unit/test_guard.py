@@ -10,6 +10,7 @@ from prometheus_client import REGISTRY
 
 from events.attribution.attribute import AttributionRules
 from events.attribution.day_tallies import DayTallies
+from recsys.clock import ClockFile
 from recsys.errors import JobError, UpstreamUnavailable
 from recsys.experiment import CHAMPION, HOLDBACK
 from recsys.model.registry import PREVIOUS
@@ -84,6 +85,11 @@ class FragileRegistry:
 
 
 @pytest.fixture(autouse=True)
+def an_hour_after_the_ramp_began(clock: ClockFile) -> None:
+    clock.set(START + 3600)
+
+
+@pytest.fixture(autouse=True)
 def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lease, "SETTLE_SECONDS", 0.0)
 
@@ -93,9 +99,9 @@ def log(tmp_path: Path) -> LogByHand:
     return LogByHand(tmp_path)
 
 
-def guard_over(log: LogByHand, registry: FragileRegistry, now: float = START + 3600) -> Guard:
+def guard_over(log: LogByHand, registry: FragileRegistry) -> Guard:
     tallies = DayTallies(str(log.root), AttributionRules())
-    return Guard(registry, tallies, RULES, seconds=1, now=lambda: now)  # type: ignore[arg-type]
+    return Guard(registry, tallies, RULES, seconds=1)  # type: ignore[arg-type]
 
 
 def show(log: LogByHand, *, clicked: float, clicked_before: float, at: float = START + 3500, pages: int = 400) -> None:

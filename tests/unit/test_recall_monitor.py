@@ -10,6 +10,7 @@ from prometheus_client import REGISTRY
 from orchestrator.recall_monitor import LOG_SECONDS, SECONDS_BETWEEN, RecallMonitor
 from recsys.adapters.in_memory import InMemoryCollection, InMemoryVectorIndex
 from recsys.adapters.local_ranker import LocalRanker
+from recsys.clock import ClockFile
 from recsys.contracts.recall import RecallMeasurement, Retrieval
 from recsys.contracts.retrieval import Candidate, CatalogueItem, IndexedItem
 from recsys.errors import Overloaded, UpstreamOverloaded, UpstreamTimeout
@@ -39,21 +40,9 @@ class Reference:
         return RecallMeasurement(num_nearest=10, num_found=7)
 
 
-class Clock:
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
 def reference() -> Reference:
     return Reference()
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 def count(outcome: str) -> float:
@@ -73,12 +62,14 @@ async def settle() -> None:
 
 
 @pytest.mark.parametrize(("sample", "checked"), [(0.0, 0), (0.25, 25), (1.0, 100)])
-async def test_the_configured_share_is_checked(reference: Reference, clock: Clock, sample: float, checked: int) -> None:
+async def test_the_configured_share_is_checked(
+    reference: Reference, clock: ClockFile, sample: float, checked: int
+) -> None:
     draws = iter(number / 100 for number in range(100))
-    monitor = RecallMonitor(reference, sample, draw=lambda: next(draws), clock=clock)
+    monitor = RecallMonitor(reference, sample, draw=lambda: next(draws), clock=clock.now)
     skipped = count("skipped")
     for _ in range(100):
-        clock.now += SECONDS_BETWEEN
+        clock.advance(SECONDS_BETWEEN)
         monitor.on_retrieved(RETRIEVAL)
         await settle()
     assert len(reference.asked) == checked
@@ -94,13 +85,13 @@ async def test_measurements_are_recorded_by_release(reference: Reference) -> Non
     assert observed() == (times + 1, pytest.approx(total + 0.7))
 
 
-async def test_during_a_check_others_are_skipped_and_counted(reference: Reference, clock: Clock) -> None:
-    monitor, skipped = RecallMonitor(reference, 1.0, clock=clock), count("skipped")
+async def test_during_a_check_others_are_skipped_and_counted(reference: Reference, clock: ClockFile) -> None:
+    monitor, skipped = RecallMonitor(reference, 1.0, clock=clock.now), count("skipped")
     reference.may_answer.clear()
     for _ in range(3):
         monitor.on_retrieved(RETRIEVAL)
         await settle()
-        clock.now += SECONDS_BETWEEN
+        clock.advance(SECONDS_BETWEEN)
     assert (len(reference.asked), count("skipped")) == (1, skipped + 2)
     reference.may_answer.set()
     await settle()
@@ -109,25 +100,26 @@ async def test_during_a_check_others_are_skipped_and_counted(reference: Referenc
     assert len(reference.asked) == 2
 
 
-async def test_checks_have_a_minimum_distance(reference: Reference, clock: Clock) -> None:
-    monitor, skipped = RecallMonitor(reference, 1.0, clock=clock), count("skipped")
+async def test_checks_have_a_minimum_distance(reference: Reference, clock: ClockFile) -> None:
+    monitor, skipped = RecallMonitor(reference, 1.0, clock=clock.now), count("skipped")
     for _ in range(10):
         monitor.on_retrieved(RETRIEVAL)
         await settle()
-        clock.now += SECONDS_BETWEEN / 4
+        clock.advance(SECONDS_BETWEEN / 4)
     assert (len(reference.asked), count("skipped")) == (3, skipped + 7)
 
 
 @pytest.mark.parametrize("error", [UpstreamTimeout("late"), ValueError("a bug")])
 async def test_failures_are_counted_and_the_next_check_runs(
-    reference: Reference, clock: Clock, error: UpstreamTimeout | ValueError
+    reference: Reference, clock: ClockFile, error: UpstreamTimeout | ValueError
 ) -> None:
-    monitor, failed, (times, _) = RecallMonitor(reference, 1.0, clock=clock), count("failed"), observed()
+    monitor, failed, (times, _) = RecallMonitor(reference, 1.0, clock=clock.now), count("failed"), observed()
     reference.error = error
     monitor.on_retrieved(RETRIEVAL)
     await settle()
     assert count("failed") == failed + 1
-    reference.error, clock.now = None, SECONDS_BETWEEN
+    reference.error = None
+    clock.advance(SECONDS_BETWEEN)
     monitor.on_retrieved(RETRIEVAL)
     await settle()
     assert observed()[0] == times + 1
@@ -152,12 +144,13 @@ async def test_a_check_that_hangs_is_cancelled(reference: Reference, monkeypatch
 
 
 async def test_failures_are_logged_at_a_limited_rate(
-    reference: Reference, clock: Clock, capsys: pytest.CaptureFixture[str]
+    reference: Reference, clock: ClockFile, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monitor = RecallMonitor(reference, 1.0, clock=clock)
+    monitor = RecallMonitor(reference, 1.0, clock=clock.now)
     reference.error = UpstreamTimeout("late")
-    for now in (0.0, LOG_SECONDS / 2, LOG_SECONDS - 1, LOG_SECONDS):
-        clock.now = now
+    start = clock.now()
+    for seconds in (0.0, LOG_SECONDS / 2, LOG_SECONDS - 1, LOG_SECONDS):
+        clock.set(start + seconds)
         monitor.on_retrieved(RETRIEVAL)
         await settle()
     assert capsys.readouterr().out.count("recall_check_failed") == 2

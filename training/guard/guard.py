@@ -6,8 +6,6 @@ simply started again, and two guards do no harm.
 """
 
 import asyncio
-import time
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
@@ -16,6 +14,7 @@ import structlog
 from prometheus_client import Counter, Gauge
 
 from events.attribution.day_tallies import DayTallies
+from recsys import clock
 from recsys.errors import TandemError
 from recsys.model.registry import ModelRegistry
 from recsys.web.readiness import OK
@@ -57,14 +56,12 @@ class Guard:
         rules: Rules,
         *,
         seconds: float,
-        now: Callable[[], float] = time.time,
     ) -> None:
-        """`seconds` is the time between two looks; `now` the clock of the services, in Unix time."""
+        """`seconds` is the time between two looks."""
         self._registry = registry
         self._tallies = tallies
         self._rules = rules
         self._seconds = seconds
-        self._now = now
         self.state = "it has not looked yet"
         """`ok`, or why it cannot watch."""
 
@@ -108,10 +105,10 @@ class Guard:
         ramp = seen.running.ramp
         evidence = gather(self._read_tallies(ramp.started), ramp)
         _show(evidence)
-        return decide(ramp, evidence, self._rules, self._now())
+        return decide(ramp, evidence, self._rules, clock.now())
 
     def _read_tallies(self, started: float) -> pl.DataFrame:
-        first, today = (datetime.fromtimestamp(at, UTC).date() for at in (started, self._now()))
+        first, today = (datetime.fromtimestamp(at, UTC).date() for at in (started, clock.now()))
         days = [first + timedelta(days=number) for number in range((today - first).days + 1)]
         return self._tallies.read(days)
 

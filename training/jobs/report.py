@@ -4,13 +4,13 @@ Prints the releases, writes `releases.json` and `releases.md`, and publishes the
 """
 
 import asyncio
-import time
 
 from tqdm import tqdm
 
 from events.reports.page import page, releases_table
 from events.reports.release_report import ReleaseReport
 from events.settings import ReportSettings
+from recsys import clock
 from recsys.adapters.redis_client import open_redis
 from recsys.adapters.redis_reports import RedisReports
 from recsys.contracts.release_report import ReleasesReport
@@ -25,7 +25,7 @@ def report(settings: JobSettings) -> str:
     """The job. Raises UpstreamError if Redis cannot be reached; the files are written before."""
     event_log = EventLogSettings().event_log or settings.event_log
     made = ReleaseReport(event_log, ReportSettings()).make(
-        time.time(), lambda days: tqdm(list(days), unit="day", desc="report", leave=False)
+        clock.now(), lambda days: tqdm(list(days), unit="day", desc="report", leave=False)
     )
     for name, text in ((VALUES, made.model_dump_json(indent=1)), (PAGE, page(made))):
         with atomic_file(settings.reports_dir / name) as partial:

@@ -1,8 +1,8 @@
 """Where the ramp of a promotion stands, and how it moves. It is one tag, so every step is whole or did not happen."""
 
-import time
 from typing import NamedTuple
 
+from recsys import clock
 from recsys.errors import JobError
 from recsys.model.registry import CHAMPION, PREVIOUS, ModelRegistry
 from recsys.ramp import EVERYBODY, RAMP_TAG, Ramp
@@ -35,7 +35,7 @@ def begin_ramp(registry: ModelRegistry, version: int, before: int, steps: tuple[
     if not steps:
         registry.delete_tag(version, RAMP_TAG)
         return
-    now = time.time()
+    now = clock.now()
     ramp = Ramp(before=before, percent=steps[0], steps=steps, started=now, since=now)
     registry.set_tag(version, RAMP_TAG, ramp.model_dump_json())
 
@@ -45,7 +45,7 @@ def move_ramp(registry: ModelRegistry, running: RunningRamp, percent: float) -> 
     if percent >= EVERYBODY:
         registry.delete_tag(running.champion, RAMP_TAG)
         return None
-    moved = running.ramp.model_copy(update={"percent": percent, "since": time.time()})
+    moved = running.ramp.model_copy(update={"percent": percent, "since": clock.now()})
     registry.set_tag(running.champion, RAMP_TAG, moved.model_dump_json())
     return running._replace(ramp=moved)
 

@@ -1,11 +1,11 @@
 """The record that a release was taken back. Without FORCE, it is not promoted again."""
 
-import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from recsys import clock
 from recsys.errors import ReleaseRefused
 
 ROLLED_BACK_TAG = "rolled_back"
@@ -22,7 +22,7 @@ class RolledBack(BaseModel):
 
     @classmethod
     def now(cls, reason: str | None) -> "RolledBack":
-        return cls(reason=reason or "no REASON was given", at=time.time())
+        return cls(reason=reason or "no REASON was given", at=clock.now())
 
     def __str__(self) -> str:
         return f"rolled back on {datetime.fromtimestamp(self.at, UTC):%Y-%m-%d %H:%M} UTC: {self.reason}"

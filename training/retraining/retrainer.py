@@ -4,7 +4,6 @@ import asyncio
 import os
 import signal
 import sys
-import time
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -14,6 +13,7 @@ import structlog
 from prometheus_client import Counter, Gauge
 
 from events.log_files import LogFiles
+from recsys import clock
 from recsys.contracts.event_log import LogTable
 from recsys.web.readiness import OK
 from training.retraining.run import MAX_FAILURES
@@ -74,7 +74,7 @@ class Retrainer:
             await asyncio.sleep(self._check_seconds)
 
     async def _check(self) -> None:
-        now = time.time()
+        now = clock.now()
         state = await asyncio.to_thread(self._read)
         events = await asyncio.to_thread(self._count, state.waiting_since, now)
         EVENTS.set(events)
@@ -115,7 +115,7 @@ class Retrainer:
     def _ended(self, state: State, code: int, began: float) -> None:
         recorded = state.last is not None and state.last.at >= began
         if code == 0 and not recorded:
-            self._not_before = time.time() + RAMP_PAUSE_SECONDS
+            self._not_before = clock.now() + RAMP_PAUSE_SECONDS
             log.info("retraining_waits_for_a_ramp")
             return
         if code == 0 and state.last is not None:
@@ -133,7 +133,7 @@ class Retrainer:
     def _fail(self, problem: str) -> None:
         self.problem = problem
         self._failures += 1
-        self._not_before = time.time() + self._schedule.pause(self._failures)
+        self._not_before = clock.now() + self._schedule.pause(self._failures)
         FAILED.set(1)
 
 

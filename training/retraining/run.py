@@ -6,11 +6,11 @@ start, so that finished steps have nothing to do. A run that failed MAX_FAILURES
 
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
+from recsys import clock
 from recsys.errors import JobError
 from training.atomic import exclusive_lock
 from training.job import EXIT_INTERRUPTED, EXIT_REFUSED
@@ -40,7 +40,7 @@ def retrain(
     has not reached all users; no run begins before it ends, because its release could not be promoted. Raises JobError
     if a step fails.
     """
-    asked = time.time()
+    asked = clock.now()
     with exclusive_lock(file):
         state = State.read(file)
         if state.last is not None and state.last.at > asked and state.last.outcome != Outcome.FAILED:
@@ -49,7 +49,8 @@ def retrain(
         if run is None and (promotion := ramping()) is not None:
             return f"nothing is trained while a promotion ramps: {promotion}"
         if run is None or (until is not None and until != run.events_until):
-            run = Run(events_until=until or datetime.now(UTC), start_from=champion(), began=time.time())
+            began = clock.now()
+            run = Run(events_until=until or datetime.fromtimestamp(began, UTC), start_from=champion(), began=began)
             print(f"retrain: events until {run.events_until:%Y-%m-%d %H:%M:%S} UTC", flush=True)
         else:
             print(f"retrain: continuing the run of {run.events_until:%Y-%m-%d %H:%M:%S} UTC", flush=True)
@@ -62,7 +63,7 @@ def retrain(
     if outcome is Outcome.FAILED:
         attempts = f"{run.failures + 1} of {MAX_FAILURES} attempts"
         raise JobError(f"the step {step} failed ({attempts}); the champion stays")
-    return f"{outcome}, after {(time.time() - run.began) / 60:.1f} minutes"
+    return f"{outcome}, after {(clock.now() - run.began) / 60:.1f} minutes"
 
 
 def run_job_step(step: str, variables: Mapping[str, str], environment: Mapping[str, str]) -> int:
@@ -95,7 +96,7 @@ def _steps(run: Run, run_step: RunStep) -> tuple[Outcome, str]:
 
 def _ended(state: State, run: Run, outcome: Outcome, step: str) -> State:
     """The state after the run; a run that failed remains, unless it failed too often."""
-    now = time.time()
+    now = clock.now()
     last = Ended(outcome=outcome, step=step, events_until=run.events_until, began=run.began, at=now)
     if outcome is Outcome.FAILED:
         failed = run.model_copy(update={"failures": run.failures + 1})

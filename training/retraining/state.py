@@ -1,12 +1,12 @@
 """What is known about retraining between processes: the run that goes on or was interrupted, and the last one."""
 
-import time
 from enum import StrEnum
 from pathlib import Path
 from typing import Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from recsys import clock
 from recsys.errors import DataError
 from training.atomic import atomic_file
 from training.settings import JobSettings, Time
@@ -61,7 +61,7 @@ class State(BaseModel):
         try:
             return cls.model_validate_json(path.read_bytes())
         except FileNotFoundError:
-            return cls(waiting_since=time.time())
+            return cls(waiting_since=clock.now())
         except ValidationError as error:
             raise DataError("this is not a state of this version; delete it to begin anew", file=path) from error
 

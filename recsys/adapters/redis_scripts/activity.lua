@@ -28,7 +28,7 @@ local function with_event(stored, second, half_lives)
 end
 
 -- Counts an event. A day that has `max_items` counts further items in the sums of all items only.
-local function add_use(key, item_id, timestamp, half_lives, max_items, kept_days)
+local function add_use(key, item_id, timestamp, now, half_lives, max_items, kept_days)
   local second = math.floor(timestamp)
   local of_item, of_all = unpack(redis.call('HMGET', key, item_id, ALL))
   local values = { ALL, with_event(of_all, second, half_lives) }
@@ -37,6 +37,6 @@ local function add_use(key, item_id, timestamp, half_lives, max_items, kept_days
   end
   redis.call('HSET', key, unpack(values))
   if not of_all then
-    redis.call('EXPIREAT', key, second - second % DAY + (kept_days + 1) * DAY)
+    redis.call('EXPIRE', key, math.ceil(second - second % DAY + (kept_days + 1) * DAY - now))
   end
 end

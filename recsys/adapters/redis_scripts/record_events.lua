@@ -56,7 +56,7 @@ for i = FIRST_EVENT, #ARGV, FIELDS do
     end
     local day = tonumber(ARGV[i + 6])
     if is_step and ARGV[i + 4] == '1' and day > 0 and begins_step(recent, member, item_id) then
-      add_use(KEYS[day], item_id, at, half_lives, max_day_items, kept_days)
+      add_use(KEYS[day], item_id, at, tonumber(now), half_lives, max_day_items, kept_days)
     end
     if is_seen then
       num_seen = num_seen + redis.call('ZADD', seen, 'GT', timestamp, item_id)
