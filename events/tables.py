@@ -30,6 +30,13 @@ SCHEMAS = {
             "tier_reason": pl.String(),
             "placement": pl.String(),
             "took_ms": pl.Float64(),
+            "exploration": pl.Struct(
+                {
+                    "explored": pl.List(pl.Boolean()),
+                    "propensities": pl.List(pl.Float64()),
+                    "drawn_from": pl.Int32(),
+                }
+            ),
             "server_time": pl.Float64(),
             "schema_version": pl.UInt8(),
         }

@@ -64,6 +64,7 @@ async def open_orchestrator(settings: OrchestratorSettings) -> AsyncIterator[Orc
             serving=lambda: release_monitor.releases,
             num_candidates=settings.num_candidates,
             quality=quality,
+            explore_share=settings.explore_share,
             on_retrieved=recall_monitor.on_retrieved,
         )
         monitoring = asyncio.create_task(release_monitor.run(pipeline.remember_popular))

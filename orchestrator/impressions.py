@@ -10,7 +10,7 @@ from prometheus_client import Counter, Gauge
 
 from recsys import clock
 from recsys.contracts.event_log import Impression, ImpressionBatch
-from recsys.contracts.recommendation import RecommendationResponse, Tier
+from recsys.contracts.recommendation import Exploration, RecommendationResponse, Tier
 from recsys.errors import UpstreamError
 from recsys.ports import EventLog
 
@@ -44,6 +44,7 @@ class _Served(NamedTuple):
     tier_reason: str
     placement: str
     took_ms: float
+    exploration: Exploration | None
     server_time: float
 
 
@@ -71,6 +72,7 @@ class ImpressionBuffer:
                 response.tier_reason,
                 placement,
                 response.timings_ms["total"],
+                response.exploration,
                 clock.now(),
             )
         )

@@ -40,6 +40,8 @@ class OrchestratorSettings(BaseSettings):
     """Time between two refreshes of the serving releases and the popular items."""
     recall_sample: float = Field(default=0.01, ge=0, le=1)
     """The fraction of retrievals that the ranker repeats exactly, to measure their recall."""
+    explore_share: float = Field(default=0.0, ge=0, le=0.5, validation_alias="EXPLORE_SHARE")
+    """The fraction of pages on which two places show random items of the shortlist."""
     experiment: str = "champion:100"
     """Percentage of users per variant, as `champion:90,challenger:10`."""
     shadow: bool = False

@@ -51,18 +51,35 @@ class Page:
     def recommendations(self) -> list[Recommendation]:
         return to_recommendations(list(self._picked.values()), self._described)
 
+    @property
+    def length(self) -> int:
+        return len(self._picked)
+
+    def replace(self, place: int, item: ScoredItem) -> None:
+        """Show another item at a place, which counts from 0. `left_over` returned the item."""
+        picked = list(self._picked.values())
+        picked[place] = item
+        self._picked = {each.item_id: each for each in picked}
+
+    async def left_over(self, ranked: Sequence[ScoredItem]) -> Sequence[ScoredItem]:
+        """Those of the items, which were added, that may be shown and that the page has no room for."""
+        return await self._known([item for item in ranked if self._is_allowed(item)])
+
     async def add(self, ranked: Sequence[ScoredItem]) -> None:
         """Add items, best first, until the page is full."""
         if not self.missing:
             return
         await self.exclusions.look_up(self._run, (item.item_id for item in ranked))
-        allowed = (item for item in ranked if item.item_id not in self.exclusions and item.item_id not in self._picked)
+        allowed = filter(self._is_allowed, ranked)
         batch_size = self.missing
         while self.missing and (batch := list(islice(allowed, batch_size))):
             for item in await self._known(batch):
                 if self.missing:
                     self._picked.setdefault(item.item_id, item)
             batch_size *= 2  # so that many unknown items take few rounds
+
+    def _is_allowed(self, item: ScoredItem) -> bool:
+        return item.item_id not in self.exclusions and item.item_id not in self._picked
 
     async def _known(self, items: Sequence[ScoredItem]) -> Sequence[ScoredItem]:
         described = None

@@ -8,11 +8,12 @@ from collections.abc import Callable, Sequence
 
 from recsys import same_release
 from recsys.candidates import Found, of_other_sources, within_budget
-from recsys.contracts.base import MAX_HISTORY
+from recsys.contracts.base import EVALUATION_PLACEMENT, MAX_HISTORY
 from recsys.contracts.features import UserFeatures
 from recsys.contracts.recall import Retrieval
 from recsys.contracts.recommendation import (
     DebugInfo,
+    Exploration,
     PopularList,
     RecommendationRequest,
     RecommendationResponse,
@@ -23,6 +24,7 @@ from recsys.deadline import current_deadline
 from recsys.describe import Describer
 from recsys.exclusions import Exclusions, seen_items
 from recsys.experiment import CHAMPION, new_recommendation_id
+from recsys.exploration import explore
 from recsys.fallback import Fallback
 from recsys.page import Page
 from recsys.ports import Catalogue, FeatureStore, QueryEncoder, Ranker, VectorIndex
@@ -44,15 +46,18 @@ class RecommendationPipeline:
         serving: Callable[[], ServingReleases | None],
         num_candidates: int,
         quality: QualityFactor,
+        explore_share: float = 0.0,
         on_retrieved: Callable[[Retrieval], None] = lambda _: None,
     ) -> None:
-        """`on_retrieved` is called after every successful search, and the request waits for it."""
+        """`explore_share`: of the pages may show random draws. `on_retrieved` is called after every successful search,
+        and the request waits for it."""
         self._features = features
         self._encoder = encoder
         self._index = index
         self._ranker = ranker
         self._num_candidates = num_candidates
         self._quality = quality
+        self._explore_share = explore_share
         self._on_retrieved = on_retrieved
         self._describer = Describer(catalogue, serving)
         self._fallback = Fallback(features, catalogue, self._describer, serving, num_candidates)
@@ -67,9 +72,12 @@ class RecommendationPipeline:
     ) -> RecommendationResponse:
         """Recommend with the release that serves `variant`: `release_version`, by default the ranker's champion.
 
-        A `shadow` request has no effect on the quality factor, because no caller waits for it.
+        A `shadow` request has no effect on the quality factor, because no caller waits for it. Neither it nor one that
+        measures is explored.
         """
         run = RequestRun(current_deadline())
+        recommendation_id = new_recommendation_id(variant)
+        exploration: Exploration | None = None
 
         user = await run.run_stage(Stage.FEATURES, self._features.user_features(request.user_id))
         user = user or UserFeatures.unknown(request.user_id)
@@ -93,6 +101,9 @@ class RecommendationPipeline:
             if query and found.retrieved:
                 shortlist = await rank_retrieved(run, self._ranker, query, recent_items, found, exclusions)
                 await page.add(shortlist.ranked)
+                shown = not shadow and request.placement != EVALUATION_PLACEMENT
+                if self._explore_share and shown and run.tier == Tier.PERSONALIZED:
+                    exploration = await explore(page, shortlist.ranked, self._explore_share, recommendation_id)
             else:
                 shortlist = await self._fallback.shortlist(run, page, user.user_id, variant, release_version)
             if not shadow:
@@ -100,7 +111,7 @@ class RecommendationPipeline:
             await self._fallback.fill(run, page)
 
         return RecommendationResponse(
-            recommendation_id=new_recommendation_id(variant),
+            recommendation_id=recommendation_id,
             user_id=request.user_id,
             recommendations=page.recommendations,
             total_candidates=len(shortlist.ranked),
@@ -109,7 +120,8 @@ class RecommendationPipeline:
             release_version=shortlist.release_version,
             variant=variant,
             timings_ms=run.finish(),
-            debug=_debug_info(shortlist, found, page) if request.debug else None,
+            debug=_debug_info(shortlist, found, page, exploration) if request.debug else None,
+            exploration=exploration,
         )
 
     async def popular(self, top_k: int) -> PopularList:
@@ -161,6 +173,7 @@ class RecommendationPipeline:
         return Found(candidates, others, by_source)
 
 
-def _debug_info(shortlist: Shortlist, found: Found, page: Page) -> DebugInfo:
+def _debug_info(shortlist: Shortlist, found: Found, page: Page, exploration: Exploration | None) -> DebugInfo:
     sources = found.sources_of(each.item_id for each in page.recommendations)
-    return DebugInfo(**shortlist.provenance.model_dump(), sources=sources)
+    explored = exploration.positions if exploration else []
+    return DebugInfo(**shortlist.provenance.model_dump(), sources=sources, explored_positions=explored)

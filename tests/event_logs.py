@@ -8,7 +8,7 @@ from pathlib import Path
 from events.log_files import LogFiles
 from recsys.contracts.event_log import Impression, LoggedEvent, LogTable
 from recsys.contracts.events import Event
-from recsys.contracts.recommendation import Tier
+from recsys.contracts.recommendation import Exploration, Tier
 
 NOON = 1_795_348_800.0
 """2026-11-22T12:00 in UTC."""
@@ -50,6 +50,7 @@ def impression(
     variant: str = "champion",
     placement: str = "home",
     tier: Tier = Tier.PERSONALIZED,
+    exploration: Exploration | None = None,
 ) -> Impression:
     """An impression with an item per letter of `items`."""
     return Impression(
@@ -61,6 +62,7 @@ def impression(
         tier=tier,
         tier_reason="complete",
         placement=placement,
+        exploration=exploration,
         server_time=at,
     )
 

@@ -20,7 +20,7 @@ from events.log_files import LogFiles
 from events.parquet_files import read_metadata, write_parquet
 from recsys.contracts.event_log import LogTable
 
-TALLY_VERSION = 2
+TALLY_VERSION = 3
 """Raise it when a tally counts something else: all are computed again."""
 SOURCES = "sources"
 """The name of the hash in a file's metadata."""

@@ -5,6 +5,7 @@ from enum import StrEnum
 import polars as pl
 
 from events.attribution.attribute import AttributionRules, attributed, positions
+from events.attribution.exploration import weighted_places
 from recsys.contracts.base import EVALUATION_PLACEMENT
 from recsys.contracts.release_report import MAX_POSITIONS
 
@@ -30,6 +31,17 @@ class Measure(StrEnum):
     """Impressions whose item at the position was clicked, by position."""
     SHOWN_ITEM = "shown_item"
     """Impressions, by item."""
+    RANKED_WEIGHT = "ranked_weight"
+    DRAWN_WEIGHT = "drawn_weight"
+    """Weights of the places, of pages that could be explored, that showed the ranker's choice or a draw; by user."""
+    RANKED_CLICKED = "ranked_clicked"
+    DRAWN_CLICKED = "drawn_clicked"
+    """The weights of those whose item was clicked, by user."""
+    RANKED_WEIGHT_2 = "ranked_weight_2"
+    DRAWN_WEIGHT_2 = "drawn_weight_2"
+    """The squares of their weights."""
+    DRAWN = "drawn"
+    """Places that showed a draw."""
     ATTRIBUTED = "attributed"
     """Distinct events that were attributed, in all."""
     EVENTS = "events"
@@ -73,6 +85,8 @@ def tally(
     def of(rows: pl.DataFrame, *identity: str) -> pl.DataFrame:
         return rows.unique(["recommendation_id", *identity]).join(of_pages, on="recommendation_id")
 
+    places = weighted_places(shown, clicks, SEGMENT)
+    ranked, drawn = places.filter(~pl.col("explored")), places.filter("explored")
     first_positions = shown.select(*SEGMENT, positions().list.head(MAX_POSITIONS).alias("position"))
     parts = [
         _count(Measure.IMPRESSIONS, shown, "slot", "user_id"),
@@ -86,6 +100,13 @@ def tally(
             shown.select(*SEGMENT, item_id="item_ids").explode("item_id").drop_nulls("item_id"),
             "item_id",
         ),
+        _sum(Measure.RANKED_WEIGHT, ranked, "weight", "user_id"),
+        _sum(Measure.RANKED_CLICKED, ranked, "weight_clicked", "user_id"),
+        _sum(Measure.RANKED_WEIGHT_2, ranked, "weight_2"),
+        _sum(Measure.DRAWN_WEIGHT, drawn, "weight", "user_id"),
+        _sum(Measure.DRAWN_CLICKED, drawn, "weight_clicked", "user_id"),
+        _sum(Measure.DRAWN_WEIGHT_2, drawn, "weight_2"),
+        _count(Measure.DRAWN, drawn),
         _total(Measure.ATTRIBUTED, len(conversions)),
         *_of_events(events),
         *_latest(Measure.LAST_IMPRESSION, shown.select(pl.col("server_time").max()).item()),

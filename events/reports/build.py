@@ -11,6 +11,7 @@ from events.attribution.attribute import AttributionRules
 from events.attribution.tally import SEGMENT, Measure
 from events.reports.comparison import amount_of, compare
 from events.reports.confidence import estimate
+from events.reports.exploration import explorations
 from recsys.contracts.release_report import (
     MAX_KINDS,
     MAX_RELEASES,
@@ -80,7 +81,7 @@ def _of_segments(tallies: pl.DataFrame, by: Sequence[str]) -> list[ReleaseTally]
         .agg(amount_of(Measure.IMPRESSIONS).alias("shown"), amount_of(Measure.CLICKED).alias("converted"))
     )
     kinds, pages = _by_kind(tallies, users, by), _by_position(tallies, by)
-    items = _by_item(tallies, by)
+    items, explored = _by_item(tallies, by), explorations(tallies, by)
     found = []
     for row in _sums(users, by).sort(*by, nulls_last=True).iter_rows(named=True):
         key = tuple(row[name] for name in by)
@@ -94,6 +95,7 @@ def _of_segments(tallies: pl.DataFrame, by: Sequence[str]) -> list[ReleaseTally]
                 impressions=row["shown"],
                 clicked=row["converted"],
                 click_through=_rate(row),
+                exploration=explored.get(key),
                 conversions=[
                     KindTally(event=kind["event"], impressions=kind["converted"], rate=_rate(kind))
                     for kind in kinds.get(key, [])[:MAX_KINDS]

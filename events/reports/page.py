@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
-from recsys.contracts.release_report import Estimate, ReleaseComparison, ReleasesReport, ReleaseTally
+from recsys.contracts.release_report import Estimate, ExplorationTally, ReleaseComparison, ReleasesReport, ReleaseTally
 
 ALL = "all"
 
@@ -27,8 +27,24 @@ def page(report: ReleasesReport) -> str:
             "",
             *_table(COMPARISON_COLUMNS, map(_comparison_cells, report.comparisons)),
             "",
+            *_explorations(report.releases),
         ]
     )
+
+
+def _explorations(releases: Sequence[ReleaseTally]) -> list[str]:
+    explored = [(str(each.release_version), each.exploration) for each in releases if each.exploration]
+    if not explored:
+        return []
+    return [
+        "## What the ranking is worth",
+        "",
+        "Clicks per place, if all places showed what the ranker put there, and if all showed random items of the "
+        "shortlist; estimated from the pages that could be explored, by inverse propensities.",
+        "",
+        *_table(EXPLORATION_COLUMNS, [_exploration_cells(*each) for each in explored]),
+        "",
+    ]
 
 
 def releases_table(report: ReleasesReport) -> list[str]:
@@ -40,6 +56,7 @@ TALLY_COLUMNS = (
     *("items", "diversity"),
 )
 COMPARISON_COLUMNS = ("release", "against", "since", "until", "impressions", "click-through", "difference")
+EXPLORATION_COLUMNS = ("release", "random items shown", "by the ranker", "random", "difference")
 
 
 def _tally_cells(each: ReleaseTally) -> Sequence[str]:
@@ -56,6 +73,10 @@ def _comparison_cells(each: ReleaseComparison) -> Sequence[str]:
         *(str(each.release_version), str(each.reference_version), _minute(each.since), _minute(each.until)),
         *(f"{each.impressions:,} and {each.reference_impressions:,}", rates, _percent(each.difference)),
     )
+
+
+def _exploration_cells(release: str, each: ExplorationTally) -> Sequence[str]:
+    return (release, f"{each.drawn:,}", _percent(each.ranked), _percent(each.random), _percent(each.difference))
 
 
 def _percent(each: Estimate) -> str:

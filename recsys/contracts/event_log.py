@@ -16,10 +16,10 @@ from recsys.contracts.base import (
     UserId,
 )
 from recsys.contracts.events import Event
-from recsys.contracts.recommendation import Tier
+from recsys.contracts.recommendation import Exploration, Tier
 
-SCHEMA_VERSION = 1
-"""Of the entries. Raise it when a field changes its meaning; new fields are optional and need no new version."""
+SCHEMA_VERSION = 2
+"""Of the entries. Version 2 added the exploration of impressions. All versions are read: new fields are optional."""
 MAX_IMPRESSIONS = 1000
 
 
@@ -61,6 +61,11 @@ class Impression(RequestModel):
     tier_reason: Annotated[str, StringConstraints(max_length=200)]
     placement: Placement = DEFAULT_PLACEMENT
     took_ms: float | None = Field(default=None, ge=0, allow_inf_nan=False, description="The time until the response.")
+    exploration: Exploration | None = Field(
+        default=None,
+        exclude_if=lambda exploration: exploration is None,
+        description="For pages that may show random draws: which do, and with which chances.",
+    )
     server_time: float = Field(ge=0, allow_inf_nan=False, description="When it was served, in Unix time in seconds.")
     schema_version: int = SCHEMA_VERSION
 

@@ -37,7 +37,30 @@ class Provenance(ResponseModel):
     rank: str | None = None
 
 
+Propensity = Annotated[float, Field(gt=0, le=1)]
+
+
+class Exploration(ResponseModel):
+    """How a page came about that may show draws from the rest of the shortlist; see `recsys.exploration`."""
+
+    explored: Annotated[list[bool], Field(max_length=MAX_TOP_K)] = Field(
+        description="By place: whether it shows a draw, not what the ranker put there."
+    )
+    propensities: Annotated[list[Propensity], Field(max_length=MAX_TOP_K)] = Field(
+        description="By place: the chance that it shows the item that it shows."
+    )
+    drawn_from: int = Field(ge=1, description="The number of items that a draw is from. Each is as likely.")
+
+    @property
+    def positions(self) -> list[int]:
+        """The explored places, from 1."""
+        return [position for position, drawn in enumerate(self.explored, start=1) if drawn]
+
+
 class DebugInfo(Provenance):
+    explored_positions: list[int] = Field(
+        default=[], description="Positions, from 1, that show a random draw, not what the ranker put there."
+    )
     sources: dict[str, list[str]] = Field(
         description="By recommended item, the sources of candidates that found it: `towers`, `own`, `following`, "
         "`trending`, `trending_in_categories`. An item that fills the page, or that the caller brought, has none."
@@ -104,6 +127,8 @@ class RecommendationResponse(RecommendationList):
     )
     timings_ms: dict[str, float] = Field(description="By stage, for the stages that ran, and `total`.")
     debug: DebugInfo | None = None
+    exploration: Exploration | None = Field(default=None, exclude=True)
+    """For the event log; callers do not see it."""
 
 
 class ItemResponse(ResponseModel):

@@ -40,6 +40,17 @@ class PositionTally(ResponseModel):
     clicked: int = Field(description="Those whose item there was clicked.")
 
 
+class ExplorationTally(ResponseModel):
+    """What the ranking is worth, estimated from the pages that could be explored, by inverse propensities."""
+
+    drawn: int = Field(description="Places that showed a random item of the shortlist.")
+    ranked: Estimate = Field(description="Clicks per place, if every place showed what the ranker put there.")
+    random: Estimate = Field(
+        description="Clicks per place, if every place showed a random item of the rest of the shortlist."
+    )
+    difference: Estimate = Field(description="`ranked` - `random`.")
+
+
 class ReleaseTally(ResponseModel):
     """What was shown by a release, and what users did with it, within the report's days."""
 
@@ -54,6 +65,7 @@ class ReleaseTally(ResponseModel):
         "those that say that the user does not want the item."
     )
     click_through: Estimate = Field(description="`clicked` per impression; the interval takes users as the units.")
+    exploration: ExplorationTally | None = Field(default=None, description="Null if no page could be explored.")
     conversions: list[KindTally] = Field(max_length=MAX_KINDS)
     positions: list[PositionTally] = Field(max_length=MAX_POSITIONS)
     items_shown: int = Field(description="Distinct items.")

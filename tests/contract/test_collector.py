@@ -19,7 +19,7 @@ from recsys.adapters.redis_feature_store import RedisFeatureStore
 from recsys.adapters.redis_log_reader import LogBatch, RedisLogReader
 from recsys.contracts.event_log import Impression, ImpressionBatch, LoggedEvent, LogTable
 from recsys.contracts.events import Event
-from recsys.contracts.recommendation import Tier
+from recsys.contracts.recommendation import Exploration, Tier
 from recsys.errors import UpstreamUnavailable
 from recsys.web.readiness import OK
 from tests.contract.conftest import redis_url
@@ -70,6 +70,7 @@ async def test_events_and_impressions_are_moved_into_files(redis: Client, files:
         tier=Tier.STATIC,
         tier_reason="features:upstream_timeout",
         placement="basket",
+        exploration=Exploration(explored=[True, False], propensities=[0.02, 0.9], drawn_from=5),
         server_time=datetime.now(UTC).timestamp(),
     )
     await RedisEventLog(redis).append(ImpressionBatch(batch_id=uuid.uuid4().hex, impressions=[shown]))

@@ -9,7 +9,7 @@ from orchestrator import impressions
 from orchestrator.impressions import ImpressionBuffer
 from recsys.adapters.in_memory_event_log import InMemoryEventLog
 from recsys.contracts.base import MAX_ID_LENGTH, MAX_TOP_K
-from recsys.contracts.event_log import ImpressionBatch, ImpressionsAppended
+from recsys.contracts.event_log import SCHEMA_VERSION, ImpressionBatch, ImpressionsAppended
 from recsys.contracts.recommendation import Recommendation, RecommendationResponse, Tier
 from recsys.errors import InvalidRequest, StorageFull, TandemError
 from recsys.web.body_limit import MAX_BODY_BYTES
@@ -73,7 +73,7 @@ async def test_an_impression_has_what_was_served() -> None:
         "tier_reason": "unknown_user",
         "placement": "basket",
         "took_ms": 12.5,
-        "schema_version": 1,
+        "schema_version": SCHEMA_VERSION,
     }
 
 

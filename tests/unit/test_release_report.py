@@ -11,7 +11,7 @@ from events.attribution.day_tallies import DayTallies
 from events.reports.build import build_report
 from events.reports.confidence import radius
 from recsys.contracts.event_log import Impression
-from recsys.contracts.recommendation import Tier
+from recsys.contracts.recommendation import Exploration, Tier
 from recsys.contracts.release_report import MAX_TALLIES, ReleasesReport
 from recsys.experiment import Experiment, sample_ratio_p_value
 from tests.event_logs import NOON, LogByHand, event, impression
@@ -92,6 +92,54 @@ def test_releases_are_compared_at_the_times_at_which_both_served(log_by_hand: Lo
     half_width = radius(of_new + of_old) / 1.5
     assert found.difference.mean == pytest.approx(new - old)
     assert found.difference.low == pytest.approx(max(-1, new - old - half_width))
+
+
+def places(propensity: float, drawn_from: int, explored: list[bool]) -> Exploration:
+    """`propensity`: that of a draw."""
+    chances = [propensity if drawn else 1 - propensity * drawn_from for drawn in explored]
+    return Exploration(explored=explored, propensities=chances, drawn_from=drawn_from)
+
+
+def test_random_items_are_judged_as_if_all_places_showed_them(log_by_hand: LogByHand) -> None:
+    """By hand, with half of the pages explored. Eight short pages have one place; its draws, from four items, are all
+    clicked, and its ranked items never. Eight long pages have four places, of which an explored page explores two; its
+    draws, from two items, are never clicked, and the ranked item at the first place always.
+
+    So random items earn 8 clicks on 40 places, and the ranked ones 8, too. But 4 of 12 draws were clicked, because the
+    places of short pages are explored twice as often: that average is wrong."""
+    short_draw, long_draw = 0.5 / 4, 0.5 * 2 / 4 / 2
+    shown = [
+        *(impression(f"s{n}", user=f"s{n}", items="a", exploration=places(short_draw, 4, [n < 4])) for n in range(8)),
+        *(
+            impression(f"l{n}", user=f"l{n}", items="abcd", exploration=places(long_draw, 2, explored))
+            for n, explored in enumerate(
+                [[True, True, False, False], [True, False, False, True], [False, True, True, False]]
+                + [[False, False, True, True]]
+                + [[False] * 4] * 4
+            )
+        ),
+        impression("other", user="w", items="ab"),
+    ]
+    log_by_hand.show(*shown)
+    clicked = ["s0", "s1", "s2", "s3", *(f"l{n}" for n in range(2, 8)), "other"]
+    log_by_hand.record(*(event(name, "a") for name in clicked))
+    [release] = report(log_by_hand).releases
+    found = release.exploration
+    assert found is not None
+    assert found.drawn == 12
+    assert (found.random.mean, found.ranked.mean) == (pytest.approx(8 / 40), pytest.approx(8 / 40))
+    assert found.difference.mean == pytest.approx(0)
+    # A draw on a short page weighs 2 and one on a long page 4: 4 * 2 + 8 * 4 = 40 in all.
+    effective = 40**2 / (4 * 2**2 + 8 * 4**2)
+    errors = [2 * (1 - 0.2)] * 4 + [2 * 4 * 0.2] * 4
+    half_width = radius(sum(error**2 for error in errors) / 40**2 * effective**2) / effective
+    assert found.random.high == pytest.approx(min(1, 0.2 + half_width))
+    assert found.difference.low < found.ranked.low - found.random.mean, "the errors of both add up"
+
+
+def test_without_exploration_nothing_is_said_about_it(log_by_hand: LogByHand) -> None:
+    log_by_hand.show(impression("r1"))
+    assert [each.exploration for each in report(log_by_hand).releases] == [None]
 
 
 def test_a_release_that_is_clearly_worse_is_found_so(log_by_hand: LogByHand) -> None:

@@ -36,11 +36,18 @@ def _write(rows: pl.DataFrame, path: Path) -> None:
 
 
 def _flat(rows: pl.DataFrame) -> pl.DataFrame:
-    """CSV has no lists: an impression becomes a row per item, with its `position` from 1."""
+    """CSV has no lists: an impression becomes a row per item, with its `position` from 1, and what was drawn there."""
     if "item_ids" not in rows.columns:
         return rows
     positions = pl.int_ranges(1, pl.col("item_ids").list.len() + 1).alias("position")
-    return rows.with_columns(positions).explode("item_ids", "position").rename({"item_ids": "item_id"})
+    of_place = pl.col("explored", "propensities").list.get(pl.col("position") - 1, null_on_oob=True)
+    return (
+        rows.with_columns(positions)
+        .explode("item_ids", "position")
+        .unnest("exploration")
+        .with_columns(of_place)
+        .rename({"item_ids": "item_id", "propensities": "propensity"})
+    )
 
 
 if __name__ == "__main__":
