@@ -22,8 +22,6 @@ class ReportSettings(BaseSettings):
 
     attribution_minutes: float = Field(default=DEFAULT_WINDOW_SECONDS / 60, gt=0, le=MAX_WINDOW_SECONDS / 60)
     """How long after an impression an event with its recommendation_id belongs to it."""
-    not_clicks: str = "dislike,not_interested"
-    """Kinds of events, separated by commas, that do not make an impression a clicked one."""
     report_days: int = Field(default=28, ge=1, le=366)
     """How many days, up to today in UTC, a report counts."""
     experiment: str = Field(default="champion:100", validation_alias="ORCHESTRATOR_EXPERIMENT")
@@ -37,8 +35,7 @@ class ReportSettings(BaseSettings):
 
     @property
     def rules(self) -> AttributionRules:
-        not_clicks = tuple(sorted(filter(None, map(str.strip, self.not_clicks.split(",")))))
-        return AttributionRules(window_seconds=self.attribution_minutes * 60, not_clicks=not_clicks)
+        return AttributionRules(window_seconds=self.attribution_minutes * 60)
 
 
 class CollectorSettings(BaseSettings):

@@ -15,6 +15,7 @@ SCHEMAS = {
             "placement": pl.String(),
             "recommendation_id": pl.String(),
             "timestamp": pl.Float64(),
+            "positive": pl.Boolean(),
             "server_time": pl.Float64(),
             "schema_version": pl.UInt8(),
         }

@@ -6,6 +6,7 @@ from itertools import count
 from pathlib import Path
 
 from events.log_files import LogFiles
+from recsys.contracts.event_kinds import KindMeaning
 from recsys.contracts.event_log import Impression, LoggedEvent, LogTable
 from recsys.contracts.events import Event
 from recsys.contracts.recommendation import Exploration, Tier
@@ -70,7 +71,7 @@ def impression(
 def event(
     name: str | None, item: str, at: float = NOON + 60, *, kind: str = "click", user: str = "u", event_id: str = ""
 ) -> LoggedEvent:
-    """An event with an item of the recommendation `name`."""
+    """An event with an item of the recommendation `name`. The kind `dislike` is negative."""
     event_id = event_id or f"{name}.{item}.{kind}.{at}"
     sent = Event(event_id=event_id, user_id=user, item_id=item, event=kind, timestamp=7, recommendation_id=name)
-    return LoggedEvent.of(sent, at)
+    return LoggedEvent.of(sent, at, KindMeaning(negative=kind == "dislike"))

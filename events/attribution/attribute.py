@@ -13,18 +13,20 @@ MAX_WINDOW_SECONDS = 24 * 3600.0
 class AttributionRules:
     window_seconds: float = DEFAULT_WINDOW_SECONDS
     """How long after an impression, by the services' clocks, an event belongs to it."""
-    not_clicks: tuple[str, ...] = ()
-    """Kinds of events that are attributed, but say that the user does not want the item."""
 
 
 def attributed(impressions: pl.LazyFrame, events: pl.LazyFrame, rules: AttributionRules) -> pl.DataFrame:
-    """[conversions]: recommendation_id, event, item_id and position, each recommendation, item and kind once.
+    """[conversions]: recommendation_id, event, item_id, position and positive, each recommendation, item and kind once.
 
     An event belongs to the impression of its recommendation_id if the item was on the page and the event came within
     the window, both ends included. impressions: each id once.
     """
     of_pages = events.filter(pl.col("recommendation_id").is_not_null()).select(
-        "recommendation_id", "item_id", "event", pl.col("server_time").alias("at")
+        "recommendation_id",
+        "item_id",
+        "event",
+        pl.col("positive").fill_null(True),  # of a log that does not say it
+        pl.col("server_time").alias("at"),
     )
     shown = (
         impressions.join(of_pages, on="recommendation_id", how="semi")
@@ -36,8 +38,8 @@ def attributed(impressions: pl.LazyFrame, events: pl.LazyFrame, rules: Attributi
     return (
         of_pages.join(shown, on=["recommendation_id", "item_id"])
         .filter((pl.col("at") - pl.col("server_time")).is_between(0, rules.window_seconds))
-        .select("recommendation_id", "event", "item_id", "position")
-        .unique()
+        .group_by("recommendation_id", "event", "item_id", "position")
+        .agg(pl.col("positive").any())
         .collect()
     )
 

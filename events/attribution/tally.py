@@ -20,7 +20,7 @@ class Measure(StrEnum):
     IMPRESSIONS = "impressions"
     """By slot and user."""
     CLICKED = "clicked"
-    """Impressions with a click, by slot and user."""
+    """Impressions with a click, a positive event, by slot and user."""
     TOOK_MS = "took_ms"
     """Milliseconds that impressions took, by slot and user."""
     CONVERTED = "converted"
@@ -79,7 +79,7 @@ def tally(
     slot = (pl.col("server_time") // SLOT_SECONDS * SLOT_SECONDS).cast(pl.Int64).alias("slot")
     shown = impressions.filter(pl.col("placement") != EVALUATION_PLACEMENT).with_columns(slot).collect()
     conversions = attributed(shown.lazy(), pl.concat([events, later_events]), rules)
-    clicks = conversions.filter(pl.col("event").is_in(rules.not_clicks).not_())
+    clicks = conversions.filter("positive")
     of_pages = shown.select("recommendation_id", *SEGMENT, "slot", "user_id")
 
     def of(rows: pl.DataFrame, *identity: str) -> pl.DataFrame:

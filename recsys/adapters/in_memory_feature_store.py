@@ -54,7 +54,8 @@ class InMemoryFeatureStore:
         now = clock.now()  # an event in the future counts as one of now
         clipped = [event.model_copy(update={"timestamp": min(event.timestamp, now)}) for event in events]
         new = [self._record(event, event.item_id in known_items, kinds.of(event.event)) for event in clipped]
-        self.logged += [LoggedEvent.of(event, now) for event, is_new in zip(events, new, strict=True) if is_new]
+        recorded = (event for event, is_new in zip(events, new, strict=True) if is_new)
+        self.logged += [LoggedEvent.of(event, now, kinds.of(event.event)) for event in recorded]
         return RecordedEvents(new=new)
 
     async def popular(self, top_k: int) -> list[PopularItem]:

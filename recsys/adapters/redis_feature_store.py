@@ -134,8 +134,9 @@ class RedisFeatureStore:
                 if day >= oldest_day and day not in place_of_day:
                     touched.append(keys.activity_key(keys.bucket_of(user_id), day))
                     place_of_day[day] = len(touched)
-                fields += [LoggedEvent.of(event, now).model_dump_json(), place_of_day.get(day, 0)]
-                fields.append(_effect(kinds.of(event.event)))
+                meaning = kinds.of(event.event)
+                fields += [LoggedEvent.of(event, now, meaning).model_dump_json(), place_of_day.get(day, 0)]
+                fields.append(_effect(meaning))
             limits = [self._user_ttl_seconds, MAX_HISTORY, MAX_RECENT, MAX_SEEN, MAX_EVENT_IDS, MAX_ACTIVE, MAX_POPULAR]
             numbers = [now, *limits, DEFAULT_HALF_LIFE_SECONDS, self._max_log]
             numbers += [MAX_DAY_ITEMS, ACTIVITY_DAYS, *HALF_LIVES, MAX_DISLIKED]

@@ -15,11 +15,13 @@ from recsys.contracts.base import (
     ResponseModel,
     UserId,
 )
+from recsys.contracts.event_kinds import DEFAULT_MEANING, KindMeaning
 from recsys.contracts.events import Event
 from recsys.contracts.recommendation import Exploration, Tier
 
 SCHEMA_VERSION = 2
-"""Of the entries. Version 2 added the exploration of impressions. All versions are read: new fields are optional."""
+"""Of the entries. Version 2 added `exploration` to impressions and `positive` to events. All versions are read: new
+fields are optional."""
 MAX_IMPRESSIONS = 1000
 
 
@@ -41,12 +43,17 @@ class LoggedEvent(ResponseModel):
     placement: str
     recommendation_id: str | None
     timestamp: float = Field(description="The client's time, as sent, in Unix time in seconds; it may be wrong.")
+    positive: bool | None = Field(
+        default=None,
+        description="Whether its kind said, by the release that served then, that the user is interested in the item: "
+        "it is a step of a history, not negative and of a weight above 0. Null in logs of version 1.",
+    )
     server_time: float = Field(description="When the feature service recorded it, in Unix time in seconds.")
     schema_version: int = SCHEMA_VERSION
 
     @classmethod
-    def of(cls, event: Event, server_time: float) -> "LoggedEvent":
-        return cls.model_construct(**vars(event), server_time=server_time)
+    def of(cls, event: Event, server_time: float, meaning: KindMeaning = DEFAULT_MEANING) -> "LoggedEvent":
+        return cls.model_construct(**vars(event), positive=meaning.in_history, server_time=server_time)
 
 
 class Impression(RequestModel):

@@ -61,8 +61,8 @@ class ReleaseTally(ResponseModel):
     users: int
     impressions: int
     clicked: int = Field(
-        description="Impressions with a click: an event that was attributed to them, of any kind but "
-        "those that say that the user does not want the item."
+        description="Impressions with a click: an event that was attributed to them, of a kind that is positive by the "
+        "release that served when it came."
     )
     click_through: Estimate = Field(description="`clicked` per impression; the interval takes users as the units.")
     exploration: ExplorationTally | None = Field(default=None, description="Null if no page could be explored.")

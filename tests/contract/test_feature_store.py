@@ -449,9 +449,20 @@ async def test_an_event_is_logged_as_it_was_sent(store: FeatureStore, logged: Lo
     await record(store, [sent, view("b", 7, "ann", "e2")])
     rated, viewed = sorted(await logged(), key=lambda event: event.event_id)
     assert before <= rated.server_time <= time.time()
-    assert rated.model_dump(exclude={"server_time", "schema_version"}) == sent.model_dump()
+    assert rated.model_dump(exclude={"server_time", "schema_version"}) == {**sent.model_dump(), "positive": True}
     assert (viewed.timestamp, viewed.value, viewed.placement, viewed.recommendation_id) == (7, None, "default", None)
     assert rated.schema_version == SCHEMA_VERSION
+
+
+async def test_the_log_says_whether_an_event_was_positive(store: FeatureStore, logged: Logged) -> None:
+    kinds = EventKinds({"dislike": KindMeaning(negative=True), "impression": KindMeaning(weight=0)})
+    sent = [Event(user_id="u", item_id="a", event=kind, timestamp=1) for kind in ("view", "dislike", "impression")]
+    await store.record(sent, {"a"}, kinds)
+    assert {event.event: event.positive for event in await logged()} == {
+        "view": True,
+        "dislike": False,
+        "impression": False,
+    }
 
 
 async def test_a_duplicate_by_id_or_by_item_kind_and_second_is_not_logged(store: FeatureStore, logged: Logged) -> None:

@@ -18,7 +18,7 @@ from events.parquet_files import write_parquet
 from recsys.contracts.event_log import Impression, LoggedEvent, LogTable
 from tests.event_logs import NOON, LogByHand, event, impression
 
-RULES = AttributionRules(window_seconds=1800, not_clicks=("dislike",))
+RULES = AttributionRules(window_seconds=1800)
 TODAY = datetime.fromtimestamp(NOON, UTC).date()
 MIDNIGHT = NOON - 43_200
 
@@ -226,4 +226,15 @@ def test_a_damaged_tally_is_computed_again(log: LogByHand) -> None:
     expected = DayTallies(str(log.root), RULES).read([TODAY])
     [path] = log.root.glob("tallies/*.parquet")
     path.write_bytes(b"no parquet")
+    assert_frame_equal(DayTallies(str(log.root), RULES).read([TODAY]), expected)
+
+
+def test_files_of_version_1_are_read(log: LogByHand) -> None:
+    log.show(impression("r1"))
+    log.record(event("r1", "a"))
+    expected = DayTallies(str(log.root), RULES).read([TODAY])
+    for path in log.root.glob("*/day=*/*.parquet"):
+        pl.read_parquet(path).drop("exploration", "positive", strict=False).write_parquet(path)
+    for path in log.root.glob("tallies/*.parquet"):
+        path.unlink()
     assert_frame_equal(DayTallies(str(log.root), RULES).read([TODAY]), expected)

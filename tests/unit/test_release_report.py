@@ -16,7 +16,7 @@ from recsys.contracts.release_report import MAX_TALLIES, ReleasesReport
 from recsys.experiment import Experiment, sample_ratio_p_value
 from tests.event_logs import NOON, LogByHand, event, impression
 
-RULES = AttributionRules(not_clicks=("dislike",))
+RULES = AttributionRules()
 NO_EXPERIMENT = Experiment()
 TODAY = datetime.fromtimestamp(NOON, UTC).date()
 
