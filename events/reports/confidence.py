@@ -1,8 +1,10 @@
 """Confidence sequences: intervals that hold for all times at once, so one may look at them, and stop, at any time.
 
-The boundary is Robbins' normal mixture with an estimated variance: I. Waudby-Smith, D. Arbour, R. Sinha, E. H. Kennedy,
-A. Ramdas, "Time-uniform central limit theory and asymptotic confidence sequences", Annals of Statistics 52(6), 2024,
-Proposition 2.5, whose clock is the variance of the sum. It is asymptotic, as a t-test is.
+The boundary is Robbins' normal mixture, whose clock is an estimate V of the variance of the sum: with probability
+1 - alpha, a sum of centred terms never leaves +- sqrt((V + m) log((V + m) / (m alpha^2))). That is the sequence for
+terms whose means and variances may change, of I. Waudby-Smith, D. Arbour, R. Sinha, E. H. Kennedy, A. Ramdas,
+"Time-uniform central limit theory and asymptotic confidence sequences", Annals of Statistics 52(6), 2024
+(arXiv:2103.06476), with m = 1 / rho^2. It is asymptotic, as a t-test is.
 """
 
 from math import log, sqrt
@@ -15,7 +17,7 @@ TUNED_FOR = 100.0
 """The variance of the sum, about the number of clicks, at which the interval is narrowest for its kind. Any constant is
 valid, as long as it does not depend on the data."""
 MIXTURE_VARIANCE = TUNED_FOR / (2 * log(1 / ALPHA) + log(1 + 2 * log(1 / ALPHA)))
-"""1 / rho^2 of the paper, by the approximation of its appendix B.2 for TUNED_FOR."""
+"""m = 1 / rho^2, by the paper's approximation of the rho whose boundary is the narrowest at TUNED_FOR."""
 
 
 def radius(variance: float) -> float:
