@@ -51,8 +51,8 @@ log only while a promotion ramps."""
 
 SCRAPED = {"orchestrator", "feature_service", "ranker_service", "collector", "guard"}
 
-AFTER_TRAFFIC = {"tandem_feature_psi"}
-"""Metrics of the dashboard that appear after some hundred requests."""
+AFTER_TRAFFIC = {"tandem_feature_psi", "tandem_release_click_through", "tandem_guard_difference"}
+"""Metrics of the dashboard that appear after some hundred requests, after a report, or while a promotion ramps."""
 
 PUBLIC_BASE_BYTES = 131_000_000
 """The published python:3.11-slim-bookworm. The stand-in is larger."""

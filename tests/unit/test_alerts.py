@@ -1,5 +1,7 @@
-"""The alert rules: read by Prometheus, about metrics that are there, and of use to whoever is paged."""
+"""The alert rules: read by Prometheus, about metrics that are there, and of use to whoever is paged. And the dashboard:
+about metrics that are there."""
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -50,3 +52,17 @@ def test_a_rule_waits_and_says_what_it_means_and_what_to_do(rule: Any) -> None:
     assert rule["labels"]["severity"] in {"page", "ticket"}
     assert "make " in rule["annotations"]["description"]
     assert re.search(r"\$(labels|value)\b", rule["annotations"]["summary"])
+
+
+PANELS = {
+    panel["title"]: panel
+    for file in (ROOT / "observability/grafana/dashboards").glob("*.json")
+    for panel in json.loads(file.read_text())["panels"]
+}
+
+
+@pytest.mark.parametrize("panel", PANELS.values(), ids=PANELS)
+def test_a_panel_is_about_metrics_that_are_exported(panel: Any) -> None:
+    shown = " ".join(target["expr"] for target in panel["targets"])
+    assert re.search(r"\b(tandem_\w+|up)\b", shown)
+    assert set(re.findall(r"\btandem_\w+", shown)) - exported() == set()
