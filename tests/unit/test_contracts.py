@@ -43,6 +43,7 @@ from recsys.contracts.features import (
 from recsys.contracts.ranking import RankedScores, RankRequest
 from recsys.contracts.recommendation import (
     DebugInfo,
+    Exploration,
     ItemResponse,
     ItemsResponse,
     PopularList,
@@ -180,6 +181,12 @@ MODELS: dict[type[RequestModel | ResponseModel], st.SearchStrategy[Any]] = {
         debug=st.none() | debug_infos,
     ),
     DebugInfo: debug_infos,
+    Exploration: st.builds(
+        Exploration,
+        explored=st.lists(st.booleans(), max_size=5),
+        propensities=st.lists(st.floats(0.001, 1), max_size=5),
+        drawn_from=st.integers(1),
+    ),
     Provenance: st.builds(Provenance, query=st.none() | words, collection=st.none() | words, rank=st.none() | words),
     ItemResponse: items,
     ItemsResponse: st.builds(ItemsResponse, items=st.lists(items, max_size=3)),
