@@ -18,7 +18,7 @@ from training.datasets.bad_rows import BadRowsPolicy
 from training.datasets.splits import DEFAULT_CUTS, MAX_CUTS, TEMPORAL_SHARES, Shares, SplitKind, rolling_shares
 from training.indexing.recall_target import RecallTarget
 
-SECOND_STAGE_SHARE = 0.2
+SECOND_STAGE_SHARE = 0.35
 """The second stage's share of `train_minutes`."""
 MAX_SECOND_STAGE_SECONDS = 240.0
 REPEATS = ("complete-journey",)
