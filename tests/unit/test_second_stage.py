@@ -22,8 +22,8 @@ from training.jobs.train_second_stage import SECOND_STAGE_RECORD, train_second_s
 from training.model_directory import latest_model
 from training.models import second_stage
 from training.models.ranking_tables import ranking_tables
+from training.models.ranking_trees import ROUNDS_PER_LOOK, CrossValidation, Labelled, RankingTrees
 from training.models.recipe import Recipe
-from training.models.second_stage import Labelled, cross_validate
 from training.release_manifest import describe_release
 from training.settings import JobSettings
 
@@ -46,10 +46,14 @@ def labelled(num_users: int, informative: bool) -> Labelled:
     return Labelled(features, labels, np.array(ranks), np.arange(num_users), num_users)
 
 
+def cross_validated(examples: Labelled, until: float) -> CrossValidation:
+    return RankingTrees(examples, ["signal", "noise"], seed=1).cross_validate(until)
+
+
 def test_trees_are_judged_by_users_they_have_not_seen() -> None:
     soon = time.monotonic() + 60
-    learnt = cross_validate(labelled(400, informative=True), ["signal", "noise"], 1, soon)
-    guessed = cross_validate(labelled(400, informative=False), ["signal", "noise"], 1, soon)
+    learnt = cross_validated(labelled(400, informative=True), soon)
+    guessed = cross_validated(labelled(400, informative=False), soon)
     chance = np.mean(1 / np.log2(1 + np.arange(1, 11)))
     assert learnt.gains.mean() > 0.85
     # Trees that had seen the labels they are judged by would remember them.
@@ -57,8 +61,8 @@ def test_trees_are_judged_by_users_they_have_not_seen() -> None:
 
 
 def test_growing_ends_when_time_is_up() -> None:
-    validated = cross_validate(labelled(100, informative=True), ["signal", "noise"], 1, time.monotonic())
-    assert validated.num_trees == second_stage.ROUNDS_PER_LOOK
+    validated = cross_validated(labelled(100, informative=True), time.monotonic())
+    assert validated.num_trees == ROUNDS_PER_LOOK
 
 
 @pytest.mark.parametrize(

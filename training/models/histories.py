@@ -8,12 +8,21 @@ from torch import Tensor
 from recsys.model.two_tower import TwoTower
 from training.datasets.sequences import History, pad
 
+ALIKE = 32
+"""How many histories of similar length are encoded together. They are padded to the longest of them."""
+
 
 def encode_histories(model: TwoTower, histories: list[History]) -> Tensor:
     """Query embeddings [histories, embedding_dim], on the model's device. Only the latest items are encoded."""
-    items, lengths = pad([history[-model.config.max_history :] for history in histories])
+    latest = [history[-model.config.max_history :] for history in histories]
     device = model.content.device
-    return model.encode(torch.from_numpy(items).to(device), torch.from_numpy(lengths).to(device))
+    queries = torch.empty(len(latest), model.config.embedding_dim, device=device)
+    for places in torch.argsort(torch.tensor([len(history) for history in latest])).split(ALIKE):
+        items, lengths = pad([latest[place] for place in places])
+        queries[places.to(device)] = model.encode(
+            torch.from_numpy(items).to(device), torch.from_numpy(lengths).to(device)
+        )
+    return queries
 
 
 def mask_seen_items(scores: NDArray[np.float32], seen: list[History]) -> None:

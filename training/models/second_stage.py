@@ -1,15 +1,12 @@
 """Fit the second stage on the validation part, and keep it only if it improves the ranking significantly.
 
-LambdaMART (Burges 2010, "From RankNet to LambdaRank to LambdaMART") over the candidates of the towers and of the other
-sources. The lift over the towers alone is cross-validated: every user is scored by trees that were fitted without that
-user. Test items are not used.
+The trees of `training.models.ranking_trees` rank the candidates of the towers and of the other sources. The lift over the
+towers alone is cross-validated: every user is scored by trees that were fitted without that user. Test items are not
+used.
 """
 
-import os
 import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +38,16 @@ from training.models.exact_retrieval import ExactRetrieval
 from training.models.moments import MOST as MOST_MOMENTS
 from training.models.moments import Moments
 from training.models.ranking_tables import ranking_tables
+from training.models.ranking_trees import (
+    FOLDS,
+    MAX_TREES,
+    OTHERS_SHARE,
+    PARAMETERS,
+    PATIENCE_ROUNDS,
+    ROUNDS_PER_LOOK,
+    Labelled,
+    RankingTrees,
+)
 from training.models.source_counts import CHOICES, LEAST_RETRIEVED, choose_source_counts
 
 if TYPE_CHECKING:
@@ -49,64 +56,14 @@ if TYPE_CHECKING:
     from recsys.model.ranking_features import RankingFeatures
     from training.models.candidate_retrieval import CandidateRetrieval
 
-FOLDS = 5
 MIN_USERS = 30
 """No second stage is fitted with fewer users whose item is among the candidates."""
 MAX_EXAMPLES = 10_000
-MAX_TREES = 300
-ROUNDS_PER_LOOK = 5
-PATIENCE_ROUNDS = 25
 FEATURES_SHARE = 0.35
 """The share of the time after the tables for computing features. The rest is for the trees."""
 FINAL_FIT_SHARE = 0.8
 """The share of the time budget after which cross-validation ends. The rest is for the final fit."""
 EXAMPLES_PER_CHUNK = 128
-OTHERS_SHARE = 0.5
-"""The share of the candidates that did not come next which trees are fitted on. The ranking is as good as with all of
-them, in half the time."""
-PARAMETERS: dict[str, Any] = {
-    "objective": "lambdarank",
-    "lambdarank_truncation_level": 20,
-    "learning_rate": 0.1,
-    "num_leaves": 15,
-    "min_data_in_leaf": 50,
-    "lambda_l2": 5.0,
-    "feature_fraction": 0.6,
-    "bagging_fraction": 0.8,
-    "bagging_freq": 1,
-    "max_bin": 127,
-    "deterministic": True,
-    "force_row_wise": True,
-    "num_threads": 1,  # the folds grow beside each other, and threads that share a tree wait for each other
-    "verbose": -1,
-}
-
-
-@dataclass(frozen=True)
-class Labelled:
-    """Examples whose target is among their candidates."""
-
-    features: list[NDArray[np.float32]]
-    """Per example [candidates, features]."""
-    labels: list[NDArray[np.int8]]
-    """Per example [candidates], 1 for the item that came next."""
-    ranks: NDArray[np.float64]
-    """[examples]: rank of that item by the towers alone, from 1; infinite if they do not retrieve it."""
-    users: NDArray[np.int64]
-    """[examples]"""
-    num_examples: int
-    """Including those whose target is not among the candidates."""
-
-    @property
-    def num_users_found(self) -> int:
-        return len(np.unique(self.users))
-
-
-@dataclass(frozen=True)
-class CrossValidation:
-    num_trees: int
-    gains: NDArray[np.float64]
-    """[examples]: NDCG@10 by trees that were fitted on the other folds."""
 
 
 def feature_settings() -> dict[str, Any]:
@@ -184,7 +141,8 @@ def fit_second_stage(
     labelled = label(examples, candidates, features, moments, features_until)
     if labelled.num_users_found < MIN_USERS:
         return {"shipped": False, "outcome": f"no second stage: {labelled.num_users_found} users are too few"}
-    validated = cross_validate(labelled, FEATURE_NAMES, seed, started + FINAL_FIT_SHARE * budget_seconds)
+    trees = RankingTrees(labelled, FEATURE_NAMES, seed)
+    validated = trees.cross_validate(started + FINAL_FIT_SHARE * budget_seconds)
     before = ndcg_gains(labelled.ranks, 10)
     lift, error = _mean_and_error(validated.gains - before, labelled)
     shipped = _helps(lift, error)
@@ -195,7 +153,7 @@ def fit_second_stage(
             tables = replace(known, sources=chosen)
         distribution = FeatureDistribution.of(labelled.features)
         tables = replace(tables, activity_base=activity.base(known_until), feature_distribution=distribution)
-        _save(output, tables, _fit(labelled, FEATURE_NAMES, seed, validated.num_trees))
+        _save(output, tables, trees.fit(validated.num_trees))
     found = f"second stage of {validated.num_trees} trees: {lift:+.4f} (standard error {error:.4f})"
     return {
         "shipped": shipped,
@@ -251,83 +209,6 @@ def label(
                     users.append(example.user)
             progress.update(len(chunk))
     return Labelled(matrices, labels, np.array(ranks), np.array(users, dtype=np.int64), num_examples)
-
-
-def cross_validate(labelled: Labelled, names: list[str], seed: int, until: float) -> CrossValidation:
-    """Grow the trees of all folds side by side, and rank each fold by the trees that were fitted without it.
-
-    The number of trees is the one with the best mean over all folds. Growing ends after PATIENCE_ROUNDS trees without
-    an improvement, or at `until` on the monotonic clock.
-    """
-    from recsys.model.lightgbm_alone import lgb
-
-    users, of_user = np.unique(labelled.users, return_inverse=True)
-    fold_of = (np.random.default_rng(seed).permutation(len(users)) % FOLDS)[of_user]
-    folds = [np.flatnonzero(fold_of == fold) for fold in range(FOLDS)]
-    boosters = [
-        lgb.Booster({**PARAMETERS, "seed": seed}, _dataset(labelled, np.flatnonzero(fold_of != fold), names, seed))
-        for fold in range(FOLDS)
-    ]
-    unseen = [np.concatenate([labelled.features[example] for example in fold]) for fold in folds]
-    scores = [np.zeros(len(rows)) for rows in unseen]
-    best = CrossValidation(0, np.full(len(labelled.ranks), -1.0))
-
-    def grow(fold: int) -> None:
-        first = boosters[fold].current_iteration()
-        for _ in range(ROUNDS_PER_LOOK):
-            boosters[fold].update()
-        scores[fold] += boosters[fold].predict(unseen[fold], start_iteration=first, num_iteration=ROUNDS_PER_LOOK)
-
-    with (
-        ThreadPoolExecutor(min(FOLDS, len(os.sched_getaffinity(0)))) as threads,  # LightGBM releases the GIL
-        tqdm(total=MAX_TREES, unit="tree", desc="cross-validation", mininterval=2.0) as progress,
-    ):
-        for num_trees in range(ROUNDS_PER_LOOK, MAX_TREES + 1, ROUNDS_PER_LOOK):
-            list(threads.map(grow, range(FOLDS)))
-            gains = np.empty(len(labelled.ranks))
-            for fold, score in zip(folds, scores, strict=True):
-                gains[fold] = ndcg_gains(np.fromiter(_ranks(score, labelled, fold), np.float64), 10)
-            progress.update(ROUNDS_PER_LOOK)
-            if gains.mean() > best.gains.mean():
-                best = CrossValidation(num_trees, gains)
-            if num_trees - best.num_trees >= PATIENCE_ROUNDS or time.monotonic() > until:
-                break
-    return best
-
-
-def _ranks(scores: NDArray[np.float64], labelled: Labelled, examples: NDArray[np.int64]) -> Iterator[float]:
-    """Each example's rank of its target. scores holds the candidates of one example after another."""
-    start = 0
-    for example in examples:
-        labels = labelled.labels[example]
-        own = scores[start : start + len(labels)]
-        start += len(labels)
-        target = own[labels.argmax()]
-        yield 1.0 + (own > target).sum() + ((own == target).sum() - 1) / 2.0
-
-
-def _fit(labelled: Labelled, names: list[str], seed: int, num_trees: int) -> "lgb.Booster":
-    from recsys.model.lightgbm_alone import lgb
-
-    dataset = _dataset(labelled, np.arange(len(labelled.ranks)), names, seed)
-    return lgb.train({**PARAMETERS, "seed": seed}, dataset, num_trees)
-
-
-def _dataset(labelled: Labelled, examples: NDArray[np.int64], names: list[str], seed: int) -> "lgb.Dataset":
-    from recsys.model.lightgbm_alone import lgb
-
-    random = np.random.default_rng(seed)
-    kept = [
-        np.flatnonzero((labelled.labels[example] == 1) | (random.random(len(labelled.labels[example])) < OTHERS_SHARE))
-        for example in examples
-    ]
-    return lgb.Dataset(
-        np.concatenate([labelled.features[example][rows] for example, rows in zip(examples, kept, strict=True)]),
-        np.concatenate([labelled.labels[example][rows] for example, rows in zip(examples, kept, strict=True)]),
-        group=[len(rows) for rows in kept],
-        feature_name=names,
-        params=PARAMETERS,
-    )
 
 
 def _mean_and_error(differences: NDArray[np.float64], labelled: Labelled) -> tuple[float, float]:
