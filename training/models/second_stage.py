@@ -1,8 +1,8 @@
 """Fit the second stage on the validation part, and keep it only if it improves the ranking significantly.
 
-The trees of `training.models.ranking_trees` rank the candidates of the towers and of the other sources. The lift over the
-towers alone is cross-validated: every user is scored by trees that were fitted without that user. Test items are not
-used.
+The trees of `training.models.ranking_trees` rank the candidates of the towers and of the other sources. The lift over
+the towers alone is cross-validated: every user is scored by trees that were fitted without that user. Test items are
+not used.
 """
 
 import time
