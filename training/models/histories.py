@@ -17,7 +17,7 @@ def encode_histories(model: TwoTower, histories: list[History]) -> Tensor:
     latest = [history[-model.config.max_history :] for history in histories]
     device = model.content.device
     queries = torch.empty(len(latest), model.config.embedding_dim, device=device)
-    for places in torch.argsort(torch.tensor([len(history) for history in latest])).split(ALIKE):
+    for places in torch.split(torch.argsort(torch.tensor([len(history) for history in latest])), ALIKE):
         items, lengths = pad([latest[place] for place in places])
         queries[places.to(device)] = model.encode(
             torch.from_numpy(items).to(device), torch.from_numpy(lengths).to(device)
