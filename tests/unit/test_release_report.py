@@ -10,6 +10,7 @@ from events.attribution.attribute import AttributionRules
 from events.attribution.day_tallies import DayTallies
 from events.reports.build import build_report
 from events.reports.confidence import radius
+from events.reports.page import page
 from recsys.contracts.event_log import Impression
 from recsys.contracts.recommendation import Exploration, Tier
 from recsys.contracts.release_report import MAX_TALLIES, ReleasesReport
@@ -135,6 +136,7 @@ def test_random_items_are_judged_as_if_all_places_showed_them(log_by_hand: LogBy
     half_width = radius(sum(error**2 for error in errors) / 40**2 * effective**2) / effective
     assert found.random.high == pytest.approx(min(1, 0.2 + half_width))
     assert found.difference.low < found.ranked.low - found.random.mean, "the errors of both add up"
+    assert "| 1 | 12 | 20.00% (" in page(report(log_by_hand))
 
 
 def test_without_exploration_nothing_is_said_about_it(log_by_hand: LogByHand) -> None:
