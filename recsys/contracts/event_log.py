@@ -1,9 +1,9 @@
 """The entries of the event log: what users did, and what they were shown."""
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, StringConstraints, model_validator
 
 from recsys.contracts.base import (
     DEFAULT_PLACEMENT,
@@ -75,6 +75,16 @@ class Impression(RequestModel):
     )
     server_time: float = Field(ge=0, allow_inf_nan=False, description="When it was served, in Unix time in seconds.")
     schema_version: int = SCHEMA_VERSION
+
+    @model_validator(mode="after")
+    def _by_place(self) -> Self:
+        made = self.exploration
+        if made is not None and not len(made.explored) == len(made.propensities) == len(self.item_ids):
+            raise ValueError(
+                f"exploration has {len(made.explored)} and {len(made.propensities)} values for "
+                f"{len(self.item_ids)} items"
+            )
+        return self
 
 
 class ImpressionBatch(RequestModel):

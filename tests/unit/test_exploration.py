@@ -4,6 +4,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from orchestrator.impressions import ImpressionBuffer
 from recsys.adapters.in_memory_event_log import InMemoryEventLog
@@ -13,6 +14,7 @@ from recsys.deadline import Deadline
 from recsys.errors import UpstreamUnavailable
 from recsys.exploration import MAX_PLACES, draw, exploration
 from recsys.pipeline import RecommendationPipeline
+from tests.event_logs import impression
 from tests.unit.pipeline_case import DEADLINE_SECONDS, READER, RELEASE, Broken, item_ids, open_pipeline, recommend
 
 RANKED = ["i1", "i2", "i9", "i8", "i7", "i6", "i5", "i4", "i3"]
@@ -106,6 +108,13 @@ async def test_a_request_that_only_compares_is_not_explored() -> None:
         request = RecommendationRequest(user_id=READER, top_k=TOP_K)
         shadows = [await pipeline.recommend(request, "challenger", RELEASE, shadow=True) for _ in range(20)]
     assert {tuple(item_ids(each)) for each in shadows} == {tuple(RANKED[:TOP_K])}
+
+
+def test_an_impression_has_a_chance_for_each_of_its_items() -> None:
+    made = Exploration(explored=[False, True], propensities=[0.9, 0.02], drawn_from=5)
+    assert impression("r", items="ab", exploration=made).exploration == made
+    with pytest.raises(ValidationError, match="exploration has 2 and 2 values for 3 items"):
+        impression("r", items="abc", exploration=made)
 
 
 async def test_the_chances_are_logged_and_not_sent() -> None:
