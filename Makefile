@@ -163,6 +163,10 @@ overload: $(VENV)/local ## Load a running `make demo` with up to three times its
 soak: $(VENV)/local ## Check the memory of every process over SOAK_PROMOTIONS (30) promotions under load, on a stack of its own
 	@SOAK_TABLE=docs/reliability.md $(BIN)/python -m bench.soak
 
+.PHONY: simulate
+simulate: $(VENV)/local ## Prove that the loop closes: SEEDS (3) simulated shops on stacks of their own; writes data/reports/simulation.json
+	@$(BIN)/python -m simulation
+
 .PHONY: faults
 faults: $(VENV)/dev ## Kill, freeze and corrupt every part of a stack under load; writes the table in docs/reliability.md
 	@FAULT_SECONDS=8 FAULT_TABLE=docs/reliability.md $(PYTEST) -s tests/faults $(PYTEST_ARGS)
@@ -183,7 +187,7 @@ lock: $(VENV)/dev ## Pin every package in the requirements*.lock files; LOCK_ARG
 
 .PHONY: clean
 clean: ## Delete the local stores and everything that jobs wrote; downloads stay
-	@rm -rf .run data/processed data/models data/reports data/events data/exports
+	@rm -rf .run data/processed data/models data/reports data/events data/exports data/simulation
 
 # --- docker -----------------------------------------------------------------------------------------------------------
 

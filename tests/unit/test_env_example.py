@@ -12,7 +12,7 @@ import yaml
 from pydantic_settings import BaseSettings
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("orchestrator", "feature_service", "ranker_service", "events", "training", "local", "bench")
+PACKAGES = ("orchestrator", "feature_service", "ranker_service", "events", "training", "local", "bench", "simulation")
 SETTINGS_MODULES = [*(f"{package}.settings" for package in PACKAGES), "training.guard.settings"]
 ENV_EXAMPLE = ROOT / ".env.example"
 

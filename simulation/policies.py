@@ -1,0 +1,124 @@
+"""What decides about a page: a release that the stack serves, or one of the references that bound it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from recsys.contracts.base import MAX_TOP_K
+from recsys.experiment import CHALLENGER
+from simulation.behaviour import event_kind
+from simulation.population import Visit
+from simulation.shop_client import ShopClient
+from simulation.shop_files import unix_time
+from simulation.world import Chances, World
+
+
+class PolicyName(StrEnum):
+    CLOSED = "closed"
+    """The champion, whichever it is."""
+    FROZEN = "frozen"
+    """The first release for ever."""
+    POPULAR = "popular"
+    ORACLE = "oracle"
+
+
+class Page(NamedTuple):
+    items: list[int]
+    release: int | None = None
+    tier: str | None = None
+    recommendation_id: str | None = None
+
+
+class Policy(Protocol):
+    async def refresh(self) -> None:
+        """Called before the visits of a slice of time."""
+        ...
+
+    async def page(self, visit: Visit, wanted: Chances) -> Page: ...
+
+    async def tell(self, visit: Visit, step: int, page: Page, clicks: Sequence[int], found: int | None) -> None:
+        """What the visitor did with the page: clicked, or found an item without it."""
+        ...
+
+
+@dataclass
+class Served:
+    """The pages of a release, through the public API."""
+
+    client: ShopClient
+    world: World
+    size: int
+    variant: str | None = None
+    """As in X-Variant; None leaves it to the stack."""
+    sent: int = 0
+    """Events that were acknowledged."""
+    places: dict[str, int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.places = {item_id: place for place, item_id in enumerate(self.world.item_ids)}
+
+    async def refresh(self) -> None:
+        pass
+
+    async def page(self, visit: Visit, wanted: Chances) -> Page:  # noqa: ARG002 - serving does not know what is wanted
+        shown = await self.client.recommendations(visit.visitor.user_id, self.size, self.variant)
+        items = [self.places[item_id] for item_id in shown.item_ids]
+        return Page(items, shown.release, shown.tier, shown.recommendation_id)
+
+    async def tell(self, visit: Visit, step: int, page: Page, clicks: Sequence[int], found: int | None) -> None:
+        moment = round(unix_time(visit.day_of(step)), 3)
+        events = [
+            {
+                "user_id": visit.visitor.user_id,
+                "item_id": self.world.item_ids[item],
+                "event": event_kind(visit.random),
+                "timestamp": moment + number,
+                "recommendation_id": page.recommendation_id if item != found else None,
+            }
+            for number, item in enumerate(clicks if found is None else [found])
+        ]
+        await self.client.send(events)
+        self.sent += len(events)
+
+
+def frozen(client: ShopClient, world: World, size: int) -> Served:
+    return Served(client, world, size, CHALLENGER)
+
+
+@dataclass
+class Popular:
+    """The stack's popular items, without those that the visitor has seen."""
+
+    client: ShopClient
+    world: World
+    size: int
+    _popular: list[int] = field(default_factory=list)
+
+    async def refresh(self) -> None:
+        places = {item_id: place for place, item_id in enumerate(self.world.item_ids)}
+        self._popular = [places[item_id] for item_id in await self.client.popular(MAX_TOP_K)]
+
+    async def page(self, visit: Visit, wanted: Chances) -> Page:  # noqa: ARG002 - the same for everybody
+        return Page([item for item in self._popular if not visit.visitor.seen[item]][: self.size])
+
+    async def tell(self, visit: Visit, step: int, page: Page, clicks: Sequence[int], found: int | None) -> None:
+        pass
+
+
+@dataclass
+class Oracle:
+    """What the visitor wants most."""
+
+    size: int
+
+    async def refresh(self) -> None:
+        pass
+
+    async def page(self, visit: Visit, wanted: Chances) -> Page:  # noqa: ARG002 - it needs nothing but the truth
+        return Page(np.argsort(-wanted)[: self.size].tolist())
+
+    async def tell(self, visit: Visit, step: int, page: Page, clicks: Sequence[int], found: int | None) -> None:
+        pass
