@@ -11,26 +11,27 @@ class Plan(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    visitors: int = 750
+    visitors: int = 600
     """Of each policy."""
-    visits_per_day: float = 250.0
+    visits_per_day: float = 320.0
     """Of the visitors of a policy together."""
     mean_steps: float = 3.0
+    with_pages: float = 0.5
     taste_changes: float = 0.06
     page_items: int = 10
 
-    first_day: int = 180
+    first_day: int = 210
     """The first day of the log, which has no recommendations; days count from the beginning of the catalogue's year."""
     opening_day: int = 240
     """The first release begins to serve."""
-    days_before: int = 4
+    days_before: int = 3
     """Days with the first release before the season changes, ..."""
-    days_of_drift: int = 5
+    days_of_drift: int = 4
     """... and after it."""
     days_after_first: int = 5
     """Days with the release of the first retraining."""
-    days_after_second: int = 5
-    days_with_bad: int = 2
+    days_after_second: int = 4
+    days_with_bad: int = 1
     """At least; they go on until the bad release is taken back."""
     new: float = 0.2
     """The share of all items that launch with the season."""
@@ -43,9 +44,10 @@ class Plan(BaseModel):
     bad_train_minutes: float = 0.5
     most_days: int = 20
     """How long the guard may take to end a ramp."""
-    ramp: str = "10,50,95"
-    guard_step_impressions: int = 200
-    """Fewer than the 1,000 that the guard asks for by default, so that a ramp needs fewer days."""
+    ramp: str = "20,50"
+    """As in RAMP. The first share is larger than usual, so that a ramp needs fewer days."""
+    guard_step_impressions: int = 100
+    """Fewer than the 1,000 that the guard asks for by default, for the same reason."""
     equal_releases: int = 20
     """In all seeds together."""
 
@@ -67,7 +69,7 @@ class Plan(BaseModel):
 
     @property
     def habits(self) -> Habits:
-        return Habits(self.visits_per_day, self.mean_steps, self.taste_changes, self.season_changes)
+        return Habits(self.visits_per_day, self.mean_steps, self.with_pages, self.taste_changes, self.season_changes)
 
     @property
     def assortment(self) -> Assortment:

@@ -9,8 +9,7 @@ import numpy as np
 
 from recsys.contracts.base import MAX_TOP_K
 from recsys.experiment import CHALLENGER
-from simulation.behaviour import event_kind
-from simulation.population import Visit
+from simulation.population import Deed, Visit
 from simulation.shop_client import ShopClient
 from simulation.shop_files import unix_time
 from simulation.world import Chances, World
@@ -39,8 +38,8 @@ class Policy(Protocol):
 
     async def page(self, visit: Visit, wanted: Chances) -> Page: ...
 
-    async def tell(self, visit: Visit, step: int, page: Page, clicks: Sequence[int], found: int | None) -> None:
-        """What the visitor did with the page: clicked, or found an item without it."""
+    async def tell(self, deeds: Sequence[Deed]) -> None:
+        """What a visitor did, at least one deed."""
         ...
 
 
@@ -68,17 +67,16 @@ class Served:
         items = [self.places[item_id] for item_id in shown.item_ids]
         return Page(items, shown.release, shown.tier, shown.recommendation_id)
 
-    async def tell(self, visit: Visit, step: int, page: Page, clicks: Sequence[int], found: int | None) -> None:
-        moment = round(unix_time(visit.day_of(step)), 3)
+    async def tell(self, deeds: Sequence[Deed]) -> None:
         events = [
             {
-                "user_id": visit.visitor.user_id,
-                "item_id": self.world.item_ids[item],
-                "event": event_kind(visit.random),
-                "timestamp": moment + number,
-                "recommendation_id": page.recommendation_id if item != found else None,
+                "user_id": deed.user_id,
+                "item_id": self.world.item_ids[deed.item],
+                "event": deed.kind,
+                "timestamp": round(unix_time(deed.day) + place, 3),  # a second apart, so their order is known
+                "recommendation_id": deed.recommendation_id,
             }
-            for number, item in enumerate(clicks if found is None else [found])
+            for place, deed in enumerate(deeds)
         ]
         await self.client.send(events)
         self.sent += len(events)
@@ -104,7 +102,7 @@ class Popular:
     async def page(self, visit: Visit, wanted: Chances) -> Page:  # noqa: ARG002 - the same for everybody
         return Page([item for item in self._popular if not visit.visitor.seen[item]][: self.size])
 
-    async def tell(self, visit: Visit, step: int, page: Page, clicks: Sequence[int], found: int | None) -> None:
+    async def tell(self, deeds: Sequence[Deed]) -> None:
         pass
 
 
@@ -120,5 +118,5 @@ class Oracle:
     async def page(self, visit: Visit, wanted: Chances) -> Page:  # noqa: ARG002 - it needs nothing but the truth
         return Page(np.argsort(-wanted)[: self.size].tolist())
 
-    async def tell(self, visit: Visit, step: int, page: Page, clicks: Sequence[int], found: int | None) -> None:
+    async def tell(self, deeds: Sequence[Deed]) -> None:
         pass

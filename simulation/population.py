@@ -19,7 +19,9 @@ class Habits(NamedTuple):
     visits_per_day: float
     """Of all visitors together."""
     mean_steps: float
-    """Pages that a visitor looks at in a visit."""
+    """Items or pages that a visitor looks at in a visit."""
+    with_pages: float
+    """The share of the visits in which recommendations are looked at. In the others, items are found without them."""
     drift: float
     """The chance that a taste has changed since the last visit."""
     season_changes: float
@@ -31,6 +33,7 @@ class Visit(NamedTuple):
     day: float
     """With its fraction, since the beginning of the catalogue's year."""
     steps: int
+    with_pages: bool
     random: np.random.Generator
     """Of this visit only, so the order in which concurrent visits go on changes nothing in them."""
 
@@ -38,11 +41,14 @@ class Visit(NamedTuple):
         return self.day + step * STEP_SECONDS / DAY
 
 
-class FoundItem(NamedTuple):
+class Deed(NamedTuple):
+    """What a visitor did: an event to be."""
+
     user_id: str
     item: int
     day: float
-    event: str
+    kind: str
+    recommendation_id: str | None = None
 
 
 @dataclass
@@ -71,17 +77,29 @@ class Population:
             if self.random.random() < self.habits.drift:
                 drift(visitor, self.world, self.random)
             steps = int(self.random.geometric(1.0 / self.habits.mean_steps))
+            with_pages = bool(self.random.random() < self.habits.with_pages)
             (own,) = self.random.spawn(1)
-            yield Visit(visitor, day + float(time), steps, own)
+            yield Visit(visitor, day + float(time), steps, with_pages, own)
 
     def begin_season(self) -> None:
         for visitor in self.visitors:
             follow_the_season(visitor, self.habits.season_changes, self.world, self.random)
 
-    def browse(self, day: int) -> Iterator[FoundItem]:
-        """What they do on a day without recommendations."""
+    def browse(self, day: int) -> Iterator[Deed]:
+        """What they do on a day on which no page has recommendations."""
         for visit in self.visits_on(day):
-            for step in range(visit.steps):
-                item = found(self.world.wanted(visit.visitor, visit.day_of(step)), visit.random)
-                visit.visitor.look_at(item)
-                yield FoundItem(visit.visitor.user_id, item, visit.day_of(step), event_kind(visit.random))
+            yield from deeds_without_pages(visit, self.world)
+
+
+def deeds_without_pages(visit: Visit, world: World) -> Iterator[Deed]:
+    """Items that the visitor finds, one per step."""
+    for step in range(visit.steps):
+        item = found(world.wanted(visit.visitor, visit.day_of(step)), visit.random)
+        yield deed(visit, step, item)
+
+
+def deed(visit: Visit, step: int, item: int, recommendation_id: str | None = None) -> Deed:
+    """The visitor looks at the item, and may buy it."""
+    visit.visitor.look_at(item)
+    kind = event_kind(visit.random)
+    return Deed(visit.visitor.user_id, item, visit.day_of(step), kind, recommendation_id)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import polars as pl
 
-from simulation.population import DAY, FoundItem
+from simulation.population import DAY, Deed
 from simulation.world import World
 from training.atomic import atomic_file
 from training.datasets.shop_catalogue import YEAR
@@ -19,10 +19,10 @@ def unix_time(day: float) -> float:
     return START + day * DAY
 
 
-def write_log(folder: Path, world: World, events: Iterable[FoundItem]) -> int:
+def write_log(folder: Path, world: World, events: Iterable[Deed]) -> int:
     """Returns the number of rows."""
     rows = pl.DataFrame(
-        [(each.user_id, world.item_ids[each.item], int(unix_time(each.day)), each.event) for each in events],
+        [(each.user_id, world.item_ids[each.item], int(unix_time(each.day)), each.kind) for each in events],
         schema={"user_id": pl.String, "item_id": pl.String, "timestamp": pl.Int64, "event": pl.String},
         orient="row",
     ).sort("timestamp", maintain_order=True)

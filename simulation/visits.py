@@ -8,7 +8,7 @@ from typing import NamedTuple
 from recsys.clock import ClockFile
 from simulation.behaviour import clicked, found
 from simulation.policies import Policy, PolicyName
-from simulation.population import Population, Visit
+from simulation.population import Population, Visit, deed, deeds_without_pages
 from simulation.shop_files import unix_time
 from simulation.world import World
 
@@ -58,15 +58,20 @@ class Shop:
                 self.views += views
 
     async def _visit(self, arm: Arm, visit: Visit) -> list[PageView]:
-        views = []
-        for step in range(visit.steps):
-            day = visit.day_of(step)
-            wanted = self._world.wanted(visit.visitor, day)
-            page = await arm.policy.page(visit, wanted)
-            clicks = clicked(page.items, wanted, visit.random)
-            by_itself = None if clicks else found(wanted, visit.random)
-            for item in clicks if by_itself is None else [by_itself]:
-                visit.visitor.look_at(item)
-            await arm.policy.tell(visit, step, page, clicks, by_itself)
-            views.append(PageView(arm.name, visit.visitor.user_id, day, bool(clicks), page.release, page.tier))
-        return views
+        if not visit.with_pages:
+            await arm.policy.tell([*deeds_without_pages(visit, self._world)])
+            return []
+        return [await self._page(arm, visit, step) for step in range(visit.steps)]
+
+    async def _page(self, arm: Arm, visit: Visit, step: int) -> PageView:
+        """A visitor who clicks nothing finds an item without the page."""
+        day = visit.day_of(step)
+        wanted = self._world.wanted(visit.visitor, day)
+        page = await arm.policy.page(visit, wanted)
+        clicks = clicked(page.items, wanted, visit.random)
+        if clicks:
+            deeds = [deed(visit, step, item, page.recommendation_id) for item in clicks]
+        else:
+            deeds = [deed(visit, step, found(wanted, visit.random))]
+        await arm.policy.tell(deeds)
+        return PageView(arm.name, visit.visitor.user_id, day, bool(clicks), page.release, page.tier)
