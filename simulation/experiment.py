@@ -15,14 +15,12 @@ from simulation.policies import Oracle, PolicyName, Popular, Served, frozen
 from simulation.population import Population
 from simulation.shop_client import ShopClient, shop_client
 from simulation.shop_files import ITEMS, unix_time, write_items, write_log, write_shuffled
-from simulation.stack import FIRST_RELEASE, Stack, stack_running, wait_until_serving
+from simulation.stack import FIRST_RELEASE, RELEASE_OF_OTHER_DATA, Stack, stack_running, wait_until_serving
 from simulation.visits import Arm, Shop
 from simulation.world import World
 from training.datasets.manifest import INTERACTIONS_FILE
 from training.promotion.rolled_back import rolled_back
 from training.retraining.state import State
-
-RELEASE_OF_OTHER_DATA = ("prepare", "train", "train_second_stage", "evaluate", "register", "promote")
 
 
 def simulate(seed: int, plan: Plan, folder: Path, equal_releases: int) -> Outcome:
@@ -109,8 +107,8 @@ class Experiment:
 
     async def _retrain(self, arms: Sequence[Arm]) -> None:
         plan, stack = self._plan, self._stack
-        sent = sum(arm.policy.sent for arm in arms if isinstance(arm.policy, Served))
-        await stack.collected(unix_time(plan.opening_day), sent)
+        recorded = sum(arm.policy.recorded for arm in arms if isinstance(arm.policy, Served))
+        await stack.collected(unix_time(plan.opening_day), recorded)
         stack.clock.advance(1)  # the newest events are of this second, and a run takes those before it
         write_items(stack.source, self._world, self._day)
         await self._job("retrain", RAMP="100")

@@ -52,8 +52,8 @@ class Served:
     size: int
     variant: str | None = None
     """As in X-Variant; None leaves it to the stack."""
-    sent: int = 0
-    """Events that were acknowledged."""
+    recorded: int = 0
+    """Events that were acknowledged, without duplicates."""
     places: dict[str, int] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -78,8 +78,8 @@ class Served:
             }
             for place, deed in enumerate(deeds)
         ]
-        await self.client.send(events)
-        self.sent += len(events)
+        recorded = await self.client.send(events)
+        self.recorded += recorded
 
 
 def frozen(client: ShopClient, world: World, size: int) -> Served:

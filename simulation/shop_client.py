@@ -13,7 +13,8 @@ CONNECTIONS = 8
 """Calls at the same time."""
 ATTEMPTS = 10
 PAUSE_SECONDS = 0.5
-TIMEOUT_SECONDS = 30
+TIMEOUT_SECONDS = 120
+"""With the time that a call waits for a connection."""
 BUSY = (429, 503, 504)
 
 
@@ -45,8 +46,9 @@ class ShopClient:
         given = await self._call("GET", f"/v1/popular?top_k={count}")
         return [each["item_id"] for each in given["recommendations"]]
 
-    async def send(self, events: Sequence[dict[str, Any]]) -> None:
-        await self._call("POST", "/v1/events", json=list(events))
+    async def send(self, events: Sequence[dict[str, Any]]) -> int:
+        """How many of them were new."""
+        return int((await self._call("POST", "/v1/events", json=list(events)))["recorded"])
 
     async def _call(self, method: str, path: str, **request: Any) -> Any:
         """Raises JobError if the API refuses the call, or if it is busy for too long."""

@@ -25,10 +25,13 @@ from recsys.model.release_manifest import ReleaseManifest
 from simulation.plan import Plan
 from simulation.shop_files import unix_time
 from training.promotion.ramp import running_ramp
+from training.retraining.run import PRUNE, SEED, STEPS
 
 DATASET = "csv"
 SERVICES = ("feature_service", "collector", "ranker_service", "orchestrator", "guard")
-FIRST_RELEASE = ("prepare", "train", "train_second_stage", "evaluate", "register", "promote", "seed")
+FIRST_RELEASE = [step for step in STEPS if step != PRUNE]
+RELEASE_OF_OTHER_DATA = [step for step in FIRST_RELEASE if step != SEED]
+"""Jobs, in order."""
 COLLECTED_SECONDS = 120.0
 
 
