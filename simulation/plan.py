@@ -13,7 +13,7 @@ class Plan(BaseModel):
 
     visitors: int = 600
     """Of each policy."""
-    visits_per_day: float = 320.0
+    visits_per_day: float = 240.0
     """Of the visitors of a policy together."""
     mean_steps: float = 3.0
     with_pages: float = 0.5
@@ -26,9 +26,9 @@ class Plan(BaseModel):
     """The first release begins to serve."""
     days_before: int = 3
     """Days with the first release before the season changes, ..."""
-    days_of_drift: int = 4
+    days_of_drift: int = 3
     """... and after it."""
-    days_after_first: int = 5
+    days_after_first: int = 4
     """Days with the release of the first retraining."""
     days_after_second: int = 4
     days_with_bad: int = 1
@@ -39,7 +39,7 @@ class Plan(BaseModel):
     gone_daily: float = 0.001
     season_changes: float = 0.5
 
-    train_minutes: float = 2.0
+    train_minutes: float = 1.5
     """As in TRAIN_MINUTES. A retraining, which starts from the champion, takes a third of it."""
     bad_train_minutes: float = 0.5
     most_days: int = 20
