@@ -24,8 +24,7 @@ def click_chances(page: Sequence[int], wanted: Chances) -> Chances:
     """[positions]"""
     examined = EXAMINED ** np.arange(len(page))
     attractive = np.minimum(MOST_ATTRACTIVE, ATTRACTION * wanted[np.asarray(page, dtype=np.int64)])
-    chances: Chances = examined * attractive
-    return chances
+    return np.asarray(examined * attractive, dtype=np.float64)
 
 
 def clicked(page: Sequence[int], wanted: Chances, random: np.random.Generator) -> list[int]:

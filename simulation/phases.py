@@ -36,7 +36,7 @@ def pages_of(views: pl.DataFrame, policy: PolicyName, plan: Plan) -> Pages:
     """[users, phases, 2], without users who looked at no page in any phase."""
     of_policy = views.filter(policy=policy).with_columns(pl.col("day").floor())
     users = of_policy["user_id"].unique(maintain_order=True)
-    pages = np.zeros((len(users), len(Phase), 2))
+    pages: Pages = np.zeros((len(users), len(Phase), 2))
     for place, phase in enumerate(Phase):
         counts = (
             of_policy.filter(pl.col("day").is_in([*map(float, days_of(phase, plan))]))
@@ -45,7 +45,8 @@ def pages_of(views: pl.DataFrame, policy: PolicyName, plan: Plan) -> Pages:
         )
         by_user = pl.DataFrame({"user_id": users}).join(counts, on="user_id", how="left", maintain_order="left")
         pages[:, place] = by_user.select("len", "clicked").fill_null(0).to_numpy()
-    return pages[pages[:, :, 0].sum(axis=1) > 0]
+    of_those_who_came: Pages = pages[pages[:, :, 0].sum(axis=1) > 0]
+    return of_those_who_came
 
 
 def click_through(totals: Pages, *phases: Phase) -> NDArray[np.float64]:

@@ -147,7 +147,7 @@ def recovered(seeds: Sequence[ByPolicy]) -> Values:
 
 def _mean(seeds: Sequence[ByPolicy], policy: PolicyName, *phases: Phase) -> Values:
     """Click-through in these phases. Every seed counts the same."""
-    return np.mean([click_through(seed[policy], *phases) for seed in seeds], axis=0)
+    return np.asarray(np.mean([click_through(seed[policy], *phases) for seed in seeds], axis=0), dtype=np.float64)
 
 
 def _estimate(measure: Callable[[Sequence[ByPolicy]], Values], seeds: Sequence[ByPolicy]) -> Interval:
@@ -166,4 +166,5 @@ def _resampled(pages: Pages, random: np.random.Generator) -> Pages:
     """[RESAMPLES, phases, 2]: the totals of as many users, drawn with replacement."""
     users = len(pages)
     drawn = random.multinomial(users, np.full(users, 1 / users), size=RESAMPLES)
-    return np.einsum("ru,upc->rpc", drawn, pages)
+    totals: Pages = np.einsum("ru,upc->rpc", drawn, pages)
+    return totals
