@@ -16,7 +16,7 @@ from simulation.population import Population
 from simulation.shop_client import ShopClient, shop_client
 from simulation.shop_files import ITEMS, unix_time, write_items, write_log, write_shuffled
 from simulation.stack import FIRST_RELEASE, RELEASE_OF_OTHER_DATA, Stack, stack_running, wait_until_serving
-from simulation.visits import Arm, Shop
+from simulation.visits import Arm, PageView, Shop
 from simulation.world import World
 from training.datasets.manifest import INTERACTIONS_FILE
 from training.promotion.rolled_back import rolled_back
@@ -94,10 +94,11 @@ class Experiment:
         ]
 
     async def _days(self, until: int, arms: Sequence[Arm]) -> None:
-        with tqdm(total=until - self._day, desc=self._named("visits"), unit="day", leave=False) as progress:
+        with tqdm(total=until - self._day, desc=self._named("visits"), unit="day") as progress:
             while self._day < until:
-                await self.shop.day(self._day, arms)
+                views = await self.shop.day(self._day, arms)
                 self._day += 1
+                progress.set_postfix_str(_click_through(views))
                 progress.update()
 
     def _begin_season(self, arms: Sequence[Arm]) -> None:
@@ -149,3 +150,8 @@ class Experiment:
 
     def _named(self, text: str) -> str:
         return f"seed {self._seed}, day {self._day - self._plan.opening_day}: {text}"
+
+
+def _click_through(views: Sequence[PageView]) -> str:
+    shares = {name: [view.clicked for view in views if view.policy == name] for name in PolicyName}
+    return ", ".join(f"{name} {sum(clicks) / len(clicks):.0%}" for name, clicks in shares.items() if clicks)

@@ -41,7 +41,9 @@ class Shop:
         self._clock = clock
         self.views: list[PageView] = []
 
-    async def day(self, day: int, arms: Sequence[Arm]) -> None:
+    async def day(self, day: int, arms: Sequence[Arm]) -> list[PageView]:
+        """The pages that were looked at."""
+        began = len(self.views)
         visits = [[*arm.population.visits_on(day)] for arm in arms]
         for number in range(SLICES_PER_DAY):
             begin, end = (day + (number + shift) / SLICES_PER_DAY for shift in (0, 1))
@@ -56,6 +58,7 @@ class Shop:
             ]
             for views in await asyncio.gather(*in_slice):
                 self.views += views
+        return self.views[began:]
 
     async def _visit(self, arm: Arm, visit: Visit) -> list[PageView]:
         if not visit.with_pages:

@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 FOLDERS = {path.name for path in ROOT.iterdir() if path.is_dir()} - {".git", ".run", ".venv"}
 FILE_NAME = re.compile(r"[\w.-]+\.(py|md|yml|yaml|toml|txt|lock|example)")
-WRITTEN = ("data/processed", "data/reports", "data/models")
+WRITTEN = ("data/processed", "data/reports", "data/models", "data/simulation")
 """Folders that the jobs write."""
 
 page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
