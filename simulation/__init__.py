@@ -1,1 +1,1 @@
-"""Simulated visitors of a generated shop, to show that the loop closes. `docs/simulation.md` describes the experiment."""
+"""Simulated visitors of a generated shop show that the loop closes; `docs/simulation.md` describes the experiment."""
