@@ -108,8 +108,8 @@ class Experiment:
 
     async def _retrain(self, arms: Sequence[Arm]) -> None:
         plan, stack = self._plan, self._stack
-        recorded = sum(arm.policy.recorded for arm in arms if isinstance(arm.policy, Served))
-        await stack.collected(unix_time(plan.opening_day), recorded)
+        acknowledged = sum(arm.policy.acknowledged for arm in arms if isinstance(arm.policy, Served))
+        await stack.collected(unix_time(plan.opening_day), acknowledged)
         stack.clock.advance(1)  # the newest events are of this second, and a run takes those before it
         write_items(stack.source, self._world, self._day)
         await self._job("retrain", RAMP="100")

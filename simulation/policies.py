@@ -52,8 +52,8 @@ class Served:
     size: int
     variant: str | None = None
     """As in X-Variant; None leaves it to the stack."""
-    recorded: int = 0
-    """Events that were acknowledged, without duplicates."""
+    acknowledged: int = 0
+    """Events."""
     places: dict[str, int] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -78,8 +78,8 @@ class Served:
             }
             for place, deed in enumerate(deeds)
         ]
-        recorded = await self.client.send(events)
-        self.recorded += recorded
+        await self.client.send(events)
+        self.acknowledged += len(events)
 
 
 def frozen(client: ShopClient, world: World, size: int) -> Served:

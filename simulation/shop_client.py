@@ -46,9 +46,9 @@ class ShopClient:
         given = await self._call("GET", f"/v1/popular?top_k={count}")
         return [each["item_id"] for each in given["recommendations"]]
 
-    async def send(self, events: Sequence[dict[str, Any]]) -> int:
-        """How many of them were new."""
-        return int((await self._call("POST", "/v1/events", json=list(events)))["recorded"])
+    async def send(self, events: Sequence[dict[str, Any]]) -> None:
+        """Until they are acknowledged. An event that was recorded by a call that failed counts once."""
+        await self._call("POST", "/v1/events", json=list(events))
 
     async def _call(self, method: str, path: str, **request: Any) -> Any:
         """Raises JobError if the API refuses the call, or if it is busy for too long."""

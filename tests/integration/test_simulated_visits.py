@@ -107,7 +107,7 @@ async def test_a_day_of_all_policies(world: World, clock: ClockFile, api: tuple[
     assert all(event["item_id"] in recording.shown for event in recording.events if event["recommendation_id"])
     without = [event for event in recording.events if event["recommendation_id"] is None]
     assert len(without) > len(served) - len(clicked), "half of the visits look at no page"
-    assert sum(arm.policy.recorded for arm in arms if isinstance(arm.policy, Served)) == len(recording.events)
+    assert sum(arm.policy.acknowledged for arm in arms if isinstance(arm.policy, Served)) == len(recording.events)
     assert clock.now() == unix_time(DAY + 1)
     assert max(recording.ahead) < 20 * 60, "the clock is at the end of a slice in which its visits begin"
 
