@@ -44,7 +44,7 @@ def test_they_run_in_their_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     with running(settings, "redis"):
         for path in NOTEBOOKS:
             notebook = nbformat.read(path, as_version=4)
-            NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(ROOT / "notebooks")}}).execute()
+            NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(ROOT / "notebooks")}}).execute()
             plots = [
                 output
                 for cell in notebook.cells
