@@ -45,7 +45,7 @@ def draw(seeds: Sequence[Seed], plan: Plan, file: Path) -> None:
         axes.axvline(place, color="black", linewidth=0.8, linestyle=":")
         axes.text(place + 0.1, 0.98, event, fontsize=8, va="top", transform=axes.get_xaxis_transform())
     axes.set(xlabel="day", ylabel="pages with a click", ylim=(0, 1))
-    axes.legend(frameon=False, fontsize=8, loc="lower left", ncols=2)
+    axes.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=4)
     axes.spines[["top", "right"]].set_visible(False)
     file.parent.mkdir(parents=True, exist_ok=True)
     with atomic_file(file) as partial:
