@@ -44,7 +44,7 @@ demo: $(VENV)/local ## Prepare data, train and serve on this machine, without Do
 
 .PHONY: pipeline
 pipeline: $(JOB_NEEDS) ## Run all jobs in order; finished work is kept
-	@$(WITH_STORES) $(MAKE) data train evaluate register index seed promote
+	@$(WITH_STORES) $(MAKE) data train evaluate final-fit register index seed promote
 
 .PHONY: data
 data: $(JOB_NEEDS) ## Prepare DATASET (shop, ml-latest-small, ..., amazon-<category>, csv) from DATA_SOURCE or a download
@@ -63,8 +63,12 @@ second-stage: $(JOB_NEEDS) ## Train only the second stage, on the latest towers
 evaluate: $(JOB_NEEDS) ## Evaluate the model and its baselines; writes data/reports/
 	@$(JOB) training.jobs.evaluate
 
+.PHONY: final-fit
+final-fit: $(JOB_NEEDS) ## Continue the model on what it was measured on, too, for serving
+	@$(JOB) training.jobs.final_fit
+
 .PHONY: register
-register: $(JOB_NEEDS) ## Register the model as a version in the MLflow registry
+register: $(JOB_NEEDS) ## Register the final fit as a version in the MLflow registry
 	@$(WITH_STORES) $(JOB) training.jobs.register
 
 .PHONY: index
@@ -104,13 +108,8 @@ precompute: $(JOB_NEEDS) ## Renew the champion's lists for the PRECOMPUTE_USERS 
 	@$(WITH_STORES) $(JOB) training.jobs.precompute
 
 .PHONY: evaluate-served
-ifneq ($(filter temporal rolling,$(SPLIT)),)
-evaluate-served: $(VENV)/local
-	@$(BIN)/python -m local.evaluate_split
-else
-evaluate-served: $(JOB_NEEDS) ## Replay the test users through the services (with SPLIT, their own); compare with `make evaluate`
-	@$(WITH_STORES) $(JOB) training.jobs.evaluate_served
-endif
+evaluate-served: $(VENV)/local ## Replay the test users through services of their own; compare with `make evaluate`
+	@$(WITH_STORES) $(BIN)/python -m local.evaluate_served
 
 .PHONY: export
 export: $(JOB_NEEDS) ## Write the event log of a range of time (FROM, TO) to data/exports/ as FORMAT (parquet, csv)

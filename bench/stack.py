@@ -27,6 +27,7 @@ PREPARATION: dict[str, dict[str, str]] = {
     "train": {"TRAIN_MINUTES": "2"},
     "train_second_stage": {"TRAIN_MINUTES": "15"},  # a limit for busy machines; the second stage takes a part of it
     "evaluate": {},
+    "final_fit": {},
 }
 """The jobs that leave a release to serve, in their order, with their variables."""
 SERVICES = ("feature_service", "collector", "ranker_service", "orchestrator")
@@ -162,6 +163,8 @@ def stack_running(
     (folder / "logs").mkdir()
     jobs = Jobs({**settings.environment(), **data_set.variables(folder / "data")}, folder / "logs/jobs.log", code)
     for name, variables in PREPARATION.items():
+        if code is not None and not (code / f"training/jobs/{name}.py").exists():
+            continue  # an earlier version does without it
         _run(jobs, name, **data_set.variables(data_set.kept), **variables)
     shutil.copytree(data_set.kept, folder / "data")
     with ExitStack() as stack:

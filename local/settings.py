@@ -87,7 +87,6 @@ class LocalSettings(BaseSettings):
     def environment(self) -> dict[str, str]:
         """The environment of every local service and job."""
         return {
-            "ORCHESTRATOR_URL": self.orchestrator_url,  # the environment may override it
             **os.environ,
             "REDIS_URL": self.redis_url or f"redis://{HOST}:{self.redis_port}/0",
             "MLFLOW_TRACKING_URI": self.mlflow_url,

@@ -18,7 +18,7 @@ settings = JobSettings()
 
 
 def latest_release() -> tuple[Path, Release]:
-    """The model that was trained last, as release 1, and its directory."""
+    """The model that was trained last, as it was measured, as release 1; and its directory."""
     directory = latest_model(settings.models_dir)
     describe_release(directory)
     return directory, Release.load(1, directory)

@@ -14,7 +14,7 @@ from recsys.model.histories import save_histories
 from recsys.model.two_tower import TwoTower, TwoTowerConfig, save_model
 from recsys.model.vocabulary import Vocabulary
 from training.datasets.manifest import CATALOGUE_FILE, INTERACTIONS_FILE, Manifest
-from training.model_directory import LATEST_FILE
+from training.model_directory import LATEST_FILE, final_fit_of
 from training.settings import JobSettings
 
 ODD_ITEM = 'a/b ..?#%"\n\u00e9'
@@ -36,9 +36,8 @@ def metadata_of(number: int) -> dict[str, Any]:
 
 
 def write_model(settings: JobSettings, fingerprint: str, seed: int) -> Path:
-    """What `make train evaluate` leaves behind, and that it was the last."""
+    """What `make train evaluate final-fit` leaves behind, and that it was the last. Both fits have the same weights."""
     directory = settings.models_dir / fingerprint
-    directory.mkdir(parents=True)
     torch.manual_seed(seed)
     config = TwoTowerConfig(num_items=len(ITEM_IDS), num_content_features=0, embedding_dim=EMBEDDING_DIM, num_layers=1)
     model = TwoTower(config)
@@ -47,7 +46,8 @@ def write_model(settings: JobSettings, fingerprint: str, seed: int) -> Path:
         {"item_id": item_id, "title": TITLES[item_id], **metadata_of(number)} for number, item_id in enumerate(ITEM_IDS)
     ]
     histories = [[ITEM_IDS.index(item) + 1 for item in items] for items in USERS.values()]
-    write_files(directory, model, described, histories)
+    for fit in (directory, final_fit_of(directory)):
+        write_files(fit, model, described, histories)
     (settings.models_dir / LATEST_FILE).write_text(fingerprint)
     return directory
 
@@ -56,6 +56,7 @@ def write_files(
     directory: Path, model: TwoTower, described: list[dict[str, Any]], histories: Sequence[Sequence[int]]
 ) -> None:
     """The files of an evaluated model, but for its second stage."""
+    directory.mkdir(parents=True, exist_ok=True)
     save_model(model, directory)
     Vocabulary(each["item_id"] for each in described).save(directory / VOCABULARY_FILE)
     save_histories([np.asarray(history) for history in histories], directory)

@@ -2,7 +2,8 @@
 
 towers-<fingerprint>/         the two towers
 second_stage-<fingerprint>/   a second stage for them; only its record if it does not help
-<fingerprint>/                the model: copies of both and the catalogue, which is all that a release needs
+<fingerprint>/                the validation fit: copies of both and the catalogue. It is what is measured
+<fingerprint>/final/          the final fit: the same files after learning from the whole log. It is what is served
 latest_towers, latest         the names of the directories that were trained last
 """
 
@@ -20,6 +21,7 @@ from training.fingerprints import learning_data_hash
 from training.models.content_features import content_features
 from training.settings import JobSettings
 
+FINAL_FIT = "final"
 LATEST_FILE = "latest"
 LATEST_TOWERS_FILE = "latest_towers"
 
@@ -40,6 +42,19 @@ def latest_towers(models_dir: Path) -> Path:
 def latest_model(models_dir: Path) -> Path:
     """The model that was trained last. Raises JobError if there is none."""
     return _named_by(models_dir / LATEST_FILE)
+
+
+def final_fit_of(directory: Path) -> Path:
+    """The final fit of the model in `directory`, which may not exist yet."""
+    return directory / FINAL_FIT
+
+
+def existing_final_fit(directory: Path) -> Path:
+    """The final fit of the model in `directory`. Raises JobError if there is none."""
+    final = final_fit_of(directory)
+    if not final.is_dir():
+        raise JobError(f"{directory} has no final fit; run `make final-fit` first")
+    return final
 
 
 def latest_to_serve(settings: JobSettings) -> Path:

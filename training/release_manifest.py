@@ -18,18 +18,28 @@ from recsys.model.release_manifest import (
 )
 from recsys.model.two_tower import TwoTowerConfig
 from training.atomic import atomic_file
-from training.model_directory import read_training
+from training.model_directory import existing_final_fit, read_training
+
+
+def describe_final_fit(directory: Path) -> ReleaseManifest:
+    """Write the release.json of the model in `directory`, and that of its final fit, which is returned.
+
+    Raises JobError if the model was not evaluated or has no final fit.
+    """
+    measured, final = describe_release(directory), existing_final_fit(directory)
+    served = {"file_hashes": file_hashes(final), "validation_fit": measured.weights_hash}
+    return _write(ReleaseManifest.model_validate({**measured.model_dump(), **served}), final)
 
 
 def describe_release(directory: Path) -> ReleaseManifest:
-    """Write release.json next to the files it describes. Raises JobError if the model was not evaluated."""
+    """Write the release.json of a model as it was measured. Raises JobError if it was not evaluated."""
     metrics_file = directory / METRICS_FILE
     if not metrics_file.exists():
         raise JobError(f"{directory} was not evaluated; run `make evaluate` first")
     metrics = json.loads(metrics_file.read_text(encoding="utf-8"))
     training = read_training(directory)
     config = TwoTowerConfig.load(directory / CONFIG_FILE)
-    manifest = ReleaseManifest(
+    described = ReleaseManifest(
         fingerprint=directory.name,
         dataset=training["dataset"],
         data_hash=training["data_content_hash"],
@@ -46,6 +56,10 @@ def describe_release(directory: Path) -> ReleaseManifest:
         ),
         metrics={name: float(value) for name, value in metrics.items() if type(value) in (int, float)},
     )
+    return _write(described, directory)
+
+
+def _write(manifest: ReleaseManifest, directory: Path) -> ReleaseManifest:
     with atomic_file(directory / RELEASE_FILE) as partial:
         partial.write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
     return manifest
@@ -59,5 +73,8 @@ def file_hashes(directory: Path) -> dict[str, str]:
 
 
 def registered_version(registry: ModelRegistry, directory: Path) -> int | None:
-    """The version that holds exactly this model; None if it is not registered."""
-    return registry.version_of(directory.name, file_hashes(directory))
+    """The version that serves exactly the final fit of this model; None if it is not registered.
+
+    Raises JobError if there is no final fit.
+    """
+    return registry.version_of(directory.name, file_hashes(existing_final_fit(directory)))

@@ -175,9 +175,6 @@ class IndexSettings(BaseSettings):
 class ServedSettings(BaseSettings):
     model_config = SettingsConfigDict(env_ignore_empty=True)
 
-    orchestrator_url: str = "http://127.0.0.1:8000"
-    api_key: str | None = Field(default=None, validation_alias="TANDEM_API_KEY")
-    """Sent with every request, if it is set."""
     mlflow_tracking_uri: str | None = None
     """The MLflow server that the measurements are written to. If it is not set, they are only in the report."""
     served_users: int = Field(default=20_000, ge=1)

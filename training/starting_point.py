@@ -67,7 +67,8 @@ def _start(
         manifest = registry.manifest_of(version)
     _require_earlier(version, manifest, settings)
     with TemporaryDirectory() as scratch:
-        registry.fetch(version, Path(scratch))
+        # Not the final fit, which has learned from what may be held out now.
+        registry.fetch_validation_fit(version, Path(scratch))
         return _load(version, Path(scratch), wanted)
 
 

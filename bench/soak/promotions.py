@@ -13,7 +13,7 @@ from bench.stack import Jobs
 from recsys.model.files import TRAINING_FILE
 from recsys.model.release_manifest import RELEASE_FILE
 from recsys.model.two_tower import load_model, save_model
-from training.model_directory import latest_model, read_training, set_latest_model
+from training.model_directory import final_fit_of, latest_model, read_training, set_latest_model
 
 NOISE = 1e-3
 """Standard deviation of the noise, relative to that of the weights."""
@@ -58,12 +58,12 @@ def write_variant(first: Path, number: int) -> Path:
     """Write the `number`th variant of a model, as the latest one. The previous variant is deleted."""
     directory = first.with_name(f"{first.name}-{number}")
     shutil.copytree(first, directory, ignore=shutil.ignore_patterns(RELEASE_FILE))
-    model = load_model(first)
+    model = load_model(final_fit_of(first))
     generator = torch.Generator().manual_seed(number)
     with torch.no_grad():
         weights = model.item_embedding.weight
         weights.add_(torch.randn(weights.shape, generator=generator) * weights.std() * NOISE)
-    save_model(model, directory)
+    save_model(model, final_fit_of(directory))
     training = {**read_training(first), "fingerprint": directory.name}
     (directory / TRAINING_FILE).write_text(json.dumps(training), encoding="utf-8")
     set_latest_model(directory)

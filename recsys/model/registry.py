@@ -32,12 +32,16 @@ NEXT = "next"
 """About to become the champion; rankers load it in advance."""
 FINGERPRINT_TAG = "fingerprint"
 WEIGHTS_TAG = "weights"
+VALIDATION_FIT_TAG = "validation_fit"
+"""The weights that the version's metrics are of: before it learned from what they were measured on."""
 SIZE_TAG = "bytes"
 SEARCH_TAG = "search"
 """How the version's collection is searched: `SearchSettings` as JSON, with the measurements behind them."""
 SHOWN_METRICS = ("ndcg_at_10", "hr_at_200")
 RELEASE_PATH = "release"
 """Folder of the release's files among the artifacts of its run."""
+VALIDATION_FIT_PATH = "validation_fit"
+"""Folder of the files of its validation fit, which is a release, too, but never serves users."""
 REPORT_PATH = "report"
 """Folder of its reports."""
 MISSING = "RESOURCE_DOES_NOT_EXIST"
@@ -91,10 +95,12 @@ class ModelRegistry:
         params: dict[str, str],
         history: list[tuple[str, float, int]],
         report: Path | None,
+        validation_fit: Path | None = None,
     ) -> int:
         """Upload a release with its training parameters and metrics, and create the next version.
 
-        `history` contains (metric, value, round). Runs left by an interrupted call are deleted first.
+        `history` contains (metric, value, round). `validation_fit` is the folder of what was measured, if that is not
+        the release itself. Runs left by an interrupted call are deleted first.
         """
         with self._translated_errors():
             experiment_id = self._experiment(manifest.dataset)
@@ -107,8 +113,9 @@ class ModelRegistry:
             metrics = [Metric(key, value, finished, 0) for key, value in manifest.metrics.items()]
             metrics += [Metric(key, value, finished, step) for key, value, step in history]
             self._client.log_batch(run_id, metrics, [Param(key, value) for key, value in params.items()])
-            for name in (*manifest.file_hashes, RELEASE_FILE):
-                self._client.log_artifact(run_id, str(directory / name), RELEASE_PATH)
+            self._upload(run_id, directory, manifest, RELEASE_PATH)
+            if validation_fit is not None:
+                self._upload(run_id, validation_fit, ReleaseManifest.read(validation_fit), VALIDATION_FIT_PATH)
             if report is not None:
                 self._client.log_artifacts(run_id, str(report), REPORT_PATH)
             self._client.set_terminated(run_id)
@@ -120,6 +127,7 @@ class ModelRegistry:
                 tags={
                     FINGERPRINT_TAG: manifest.fingerprint,
                     WEIGHTS_TAG: manifest.weights_hash,
+                    VALIDATION_FIT_TAG: manifest.validation_fit or manifest.weights_hash,
                     SIZE_TAG: str(sum((directory / name).stat().st_size for name in manifest.file_hashes)),
                     "dataset": manifest.dataset,
                     **{name: f"{manifest.metrics[name]:.4f}" for name in SHOWN_METRICS if name in manifest.metrics},
@@ -199,12 +207,24 @@ class ModelRegistry:
                 self._client.log_artifact(run_id, str(file), REPORT_PATH)
 
     def fetch(self, version: int, destination: Path) -> None:
-        """Download a version's files into an existing folder."""
+        """Download the files that a version serves into an existing folder."""
+        self._fetch(version, RELEASE_PATH, destination)
+
+    def fetch_validation_fit(self, version: int, destination: Path) -> None:
+        """Download the files of the fit that a version's metrics are of, which may be those that it serves."""
+        served = self.manifest_of(version).validation_fit is None
+        self._fetch(version, RELEASE_PATH if served else VALIDATION_FIT_PATH, destination)
+
+    def _fetch(self, version: int, path: str, destination: Path) -> None:
         with self._translated_errors():
-            files = self._files_of(version)
+            files = self._files_of(version, path)
             _download(files, RELEASE_FILE, destination)
             for name in ReleaseManifest.read(destination).file_hashes:
                 _download(files, name, destination)
+
+    def _upload(self, run_id: str, directory: Path, manifest: ReleaseManifest, path: str) -> None:
+        for name in (*manifest.file_hashes, RELEASE_FILE):
+            self._client.log_artifact(run_id, str(directory / name), path)
 
     def _versions_of(self, fingerprint: str) -> list[int]:
         """The versions of a training, newest first."""
@@ -219,9 +239,9 @@ class ModelRegistry:
             if run.info.run_id not in finished:
                 self._client.delete_run(run.info.run_id)
 
-    def _files_of(self, version: int) -> ArtifactRepository:
-        source = self._client.get_model_version(MODEL_NAME, str(version)).source
-        return get_artifact_repository(source, tracking_uri=self._tracking_uri)
+    def _files_of(self, version: int, path: str = RELEASE_PATH) -> ArtifactRepository:
+        source = self._client.get_model_version(MODEL_NAME, str(version)).source.removesuffix(RELEASE_PATH)
+        return get_artifact_repository(f"{source}{path}", tracking_uri=self._tracking_uri)
 
     def _experiment(self, name: str) -> str:
         found = self._client.get_experiment_by_name(name)

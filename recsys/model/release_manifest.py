@@ -56,7 +56,7 @@ class StartedFrom(BaseModel):
 
     version: int
     weights: str
-    """Its `weights_hash`."""
+    """The `weights_hash` of its validation fit."""
 
 
 class ReleaseManifest(BaseModel):
@@ -72,6 +72,8 @@ class ReleaseManifest(BaseModel):
     """Until when it learned from collected events, an ISO time; None if it learned from the data set's own log only."""
     started_from: StartedFrom | None = None
     """The release that its towers were trained from; None if they were trained from nothing."""
+    validation_fit: str | None = None
+    """The `weights_hash` of what `metrics` are of, if this release is its final fit; None if it was measured itself."""
     feature_schema_version: int
     num_items: int
     embedding_dim: int

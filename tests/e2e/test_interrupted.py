@@ -15,6 +15,7 @@ from recsys.adapters.redis_keys import BUCKETS, SEEN_KEYS, popular_key
 from recsys.model.registry import CHAMPION, ModelRegistry
 from recsys.model.release_manifest import ReleaseManifest
 from tests.e2e.main_job import AT_LOW_PRIORITY, Running, running, settings_in
+from training.model_directory import final_fit_of
 
 PIPELINE = ["make", "pipeline"]
 STORES = [".venv/bin/python", "-m", "local.stores", "sh", "-c", "echo the stores are up; exec sleep 3600"]
@@ -72,7 +73,7 @@ def state(env: dict[str, str]) -> dict[str, object]:
     data = Path(env["DATA_DIR"])
     models = data / "models" / "csv"
     latest = (models / "latest").read_text().strip()
-    manifest = ReleaseManifest.read(models / latest)
+    manifest = ReleaseManifest.read(final_fit_of(models / latest))
     with stores_running(env):
         registry = ModelRegistry(f"http://127.0.0.1:{env['MLFLOW_PORT']}")
         version = registry.version_of(latest, manifest.file_hashes)
@@ -109,6 +110,7 @@ BESIDE_RUNNING_STORES = {
     "data": ("training.jobs.prepare", 0.8),
     "train": ("training.jobs.train", 4.0),
     "evaluate": ("training.jobs.evaluate", 3.0),
+    "final-fit": ("training.jobs.final_fit", 4.0),
     "register": ("training.jobs.register", 4.0),
     "index": ("training.jobs.index", 4.0),
     "seed": ("training.jobs.seed", 1.2),

@@ -4,12 +4,12 @@ import numpy as np
 import psutil
 import pytest
 
-from local import evaluate_split
+from local import evaluate_served
 from recsys.errors import JobError
 from recsys.model.files import METRICS_FILE
 from tests.unit.sequence_fixtures import job_settings, train_model, write_log
+from training.evaluation.served import compare_served
 from training.jobs.evaluate import evaluate
-from training.jobs.evaluate_served import compare_served
 from training.model_directory import latest_model
 from training.models.recipe import Recipe
 from training.settings import JobSettings
@@ -55,9 +55,9 @@ def test_a_model_for_measuring_is_served_apart_and_ranks_as_it_does_offline(
         found.append(compare_served(*arguments))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(evaluate_split, "compare_served", compare_then_interrupt)
+    monkeypatch.setattr(evaluate_served, "compare_served", compare_then_interrupt)
     with pytest.raises(KeyboardInterrupt):
-        evaluate_split.evaluate_split(measured)
+        evaluate_served.evaluate_served(measured)
     (compared,) = found
     assert compared["tiers"] == {"personalized": compared["num_users"]}
     assert compared["num_users"] > 50
@@ -69,4 +69,4 @@ def test_a_model_for_measuring_is_served_apart_and_ranks_as_it_does_offline(
 def test_a_model_that_was_not_evaluated_is_not_served(measured: JobSettings) -> None:
     (latest_model(measured.models_dir) / METRICS_FILE).unlink()
     with pytest.raises(JobError, match="was not evaluated; run `make evaluate` first"):
-        evaluate_split.evaluate_split(measured)
+        evaluate_served.evaluate_served(measured)

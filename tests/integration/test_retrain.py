@@ -21,6 +21,7 @@ from tests.conftest import wait_until_ready
 from tests.engines import environment, eventually, local_settings, running
 from training.datasets.manifest import INTERACTIONS_FILE
 from training.jobs.evaluate import evaluate
+from training.jobs.final_fit import final_fit
 from training.jobs.prepare import prepare
 from training.jobs.promote import promote
 from training.jobs.register import register
@@ -67,7 +68,7 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Loca
         monkeypatch.setenv(name, variables[name])
     names = ("redis", "mlflow", "feature_service", "collector", "ranker_service", "orchestrator")
     with running(settings, *names):
-        for job in (prepare, train, train_second_stage, evaluate, register, promote):
+        for job in (prepare, train, train_second_stage, evaluate, final_fit, register, promote):
             job(JobSettings())
         wait_until_ready(settings)
         yield settings, variables
@@ -89,7 +90,7 @@ def test_events_train_the_next_release(shop: tuple[LocalSettings, dict[str, str]
     killed = subprocess.Popen(command, env=variables, stdout=subprocess.PIPE, text=True)
     assert killed.stdout is not None
     for line in killed.stdout:
-        if "step 2 of 8" in line:
+        if "step 2 of 9" in line:
             killed.kill()
     killed.wait()
     interrupted = State.read(state_file(jobs)).run
@@ -107,7 +108,7 @@ def test_events_train_the_next_release(shop: tuple[LocalSettings, dict[str, str]
     manifest, first = registry.manifest_of(2), registry.manifest_of(1)
     assert manifest.events_until == interrupted.events_until.isoformat()
     assert manifest.started_from is not None
-    assert (manifest.started_from.version, manifest.started_from.weights) == (1, first.weights_hash)
+    assert (manifest.started_from.version, manifest.started_from.weights) == (1, first.validation_fit)
     log = pl.read_parquet(jobs.processed_dir / INTERACTIONS_FILE)
     seen = log.filter(pl.col("user_id") == NEWCOMER)["item_id"].to_list()
     assert sorted(seen) == sorted(ITEMS[place] for place in (3, 4, 5, 6))

@@ -10,9 +10,8 @@ from recsys.contracts.base import MAX_EXCLUDED, MAX_HISTORY
 from recsys.contracts.recommendation import RecommendationRequest
 from recsys.errors import UpstreamUnavailable
 from tests import toy
-from training.jobs.evaluate_served import Replay, _compare, evaluate_served, headers_for, request_for
+from training.evaluation.served import Replay, _compare, compare_served, request_for
 from training.models.source_counts import LEAST_RETRIEVED
-from training.settings import ServedSettings
 
 
 def test_the_services_see_just_the_history() -> None:
@@ -30,20 +29,12 @@ def test_the_longest_history_is_still_a_request() -> None:
     assert len(RecommendationRequest.model_validate(body).exclude_items) == MAX_EXCLUDED
 
 
-def test_an_answer_is_given_time_and_a_key_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("TANDEM_API_KEY", raising=False)
-    assert headers_for(ServedSettings()) == {"X-Deadline-Ms": "2000"}
-    monkeypatch.setenv("TANDEM_API_KEY", "open sesame")
-    assert headers_for(ServedSettings()) == {"X-Deadline-Ms": "2000", "X-API-Key": "open sesame"}
-
-
-def test_services_that_are_away_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_services_that_are_away_are_named(tmp_path: Path) -> None:
     settings = toy.job_settings(tmp_path)
     toy.write_prepared(settings)
-    toy.write_model(settings, "first", seed=1)
-    monkeypatch.setenv("ORCHESTRATOR_URL", "http://127.0.0.1:9")
+    directory = toy.write_model(settings, "first", seed=1)
     with pytest.raises(UpstreamUnavailable, match=r"127\.0\.0\.1:9"):
-        evaluate_served(settings)
+        compare_served(settings, directory, "http://127.0.0.1:9", most_users=5)
 
 
 def test_what_is_lost_on_the_way_shows() -> None:

@@ -52,7 +52,7 @@ class FolderRegistry:
     def manifest_of(self, version: int) -> ReleaseManifest:
         return ReleaseManifest.read(self.folders[version])
 
-    def fetch(self, version: int, destination: Path) -> None:
+    def fetch_validation_fit(self, version: int, destination: Path) -> None:
         shutil.copytree(self.folders[version], destination, dirs_exist_ok=True)
 
 
@@ -134,7 +134,7 @@ def test_a_better_number_on_other_data_does_not_help_a_worse_release(
         registry.add(version, trained(settings, f"v{version}", seed=version), ndcg_at_10=stored)
     _measured_as(monkeypatch, registry, gains)
     with pytest.raises(JobError) as refused:
-        pass_gate(registry, 2, 1, registry.folders[2], settings, MARGIN)
+        pass_gate(registry, 2, 1, settings, MARGIN)
     assert "version 2 has NDCG@10 0.1500 and the champion, version 1, 0.3000: -0.1500 (95% interval" in str(
         refused.value
     )
@@ -148,7 +148,7 @@ def test_a_worse_number_on_other_data_does_not_hurt_a_better_release(
     for version, stored in ((1, "0.5000"), (2, "0.2000")):
         registry.add(version, trained(settings, f"v{version}", seed=version), ndcg_at_10=stored)
     _measured_as(monkeypatch, registry, gains)
-    record, line = pass_gate(registry, 2, 1, registry.folders[2], settings, MARGIN)
+    record, line = pass_gate(registry, 2, 1, settings, MARGIN)
     assert (record.best, record.users) == (2, 12)
     assert record.measured == pytest.approx({1: 0.15, 2: 0.30})
     assert "+0.1500" in line
@@ -157,7 +157,7 @@ def test_a_worse_number_on_other_data_does_not_hurt_a_better_release(
 def test_real_releases_are_downloaded_and_measured(settings: JobSettings, registry: FolderRegistry) -> None:
     for version in (1, 2):
         registry.add(version, trained(settings, f"v{version}", seed=version))
-    record, line = pass_gate(registry, 2, 1, registry.folders[2], settings, 0.99)
+    record, line = pass_gate(registry, 2, 1, settings, 0.99)
     assert set(record.measured) == {1, 2}
     assert "the champion, version 1" in line
 
@@ -231,11 +231,11 @@ def test_losses_within_the_margin_do_not_add_up(
     for version in (1, 2, 3):
         registry.add(version, trained(settings, f"v{version}", seed=version))
     _measured_as(monkeypatch, registry, gains)
-    record, _ = pass_gate(registry, 2, 1, registry.folders[2], settings, MARGIN)
+    record, _ = pass_gate(registry, 2, 1, settings, MARGIN)
     assert record.best == 1
     registry.tags[2][GATE_TAG] = record.model_dump_json()
     with pytest.raises(JobError, match=r"version 3 has .* and the best release so far, version 1, 0.3000"):
-        pass_gate(registry, 3, 2, registry.folders[3], settings, MARGIN)
+        pass_gate(registry, 3, 2, settings, MARGIN)
 
 
 def test_the_best_release_is_the_one_that_is_best_today(
@@ -247,7 +247,7 @@ def test_the_best_release_is_the_one_that_is_best_today(
         registry.add(version, trained(settings, f"v{version}", seed=version))
     registry.tags[2][GATE_TAG] = GateRecord(best=1).model_dump_json()
     _measured_as(monkeypatch, registry, gains)
-    record, _ = pass_gate(registry, 3, 2, registry.folders[3], settings, MARGIN)
+    record, _ = pass_gate(registry, 3, 2, settings, MARGIN)
     assert record.best == 2
 
 
@@ -264,7 +264,7 @@ def test_a_best_release_that_was_taken_back_or_deleted_sets_no_standard(
         del registry.tags[1]
     else:
         registry.tags[1][ROLLED_BACK_TAG] = RolledBack.now("shows the wrong language").model_dump_json()
-    record, _ = pass_gate(registry, 3, 2, registry.folders[3], settings, MARGIN)
+    record, _ = pass_gate(registry, 3, 2, settings, MARGIN)
     assert record.best == 2
 
 
@@ -276,11 +276,11 @@ def test_without_the_data_the_stored_metrics_count_if_both_are_of_the_same_data(
 ) -> None:
     for version, stored in ((1, "0.2000"), (2, "0.1950"), (3, "0.1000")):
         registry.add(version, trained(settings, f"v{version}", seed=version, on="elsewhere"), ndcg_at_10=stored)
-    record, line = pass_gate(registry, 2, 1, registry.folders[2], settings, MARGIN)
+    record, line = pass_gate(registry, 2, 1, settings, MARGIN)
     assert record == GateRecord(best=1, measured={1: 0.2, 2: 0.195})
     assert "is not the data that it was trained on" in line
     with pytest.raises(JobError, match=r"ndcg_at_10 0\.1000 and the champion, version 1, 0\.2000, as stored"):
-        pass_gate(registry, 3, 1, registry.folders[3], settings, MARGIN)
+        pass_gate(registry, 3, 1, settings, MARGIN)
 
 
 def test_without_the_data_metrics_of_other_data_are_not_compared(
@@ -289,4 +289,4 @@ def test_without_the_data_metrics_of_other_data_are_not_compared(
     registry.add(1, trained(settings, "v1", on="last week"), ndcg_at_10="0.1000")
     registry.add(2, trained(settings, "v2", seed=2, on="elsewhere"), ndcg_at_10="0.9000")
     with pytest.raises(JobError, match=r"version 2 cannot be compared with the champion, version 1: .*FORCE=1"):
-        pass_gate(registry, 2, 1, registry.folders[2], settings, MARGIN)
+        pass_gate(registry, 2, 1, settings, MARGIN)

@@ -22,7 +22,7 @@ from recsys.adapters.redis_feature_store import MAX_EVENT_IDS, MAX_RECENT
 from recsys.contracts.base import MAX_HISTORY
 from recsys.model.release_manifest import weights_of
 from tests import toy
-from training.model_directory import latest_model, read_training
+from training.model_directory import final_fit_of, latest_model, read_training
 
 MIB = 2.0**20
 TOLERATED = Quantity.MEMORY.value.tolerated
@@ -178,6 +178,6 @@ def test_each_promotion_has_weights_of_its_own(tmp_path: Path) -> None:
     variants = [write_variant(first, number) for number in (1, 2)]
     assert latest_model(jobs.models_dir) == variants[1]
     assert read_training(variants[1]) == {**read_training(first), "fingerprint": "first-2"}
-    assert weights_of(variants[1]) != weights_of(first)
+    assert weights_of(final_fit_of(variants[1])) != weights_of(final_fit_of(first))
     assert not variants[0].exists(), "old variants would fill the disk"
     assert {path.name for path in variants[1].iterdir()} == {path.name for path in first.iterdir()}

@@ -18,7 +18,7 @@ from training.evaluation.slices import slices_of
 from training.fingerprints import towers_fingerprint
 from training.indexing.build import newest_version
 from training.jobs.evaluate import evaluate
-from training.jobs.evaluate_served import evaluate_served
+from training.jobs.final_fit import final_fit
 from training.jobs.register import register
 from training.model_directory import latest_model
 from training.models.activity_log import ActivityLog
@@ -190,7 +190,7 @@ def test_a_model_for_measuring_is_kept_apart_and_never_served(tmp_path: Path) ->
         latest_model(served.models_dir)
 
 
-@pytest.mark.parametrize("job", [register, evaluate_served, lambda settings: newest_version(None, settings)])
+@pytest.mark.parametrize("job", [final_fit, register, lambda settings: newest_version(None, settings)])
 def test_jobs_that_serve_refuse_a_model_for_measuring(
     job: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -43,7 +43,7 @@ class FolderRegistry:
             raise ReleaseNotLoaded(f"no version {version}")
         return ReleaseManifest.read(self.folders[version])
 
-    def fetch(self, version: int, destination: Path) -> None:
+    def fetch_validation_fit(self, version: int, destination: Path) -> None:
         shutil.copytree(self.folders[version], destination, dirs_exist_ok=True)
 
     def promote(self, version: int, settings: JobSettings) -> None:

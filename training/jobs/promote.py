@@ -122,7 +122,7 @@ def _pass_gate(
         reason = "there is no champion" if champion is None else "FORCE is set"
         print(f"promote: version {version} is not compared with other releases, because {reason}", flush=True)
         return GateRecord(best=version)
-    record, line = pass_gate(registry, version, champion, directory, settings, wanted.promote_margin)
+    record, line = pass_gate(registry, version, champion, settings, wanted.promote_margin)
     print(f"promote: {line}", flush=True)
     return record
 

@@ -12,6 +12,13 @@ WARM_LEARNING_RATE = 0.3
 """Its learning rate, as a share: a high one would undo what the release has learned."""
 
 
+FINAL_SHARE = 1 / 6
+"""The time budget and the epochs of the final fit, as a share of those of the validation fit."""
+MIN_FINAL_EPOCHS = 2
+FINAL_LEARNING_RATE = 0.3
+"""Of the final fit, as a share of that of a training from nothing."""
+
+
 class Recipe(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -56,3 +63,12 @@ class Recipe(BaseModel):
                 "max_epochs": math.ceil(self.max_epochs * WARM_SHARE),
             }
         )
+
+    def final(self, epochs: float) -> "Recipe":
+        """The recipe of the final fit of towers that were trained for so many epochs.
+
+        Nothing is held out, so nothing says when to stop: the epochs are fixed.
+        """
+        rate = Recipe().learning_rate * FINAL_LEARNING_RATE
+        most = max(MIN_FINAL_EPOCHS, math.ceil(epochs * FINAL_SHARE))
+        return self.model_copy(update={"learning_rate": rate, "max_epochs": most})

@@ -1,4 +1,7 @@
-"""The training loop: steps within a time budget, validation after every round, a checkpoint every half minute."""
+"""The training loop: steps within a time budget, validation after every round, a checkpoint every half minute.
+
+Without users to validate on, the weights of the last step are kept.
+"""
 
 import math
 import sys
@@ -17,7 +20,7 @@ from tqdm import tqdm
 
 from recsys.errors import JobError
 from recsys.model.two_tower import TwoTower
-from training.datasets.sequences import Sequences, Spans, TrainBatches
+from training.datasets.sequences import History, Sequences, Spans, TrainBatches
 from training.evaluation.metrics import hr_at_k, mrr_at_k, ndcg_at_k
 from training.evaluation.ranking import TwoTowerScorer, rank_held_out
 from training.evaluation.sample import sample_users
@@ -30,11 +33,11 @@ from training.models.recipe import Recipe
 
 BETAS = (0.9, 0.98)
 MEASURED_QUERIES = 500
-"""The number of validation histories from which the bias scale is measured."""
+"""The number of histories from which the bias scale is measured."""
 
 
 class Trainer:
-    """Trains `model` in place, and restores the weights with the best validation at the end."""
+    """Trains `model` in place, and restores the weights with the best validation at the end, if there is one."""
 
     def __init__(
         self,
@@ -71,6 +74,8 @@ class Trainer:
         self.validation_examples = [sequences.validation(int(user)) for user in validated]
         places = sequences.split.validation_places[validated]
         self.validation_seen = [sequences.seen_before(*each) for each in zip(validated, places, strict=True)]
+        histories = [history for history, _ in self.validation_examples[:MEASURED_QUERIES]]
+        self.measured_histories = histories or _training_histories(sequences, seed)
 
         # Items are in descending order of training count, so items seen in training are 1..num_touched. The others are
         # no candidates of the loss, because every step would push them away from the position that their content gives.
@@ -110,13 +115,14 @@ class Trainer:
                 progress.round_steps += 1
                 progress.seconds = time.monotonic() - started
                 if progress.round_steps >= self.steps_per_round or self._finished():
-                    self._validate()
+                    self._end_round()
                     progress.seconds = time.monotonic() - started
                 if progress.seconds - saved_at >= self.recipe.checkpoint_seconds:
                     self._save()
                     saved_at = progress.seconds
                 self._show(bar, loss)
-        self.model.load_state_dict(self.best)
+        if self.validation_examples:
+            self.model.load_state_dict(self.best)
         self.model.eval()
         self._fit_bias_scale()
         return progress
@@ -190,28 +196,38 @@ class Trainer:
         warm = min(1.0, (progress.step + 1) / self.recipe.warmup_steps)
         return warm * (floor + (1.0 - floor) * (1.0 + math.cos(math.pi * spent)) / 2.0)
 
-    def _validate(self) -> None:
+    def _end_round(self) -> None:
         progress = self.progress
         set_untouched_bias(self.model, self.counts)
+        record: dict[str, float] = {
+            "round": len(progress.history),
+            "step": progress.step,
+            "epoch": round(self._epochs(), 3),
+            "seconds": round(progress.seconds, 1),
+            "learning_rate": self.recipe.learning_rate * self._learning_rate_factor(),
+            "train_loss": progress.round_loss / progress.round_steps,
+        }
+        progress.round_loss, progress.round_steps = 0.0, 0
+        if self.validation_examples:
+            record |= self._validate()
+        progress.history.append(record)
+        if self.validation_examples:
+            self._select(record["validation_ndcg_at_10"])
+
+    def _validate(self) -> dict[str, float]:
         scorer = TwoTowerScorer(self.model, encode_in=self.dtype)
         ranks = rank_held_out(scorer, self.validation_examples, self.exclude_seen, seen=self.validation_seen).ranks
         self.model.train()
-        ndcg = ndcg_at_k(ranks, 10)
-        progress.history.append(
-            {
-                "round": len(progress.history),
-                "step": progress.step,
-                "epoch": round(self._epochs(), 3),
-                "seconds": round(progress.seconds, 1),
-                "learning_rate": self.recipe.learning_rate * self._learning_rate_factor(),
-                "train_loss": progress.round_loss / progress.round_steps,
-                "validation_ndcg_at_10": ndcg,
-                "validation_hr_at_10": hr_at_k(ranks, 10),
-                "validation_hr_at_200": hr_at_k(ranks, 200),
-                "validation_mrr_at_10": mrr_at_k(ranks, 10),
-            }
-        )
-        progress.round_loss, progress.round_steps = 0.0, 0
+        return {
+            "validation_ndcg_at_10": ndcg_at_k(ranks, 10),
+            "validation_hr_at_10": hr_at_k(ranks, 10),
+            "validation_hr_at_200": hr_at_k(ranks, 200),
+            "validation_mrr_at_10": mrr_at_k(ranks, 10),
+        }
+
+    def _select(self, ndcg: float) -> None:
+        """Keep the weights of the last round if they are the best so far; begin the cooldown when it is time."""
+        progress = self.progress
         if ndcg > progress.best_ndcg:
             progress.best_ndcg, progress.best_round = ndcg, len(progress.history) - 1
             self.best = self._copy_of_weights()
@@ -225,9 +241,8 @@ class Trainer:
 
     def _fit_bias_scale(self) -> None:
         """Rescale the bias dimension. Scores do not change, but an index finds the items more easily."""
-        histories = [history for history, _ in self.validation_examples[:MEASURED_QUERIES]]
         with torch.no_grad():
-            self.model.set_bias_scale(encode_histories(self.model, histories))
+            self.model.set_bias_scale(encode_histories(self.model, self.measured_histories))
 
     def _has_stopped_improving(self) -> bool:
         """No better round for `patience_rounds`, nor within the last epoch."""
@@ -260,6 +275,11 @@ class Trainer:
             refresh=False,
         )
         bar.update(0)
+
+
+def _training_histories(sequences: Sequences, seed: int) -> list[History]:
+    users = sample_users(np.flatnonzero(sequences.train_lengths), seed, MEASURED_QUERIES)
+    return [sequences.train(int(user)) for user in users]
 
 
 def _optimizers(model: TwoTower, recipe: Recipe, *, sparse: bool) -> list[torch.optim.Optimizer]:

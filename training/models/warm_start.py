@@ -63,7 +63,7 @@ def start_from(
     rms = np.sqrt(np.mean(of_new**2, axis=1, keepdims=True))
     vectors[~known] = SPREAD * rms * random.standard_normal(of_new.shape, dtype=np.float32)
     # An item with interactions and without content has no direction to learn from.
-    alone = ~known & (counts > 0) & ~vectors.any(axis=1)
+    alone = (counts > 0) & ~vectors.any(axis=1)
     vectors[alone] = random.normal(scale=RMS, size=(int(alone.sum()), vectors.shape[1]))
 
     log_counts = np.log(np.maximum(counts, 1)).astype(np.float32)

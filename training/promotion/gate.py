@@ -1,5 +1,7 @@
 """The gate of `promote`: a candidate must not rank worse than the champion, measured now on the same held-out items.
 
+Both are measured by their validation fits: the final fits, which serve, have learned from such items.
+
 Each promotion may lose a little, within `PROMOTE_MARGIN`. So that small losses do not add up, the candidate is compared
 with the best release so far as well, which is measured now, too.
 """
@@ -78,24 +80,24 @@ class Comparison(NamedTuple):
 
 
 def pass_gate(
-    registry: ModelRegistry, version: int, champion: int, directory: Path, settings: JobSettings, margin: float
+    registry: ModelRegistry, version: int, champion: int, settings: JobSettings, margin: float
 ) -> tuple[GateRecord, str]:
-    """The record to tag the version with, and one line about it. `directory` holds the files of the version.
+    """The record to tag the version with, and one line about it.
 
     Raises ReleaseRefused if the version is worse than the champion or the best release, and JobError if it cannot be
     compared.
     """
     opponents = [Opponent(champion, "the champion"), *_best_so_far(registry, version, champion)]
-    manifest = ReleaseManifest.read(directory)
+    manifest = registry.manifest_of(version)
     try:
         held_out = load_held_out(settings, manifest.data_hash, GATE_USERS)
     except JobError as error:
         return _compare_stored(registry, version, manifest.data_hash, opponents, margin, str(error))
     users = len(held_out.examples)
     print(f"promote: comparing version {version} on the held-out items of {users:,} users ...", flush=True)
-    gains = {version: gains_on(held_out, directory)}
+    gains = {version: _gains_of(registry, version, "the candidate", held_out)}
     for opponent in opponents:
-        gains[opponent.version] = _gains_of(registry, opponent, held_out)
+        gains[opponent.version] = _gains_of(registry, opponent.version, opponent.role, held_out)
     comparisons = [
         compare(version, opponent, gains, settings.seed)._replace(
             seen=what_it_saw(
@@ -164,15 +166,14 @@ def _best_so_far(registry: ModelRegistry, version: int, champion: int) -> list[O
     return [] if was_rolled_back else [Opponent(record.best, "the best release so far")]
 
 
-def _gains_of(registry: ModelRegistry, opponent: Opponent, held_out: HeldOut) -> Gains:
+def _gains_of(registry: ModelRegistry, version: int, role: str, held_out: HeldOut) -> Gains:
     with TemporaryDirectory() as scratch:
         try:
-            registry.fetch(opponent.version, Path(scratch))
+            registry.fetch_validation_fit(version, Path(scratch))
             return gains_on(held_out, Path(scratch))
         except ReleaseDamaged as error:
             raise JobError(
-                f"{opponent.role}, version {opponent.version}, cannot be measured: {error}; FORCE=1 promotes without "
-                "a comparison"
+                f"{role}, version {version}, cannot be measured: {error}; FORCE=1 promotes without a comparison"
             ) from error
 
 

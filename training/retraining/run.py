@@ -16,7 +16,7 @@ from training.atomic import exclusive_lock
 from training.job import EXIT_INTERRUPTED, EXIT_REFUSED
 from training.retraining.state import Ended, Outcome, Run, State
 
-PREPARATION = ("prepare", "train", "train_second_stage", "evaluate", "register")
+PREPARATION = ("prepare", "train", "train_second_stage", "evaluate", "final_fit", "register")
 PROMOTE, SEED, PRUNE = "promote", "seed", "prune"
 STEPS = (*PREPARATION, PROMOTE, SEED, PRUNE)
 """`promote` compares before it builds a collection, so a worse release leaves nothing behind but its version."""

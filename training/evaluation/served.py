@@ -1,11 +1,8 @@
-"""Evaluate the running services on the test users: `python -m training.jobs.evaluate_served`.
+"""Replay the test users through services that serve a validation fit; `local.evaluate_served` runs them.
 
-For the models of a split in time, `local.evaluate_split` runs the services.
-
-Every test user's history is sent to `POST /v1/recommendations` as the session of an unknown user, so the stores, which
-also hold the test items, are neither used nor changed. The served ranks are compared with the offline ranks of the same
-users; a loss in the index, the filters or the ids shows as a difference. Fails if the services do not serve the latest
-model. Writes `served.json` and `served.md` to the model's report and, if MLflow is configured, to the release's run.
+Every test user's history is sent to `POST /v1/recommendations` as the session of an unknown user, so the stores are
+neither used nor changed. The served ranks are compared with the offline ranks of the same users; a loss in the index,
+the filters or the ids shows as a difference.
 """
 
 import asyncio
@@ -22,8 +19,7 @@ from tqdm import tqdm
 
 from recsys.contracts.base import EVALUATION_PLACEMENT, MAX_EXCLUDED, MAX_HISTORY
 from recsys.contracts.recommendation import RecommendationResponse
-from recsys.errors import JobError, ReleaseError, UpstreamError, UpstreamUnavailable
-from recsys.model.registry import WEIGHTS_TAG, ModelRegistry
+from recsys.errors import JobError, UpstreamUnavailable
 from recsys.model.release_manifest import weights_of
 from recsys.model.vocabulary import Vocabulary
 from recsys.stages import COMPLETE
@@ -33,9 +29,8 @@ from training.evaluation.held_out import release_scorer
 from training.evaluation.metrics import Ranks, bootstrap_interval, hr_at_k, mrr_at_k, ndcg_at_k, ndcg_gains
 from training.evaluation.ranking import rank_held_out
 from training.evaluation.sample import sample_users, tested_users
-from training.job import run_job
-from training.model_directory import latest_to_serve, read_training
-from training.settings import JobSettings, ServedSettings
+from training.model_directory import read_training
+from training.settings import JobSettings
 
 CUTOFFS = [10, 50]
 TOP_K = CUTOFFS[-1]
@@ -59,24 +54,18 @@ class Replay(NamedTuple):
     """[users], measured by the services."""
 
 
-def evaluate_served(settings: JobSettings) -> str:
-    """The job. Raises UpstreamUnavailable if the services cannot be reached, JobError if they serve another model."""
-    served_settings = ServedSettings()
-    directory = latest_to_serve(settings)
-    compared = compare_served(settings, directory, served_settings)
-    report = settings.reports_dir / directory.name
-    recorded = _record(served_settings, compared, weights_of(directory), [report / SERVED_FILE, report / SERVED_PAGE])
-    return f"{line_about(settings, directory, compared)}, {recorded}"
+def compare_served(settings: JobSettings, directory: Path, url: str, most_users: int) -> dict[str, Any]:
+    """Replay the test users of the split through the orchestrator at `url`; compare with the model in `directory`.
 
-
-def compare_served(settings: JobSettings, directory: Path, served_settings: ServedSettings) -> dict[str, Any]:
-    """Replay the test users of the split, and compare with the model in `directory`; writes both to its report."""
+    Writes both to its report, as `served.json` and `served.md`. Raises UpstreamUnavailable if the services cannot be
+    reached, JobError if they serve another model.
+    """
     exclude_seen = bool(read_training(directory)["exclude_seen"])
     sequences = load_sequences(settings.processed_dir, settings.models_dir, settings.split, settings.shares)
-    users = sample_users(tested_users(sequences, settings.seed), settings.seed, served_settings.served_users)
+    users = sample_users(tested_users(sequences, settings.seed), settings.seed, most_users)
     examples = [sequences.test(int(user)) for user in users]
     weights = weights_of(directory)
-    replay = asyncio.run(_replay(served_settings, sequences.vocabulary, examples, exclude_seen, weights))
+    replay = asyncio.run(_replay(url, sequences.vocabulary, examples, exclude_seen, weights))
     if replay.weights != {weights} or len(replay.releases - {None}) != 1:
         raise JobError(
             f"the responses came from releases {replay.releases} with the weights {replay.weights or 'of no model'} "
@@ -116,13 +105,8 @@ def request_for(history: list[str], user_id: str, *, exclude_seen: bool) -> dict
     }
 
 
-def headers_for(settings: ServedSettings) -> dict[str, str]:
-    key = {} if settings.api_key is None else {"X-API-Key": settings.api_key}
-    return {"X-Deadline-Ms": str(DEADLINE_MS), **key}
-
-
 async def _replay(
-    settings: ServedSettings, vocabulary: Vocabulary, examples: list[Example], exclude_seen: bool, expected: str
+    url: str, vocabulary: Vocabulary, examples: list[Example], exclude_seen: bool, expected: str
 ) -> Replay:
     """Raises JobError at the first response that was computed with other weights than the expected ones."""
     ranks = np.full(len(examples), np.inf)
@@ -133,7 +117,7 @@ async def _replay(
     slots = asyncio.Semaphore(REQUESTS_AT_A_TIME)
     unknown_user = f"replay-{uuid.uuid4().hex}"
 
-    async def replay_one(client: httpx.AsyncClient, place: int, history: History, target: int) -> None:
+    async def replay_one(place: int, history: History, target: int) -> None:
         item_ids = [vocabulary.item_id(int(index)) for index in history]
         body = request_for(item_ids, f"{unknown_user}-{place}", exclude_seen=exclude_seen)
         async with slots:
@@ -149,20 +133,17 @@ async def _replay(
         used = weights_behind(response)
         if used - {expected}:
             raise JobError(
-                f"release {response.release_version} has the weights {', '.join(sorted(used))}; the latest "
-                f"model has {expected}; `make register index promote` serves it"
+                f"release {response.release_version} has the weights {', '.join(sorted(used))} instead of {expected}"
             )
         weights.update(used)
         progress.update(1)
 
-    client = httpx.AsyncClient(
-        base_url=settings.orchestrator_url, headers=headers_for(settings), timeout=TIMEOUT_SECONDS
-    )
+    client = httpx.AsyncClient(base_url=url, headers={"X-Deadline-Ms": str(DEADLINE_MS)}, timeout=TIMEOUT_SECONDS)
     with tqdm(total=len(examples), unit="user", desc="replay", mininterval=1.0) as progress:
         try:
             async with client, asyncio.TaskGroup() as group:
                 for place, (history, target) in enumerate(examples):
-                    group.create_task(replay_one(client, place, history, target))
+                    group.create_task(replay_one(place, history, target))
         except ExceptionGroup as errors:  # the first one ended the others
             raise errors.exceptions[0] from errors
     return Replay(ranks, tiers, releases, weights, latencies)
@@ -199,24 +180,6 @@ def _compare(replay: Replay, offline: Ranks, seed: int) -> dict[str, Any]:
     }
 
 
-def _record(settings: ServedSettings, compared: dict[str, Any], weights: str, files: list[Path]) -> str:
-    """Add the measurements to the release's MLflow run; returns a clause that says whether that worked."""
-    if settings.mlflow_tracking_uri is None:
-        return "not recorded in MLflow, as MLFLOW_TRACKING_URI is not set"
-    version = compared["release"]
-    registry = ModelRegistry(settings.mlflow_tracking_uri)
-    try:
-        known = registry.tags_of(version).get(WEIGHTS_TAG)
-        if known != weights:
-            return f"not recorded in MLflow, whose version {version} has the weights {known}"
-        metrics = {f"served_{name}": value for name, value in compared["served"].items()}
-        metrics |= {f"served_latency_{name}_ms": value for name, value in compared["latency_ms"].items()}
-        registry.add_measurement(version, metrics, files)
-    except (UpstreamError, ReleaseError) as error:
-        return f"not recorded in MLflow: {error}"
-    return f"recorded in the run of version {version}"
-
-
 def _metrics(ranks: Ranks) -> dict[str, float]:
     by_name = (("ndcg", ndcg_at_k), ("hr", hr_at_k), ("mrr", mrr_at_k))
     return {f"{name}_at_{k}": metric(ranks, k) for name, metric in by_name for k in CUTOFFS}
@@ -245,7 +208,3 @@ def _page(directory: Path, compared: dict[str, Any]) -> str:
         "",
     ]
     return "\n".join(lines)
-
-
-if __name__ == "__main__":
-    run_job("evaluate-served", evaluate_served)
