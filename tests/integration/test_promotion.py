@@ -16,7 +16,9 @@ from recsys.adapters.redis_keys import precomputed_key
 from recsys.adapters.redis_users import History
 from recsys.contracts.base import MAX_TOP_K
 from recsys.errors import JobError
+from recsys.model.files import WEIGHTS_FILE
 from recsys.model.registry import CHAMPION, NEXT, PREVIOUS, ModelRegistry
+from recsys.model.release_manifest import verify_release, weights_of
 from tests import toy
 from tests.engines import environment, eventually, free_ports, local_settings, running
 from training.jobs.precompute import precompute
@@ -25,9 +27,10 @@ from training.jobs.register import register
 from training.jobs.releases import releases
 from training.jobs.rollback import rollback
 from training.jobs.seed import seed
+from training.model_directory import final_fit_of
 from training.precomputed_lists import LIST_LENGTH, RELEASES_KEPT
 from training.promotion import lease, warm_up
-from training.release_manifest import registered_version
+from training.release_manifest import describe_release, registered_version
 from training.settings import JobSettings
 
 
@@ -110,6 +113,32 @@ def test_the_same_settings_trained_again_are_another_version(shop: Shop, tmp_pat
     shop.registry.fetch(first, tmp_path)
     runs = shop.registry._client.search_runs([shop.registry._experiment("toy")], "tags.fingerprint = 'settings'")
     assert len(runs) == 2, "the run of the first version was deleted"
+
+
+def test_a_version_serves_its_final_fit_and_is_measured_by_its_validation_fit(shop: Shop, tmp_path: Path) -> None:
+    other = toy.write_model(shop.jobs, "other weights", seed=14)
+    directory = toy.write_model(shop.jobs, "two fits", seed=13)
+    shutil.copyfile(other / WEIGHTS_FILE, final_fit_of(directory) / WEIGHTS_FILE)
+    register(shop.jobs)
+    version = registered_version(shop.registry, directory)
+    assert version is not None
+    manifest, tags = shop.registry.manifest_of(version), shop.registry.tags_of(version)
+    assert (manifest.weights_hash, manifest.validation_fit) == (weights_of(other), weights_of(directory))
+    assert (tags["weights"], tags["validation_fit"]) == (weights_of(other), weights_of(directory))
+    fetched = {"served": shop.registry.fetch, "measured": shop.registry.fetch_validation_fit}
+    for name, fetch in fetched.items():
+        (tmp_path / name).mkdir()
+        fetch(version, tmp_path / name)
+    assert verify_release(tmp_path / "served") == manifest
+    assert verify_release(tmp_path / "measured").weights_hash == weights_of(directory)
+
+    alone = shop.registry.register(describe_release(other), other, params={}, history=[], report=None)
+    (tmp_path / "alone").mkdir()
+    shop.registry.fetch_validation_fit(alone, tmp_path / "alone")
+    assert verify_release(tmp_path / "alone").weights_hash == weights_of(other)
+    shutil.rmtree(final_fit_of(directory))
+    with pytest.raises(JobError, match="has no final fit; run `make final-fit` first"):
+        register(shop.jobs)
 
 
 # --- rankers ----------------------------------------------------------------------------------------------------------

@@ -15,8 +15,6 @@ WARM_LEARNING_RATE = 0.3
 FINAL_SHARE = 1 / 6
 """The time budget and the epochs of the final fit, as a share of those of the validation fit."""
 MIN_FINAL_EPOCHS = 2
-FINAL_LEARNING_RATE = 0.3
-"""Of the final fit, as a share of that of a training from nothing."""
 
 
 class Recipe(BaseModel):
@@ -65,10 +63,8 @@ class Recipe(BaseModel):
         )
 
     def final(self, epochs: float) -> "Recipe":
-        """The recipe of the final fit of towers that were trained for so many epochs.
+        """This recipe, for the final fit of towers that were trained for so many epochs.
 
         Nothing is held out, so nothing says when to stop: the epochs are fixed.
         """
-        rate = Recipe().learning_rate * FINAL_LEARNING_RATE
-        most = max(MIN_FINAL_EPOCHS, math.ceil(epochs * FINAL_SHARE))
-        return self.model_copy(update={"learning_rate": rate, "max_epochs": most})
+        return self.model_copy(update={"max_epochs": max(MIN_FINAL_EPOCHS, math.ceil(epochs * FINAL_SHARE))})
