@@ -51,7 +51,8 @@ class JobSettings(BaseSettings):
     seed: int = 42
     """Seeds the generated shop, the initial weights and every shuffle."""
     train_minutes: float = Field(default=10.0, gt=0)
-    """The time budget of one training run for both stages, including the time before interruptions."""
+    """The time budget of one training run for both stages, including the time before interruptions. The final fit takes
+    up to a sixth of it more."""
     exclude_seen: bool = Field(default_factory=lambda given: given.get("dataset") not in REPEATS)
     """Whether items that a user has seen are never recommended again: true for films, false for groceries. The default
     is that of the data set."""

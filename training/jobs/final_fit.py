@@ -78,7 +78,6 @@ def _towers(
         seed=settings.seed,
         budget_seconds=settings.towers_seconds * FINAL_SHARE,
         checkpoint_directory=checkpoint_directory,
-        exclude_seen=settings.exclude_seen,
     )
     if not trainer.resume():
         start = StartingTowers(load_model(validated), Vocabulary.load(validated / VOCABULARY_FILE))

@@ -37,7 +37,7 @@ MEASURED_QUERIES = 500
 
 
 class Trainer:
-    """Trains `model` in place, and restores the weights with the best validation at the end, if there is one."""
+    """Trains `model` in place, and restores the weights with the best validation at the end."""
 
     def __init__(
         self,
