@@ -69,9 +69,14 @@ class Stack:
     async def promote_again(self, ramp: str) -> int:
         """Register the champion's files once more, and promote that version with a ramp; returns the version."""
         with tempfile.TemporaryDirectory() as scratch:
-            self.registry.fetch(self.champion, Path(scratch))
-            manifest = ReleaseManifest.read(Path(scratch))
-            version = self.registry.register(manifest, Path(scratch), params={}, history=[], report=None)
+            served, measured = Path(scratch) / "served", Path(scratch) / "measured"
+            for directory, fetch in ((served, self.registry.fetch), (measured, self.registry.fetch_validation_fit)):
+                directory.mkdir()
+                fetch(self.champion, directory)
+            manifest = ReleaseManifest.read(served)
+            version = self.registry.register(
+                manifest, served, params={}, history=[], report=None, validation_fit=measured
+            )
         await self.jobs.run("promote", VERSION=str(version), RAMP=ramp, FORCE="1")
         return version
 
