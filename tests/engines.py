@@ -21,7 +21,7 @@ from local.ports import free_ports
 from local.settings import HOST, LocalSettings
 from local.stores import dies_with_parent
 
-START_SECONDS = 60
+START_SECONDS = 180
 STOP_SECONDS = 10
 SHOWN_LOG = 2000
 PORTS = tuple(name for name in LocalSettings.model_fields if name.endswith("_port"))
