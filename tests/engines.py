@@ -79,6 +79,12 @@ class Process:
 
         eventually(responds_or_ended, f"{self.name} did not respond; the end of its log:", self._log_tail)
 
+    def wait_until_it_says(self, text: str) -> None:
+        """Wait for a text in its log, as long as it takes: a training is slow on a busy machine."""
+        while text not in self.log_file.read_text(errors="replace"):
+            assert self.runs, f"{self.name} ended; the end of its log:\n{self._log_tail()}"
+            time.sleep(0.1)
+
     def stop(self) -> None:
         if not self.runs:
             return

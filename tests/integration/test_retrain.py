@@ -1,8 +1,6 @@
-"""What users did trains the next release: from the public API to the ranker, with a retraining that is killed."""
+"""What users did trains the next release: from the public API to the ranker, with a retrainer that is killed."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -76,31 +74,28 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Loca
 
 def test_events_train_the_next_release(shop: tuple[LocalSettings, dict[str, str]]) -> None:
     settings, variables = shop
-    with httpx.Client(base_url=settings.orchestrator_url, timeout=30) as api:
-        sent = [
-            {"user_id": user, "item_id": ITEMS[place], "event": "view"}
-            for user in (NEWCOMER, USERS[0])
-            for place in (3, 4, 5, 6)
-        ]
-        api.post("/v1/events", json=sent).raise_for_status()
-    files = LogFiles(str(settings.event_log))
-    eventually(lambda: rows_of(files) == len(sent), "the collector did not store all")
-
-    jobs, command = JobSettings(), [sys.executable, "-m", "training.jobs.retrain"]
-    killed = subprocess.Popen(command, env=variables, stdout=subprocess.PIPE, text=True)
-    assert killed.stdout is not None
-    for line in killed.stdout:
-        if "step 2 of 9" in line:
-            killed.kill()
-    killed.wait()
-    interrupted = State.read(state_file(jobs)).run
-    assert interrupted is not None
-    assert interrupted.start_from == 1
-    ended = subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
-    assert ended.returncode == 0, ended.stdout[-2000:] + ended.stderr[-2000:]
-    assert "continuing the run" in ended.stdout
-    assert "starting from version 1" in ended.stdout
-    assert "retrain: promoted" in ended.stdout
+    sent = [
+        {"user_id": user, "item_id": ITEMS[place], "event": "view"}
+        for user in (NEWCOMER, USERS[0])
+        for place in (3, 4, 5, 6)
+    ]
+    jobs, files = JobSettings(), LogFiles(str(settings.event_log))
+    with running(settings, "retrainer", RETRAIN_AFTER_EVENTS=str(len(sent)), **variables) as engines:
+        retrainer = engines["retrainer"]
+        eventually(state_file(jobs).exists, "the retrainer did not begin to wait for events")
+        retrainer.kill()
+        httpx.post(f"{settings.orchestrator_url}/v1/events", json=sent, timeout=30).raise_for_status()
+        eventually(lambda: rows_of(files) == len(sent), "the collector did not store all")
+        retrainer.start()
+        retrainer.wait_until_it_says("step 2 of 9")
+        retrainer.kill()
+        interrupted = State.read(state_file(jobs)).run
+        assert interrupted is not None
+        assert interrupted.start_from == 1
+        retrainer.start()
+        for line in ("continuing the run", "starting from version 1", "retrain: promoted"):
+            retrainer.wait_until_it_says(line)
+        eventually(lambda: "promoted by promote" in httpx.get(f"{settings.retrainer_url}/readyz").text)
 
     registry = ModelRegistry(settings.mlflow_url)
     assert [each.version for each in registry.versions()] == [2, 1]
