@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 LAB = Path(os.environ.get("TANDEM_SHARED", ROOT.parent / "shared")) / "docker-lab" / "lab"
-PROFILES = ("--profile", "jobs", "--profile", "observability")
+PROFILES = ("--profile", "jobs", "--profile", "observability", "--profile", "retraining")
 NOT_RUN = {"grafana"}
 """It has no stand-in. Its configuration is checked instead."""
 

@@ -20,6 +20,8 @@ A = TypeVar("A")
 
 UP_SECONDS = 300
 BUILD_SECONDS = 1200
+BY_HAND = ("jobs", "retrainer", "grafana")
+"""Services that `up` leaves out."""
 SECRETS = (
     "API_KEY",
     "INTERNAL_TOKEN",
@@ -71,8 +73,20 @@ class Stack:
         return ended.stdout
 
     def up(self, *arguments: str) -> None:
-        services = [name for name in self.compose("config", "--services").split() if name not in ("jobs", "grafana")]
+        services = [name for name in self.compose("config", "--services").split() if name not in BY_HAND]
         self.compose("up", "--detach", "--wait", *arguments, *services)
+
+    def add(self, file: str) -> None:
+        """Let every further command read this file, too."""
+        self.env["COMPOSE_FILE"] = f"{self.env.get('COMPOSE_FILE', 'compose.yml')}:{file}"
+
+    def keep_events_in_a_folder(self) -> None:
+        """Move the event log from RustFS into a folder; what was collected before stays behind."""
+        folder = Path(self.env["DATA_DIR"]) / "events"
+        folder.mkdir()
+        folder.chmod(0o777)  # the services have other users
+        self.add("tests/compose/event_log_folder.yml")
+        self.up()
 
     def containers(self, service: str | None = None) -> dict[str, dict[str, Any]]:
         """The output of `docker inspect` for each container, by name."""

@@ -59,6 +59,12 @@ PUBLIC_BASE_BYTES = 131_000_000
 IMAGES = ("orchestrator", "feature_service", "ranker_service", "collector", "mlflow", "jobs")
 MOST_BYTES = {"orchestrator": 400_000_000, "ranker_service": 1_600_000_000}
 USER = "1"
+VISITORS, VISITS = 30, 3
+COUNT_VISITS = """
+import os, polars as pl
+log = pl.read_parquet(f"data/processed/{os.environ['DATASET']}/interactions.parquet")
+print(log["user_id"].str.starts_with("visitor-").sum())
+"""
 BURST = 120
 PRINT_METRICS = "import urllib.request as u; print(u.urlopen('http://127.0.0.1:8000/metrics').read().decode())"
 AT_ONCE = 12
@@ -73,7 +79,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     settings = {"DATASET": "ml-100k", "DATA_SOURCE": str(sample)} if sample.exists() else {"DATASET": "shop"}
     # A long deadline, because other work may share this machine and the stand-in searches exactly.
     settings |= {"TRAIN_MINUTES": "0.1", "ORCHESTRATOR_DEADLINE_MS": "3000", "RANKER_POLL_SECONDS": "1"}
-    settings |= {"ORCHESTRATOR_RECALL_SAMPLE": "1", "COLLECTOR_SECONDS": "1"}
+    settings |= {"ORCHESTRATOR_RECALL_SAMPLE": "1", "COLLECTOR_SECONDS": "1", "REPORT_SECONDS": "2"}
     stack = Stack(tmp_path_factory.mktemp("data"), settings)
     images = ensure_images(stack.env)
     for image, is_standin in images.items():
@@ -236,12 +242,54 @@ def test_what_was_done_and_shown_is_collected(stack: Stack) -> None:
     eventually(collected, seconds=180)
 
 
+def serves_no_ranges(stack: Stack) -> bool:
+    """Whether RustFS is a stand-in."""
+    return any(label(image) for image in needed_images(stack.env) if image.startswith("rustfs/"))
+
+
 def test_what_was_collected_is_exported(stack: Stack) -> None:
-    if any(label(image) for image in needed_images(stack.env) if image.startswith("rustfs/")):
+    if serves_no_ranges(stack):
         pytest.skip("the stand-in for RustFS does not serve ranges of an object, which reading Parquet takes")
     found = re.search(r"export: ([\d,]+) events and ([\d,]+) impressions", stack.make("export"))
     assert found is not None
     assert "0" not in found.groups()
+
+
+def test_what_visitors_do_trains_the_next_release_and_judges_it(stack: Stack) -> None:
+    stack.add("tests/compose/loop.yml")
+    if serves_no_ranges(stack):
+        stack.keep_events_in_a_folder()
+        eventually(lambda: is_whole(stack.api.get("/readyz")))
+    release = champion(stack)
+    stack.env |= {"RAMP": "100", "RETRAIN_AFTER_EVENTS": str(VISITORS * VISITS)}
+    started = time.monotonic()
+    stack.compose("up", "--detach", "--wait", "--no-deps", "retrainer")
+    for number in range(VISITORS):
+        for _ in range(VISITS):
+            visit(stack, f"visitor-{number}")
+    eventually(lambda: champion(stack) > release, seconds=900)
+    eventually(lambda: stack.answer("visitor-0")["release"] > release)
+    say(f"retrained in {time.monotonic() - started:.0f} s")
+    learned = stack.compose("exec", "-T", "retrainer", "python", "-c", COUNT_VISITS)
+    assert int(learned) == VISITORS * VISITS
+    visit(stack, "visitor-0")
+    eventually(lambda: clicked(stack).get(champion(stack)) == 1)
+    assert clicked(stack)[release] == VISITORS * VISITS
+    stack.compose("rm", "--stop", "--force", "retrainer")
+
+
+def visit(stack: Stack, user_id: str) -> None:
+    """Look at the first item that is recommended."""
+    shown = stack.answer(user_id)
+    seen = {"user_id": user_id, "item_id": items_of(shown)[0], "event": "view"}
+    seen["recommendation_id"] = shown["recommendation_id"]
+    stack.api.post("/v1/events", json=[seen]).raise_for_status()
+
+
+def clicked(stack: Stack) -> dict[int, int]:
+    """In the last report, by release."""
+    found = stack.api.get("/v1/reports/releases").raise_for_status().json()["releases"]
+    return {each["release"]: each["clicked"] for each in found}
 
 
 def test_state_survives_a_restart_of_every_container(stack: Stack) -> None:
