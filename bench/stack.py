@@ -175,10 +175,7 @@ def stack_running(
         _wait_until_alive(settings)
         for name in ("register", "index", "seed", "promote"):
             _run(jobs, name)
-        with httpx.Client(timeout=10) as client:
-            problem = wait_until_ready(client, settings)
-        if problem is not None:
-            raise JobError(problem)
+        wait_until_ready(settings)
         data = JobSettings.model_validate({"dataset": data_set.name, "data_dir": folder / "data"})
         yield Stack(settings, data, jobs, services)
 

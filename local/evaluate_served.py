@@ -15,14 +15,12 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
-
 from local import commands
 from local.own_stack import own_settings
 from local.settings import LocalSettings
 from local.stores import running, stores_running
 from local.tour import wait_until_ready
-from recsys.errors import JobError, ReleaseError, UpstreamError
+from recsys.errors import ReleaseError, UpstreamError
 from recsys.model.registry import CHAMPION, VALIDATION_FIT_TAG, ModelRegistry
 from recsys.model.release import Release
 from recsys.model.release_manifest import ReleaseManifest, weights_of
@@ -57,10 +55,7 @@ def serving(settings: JobSettings, directory: Path) -> Iterator[str]:
         _make_champion(ModelRegistry(own.mlflow_url), manifest, directory, settings, own)
         for name in SERVICES:
             stack.enter_context(running(name, getattr(commands, name)(own), own))
-        with httpx.Client(timeout=10) as client:
-            problem = wait_until_ready(client, own, collector=False)
-        if problem is not None:
-            raise JobError(problem)
+        wait_until_ready(own, collector=False)
         yield own.orchestrator_url
 
 

@@ -9,6 +9,7 @@ import httpx
 import polars as pl
 
 from local.settings import LocalSettings
+from recsys.errors import JobError
 from recsys.internal_token import internal_headers
 from training.datasets.manifest import INTERACTIONS_FILE
 from training.settings import JobSettings
@@ -23,11 +24,12 @@ HISTORIES = (10, 100)
 
 def main() -> int:
     settings = LocalSettings()
+    try:
+        wait_until_ready(settings)
+    except JobError as error:
+        print(f"demo: failed: {error}", file=sys.stderr)
+        return 1
     with httpx.Client(timeout=10, headers=internal_headers(settings.internal_token)) as client:
-        problem = wait_until_ready(client, settings)
-        if problem is not None:
-            print(f"demo: failed: {problem}", file=sys.stderr)
-            return 1
         for user_id in example_users():
             show(client, settings, user_id)
     print_addresses(settings)
@@ -35,27 +37,27 @@ def main() -> int:
     return 0
 
 
-def wait_until_ready(client: httpx.Client, settings: LocalSettings, *, collector: bool = True) -> str | None:
-    """Why a service did not become ready in time; None when all are ready and miss nothing.
+def wait_until_ready(settings: LocalSettings, *, collector: bool = True) -> None:
+    """Wait until all services are ready and miss nothing. Raises JobError if one is not in time.
 
     `collector` says whether the collector runs.
     """
     give_up = time.monotonic() + READY_SECONDS
     problem = ""
     urls = [settings.feature_service_url, settings.ranker_url, settings.orchestrator_url]
-    for url in [*urls, settings.collector_url] if collector else urls:
-        while True:
-            try:
-                response = client.get(f"{url}/readyz")
-                if is_whole(response):
-                    break
-                problem = f"{url}/readyz returned {response.text[:300]}"
-            except httpx.HTTPError as error:
-                problem = f"{url}: {error}"
-            if time.monotonic() > give_up:
-                return f"not ready after {READY_SECONDS} s: {problem}"
-            time.sleep(0.2)
-    return None
+    with httpx.Client(timeout=10, headers=internal_headers(settings.internal_token)) as client:
+        for url in [*urls, settings.collector_url] if collector else urls:
+            while True:
+                try:
+                    response = client.get(f"{url}/readyz")
+                    if is_whole(response):
+                        break
+                    problem = f"{url}/readyz returned {response.text[:300]}"
+                except httpx.HTTPError as error:
+                    problem = f"{url}: {error}"
+                if time.monotonic() > give_up:
+                    raise JobError(f"not ready after {READY_SECONDS} s: {problem}")
+                time.sleep(0.2)
 
 
 def is_whole(response: httpx.Response) -> bool:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from local.tour import wait_until_ready
 from recsys.model.registry import CHALLENGER
 from simulation.outcome import Mark, Outcome, Ramped, key_of, served_by
 from simulation.plan import Plan
@@ -15,7 +16,7 @@ from simulation.policies import Oracle, PolicyName, Popular, Served, frozen
 from simulation.population import Population
 from simulation.shop_client import ShopClient, shop_client
 from simulation.shop_files import ITEMS, unix_time, write_items, write_log, write_shuffled
-from simulation.stack import FIRST_RELEASE, RELEASE_OF_OTHER_DATA, Stack, stack_running, wait_until_serving
+from simulation.stack import FIRST_RELEASE, RELEASE_OF_OTHER_DATA, Stack, stack_running
 from simulation.visits import Arm, PageView, Shop
 from simulation.world import World
 from training.datasets.manifest import INTERACTIONS_FILE
@@ -62,7 +63,7 @@ class Experiment:
         self._write_log()
         for job in FIRST_RELEASE:
             await self._job(job)
-        await asyncio.to_thread(wait_until_serving, self._stack)
+        await asyncio.to_thread(wait_until_ready, self._stack.settings)
         self._stack.registry.set_alias(CHALLENGER, self._stack.champion)
         async with shop_client(self._stack.settings.orchestrator_url) as client:
             arms = self._arms(client)

@@ -54,17 +54,13 @@ class Served:
     """As in X-Variant; None leaves it to the stack."""
     acknowledged: int = 0
     """Events."""
-    places: dict[str, int] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.places = {item_id: place for place, item_id in enumerate(self.world.item_ids)}
 
     async def refresh(self) -> None:
         pass
 
     async def page(self, visit: Visit, wanted: Chances) -> Page:  # noqa: ARG002 - serving does not know what is wanted
         shown = await self.client.recommendations(visit.visitor.user_id, self.size, self.variant)
-        items = [self.places[item_id] for item_id in shown.item_ids]
+        items = [self.world.places[item_id] for item_id in shown.item_ids]
         return Page(items, shown.release, shown.tier, shown.recommendation_id)
 
     async def tell(self, deeds: Sequence[Deed]) -> None:
@@ -96,8 +92,7 @@ class Popular:
     _popular: list[int] = field(default_factory=list)
 
     async def refresh(self) -> None:
-        places = {item_id: place for place, item_id in enumerate(self.world.item_ids)}
-        self._popular = [places[item_id] for item_id in await self.client.popular(MAX_TOP_K)]
+        self._popular = [self.world.places[item_id] for item_id in await self.client.popular(MAX_TOP_K)]
 
     async def page(self, visit: Visit, wanted: Chances) -> Page:  # noqa: ARG002 - the same for everybody
         return Page([item for item in self._popular if not visit.visitor.seen[item]][: self.size])

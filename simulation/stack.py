@@ -9,14 +9,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-import httpx
-
 from bench.stack import Jobs, Services
 from events.log_files import LogFiles
 from local.own_stack import own_settings
 from local.settings import LocalSettings
 from local.stores import stores_running
-from local.tour import wait_until_ready
 from recsys.clock import ClockFile
 from recsys.contracts.event_log import LogTable
 from recsys.errors import JobError
@@ -117,11 +114,3 @@ def stack_running(folder: Path, plan: Plan) -> Iterator[Stack]:
             services.start(name, environment_of_services(plan))
         jobs = Jobs(environment, folder / "jobs.log")
         yield Stack(settings, clock, jobs, ModelRegistry(settings.mlflow_url), source, data)
-
-
-def wait_until_serving(stack: Stack) -> None:
-    """Raises JobError if the stack is not ready in time."""
-    with httpx.Client(timeout=10) as client:
-        problem = wait_until_ready(client, stack.settings)
-    if problem is not None:
-        raise JobError(problem)

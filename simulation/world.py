@@ -64,6 +64,7 @@ class World:
         self.num_items = len(self.catalogue.launch_day)
         self.num_categories = len(self.catalogue.department)
         self.item_ids: list[str] = self.catalogue.items["item_id"].to_list()
+        self.places = {item_id: place for place, item_id in enumerate(self.item_ids)}
         self.launch_day = self.catalogue.launch_day.copy()
         self.launch_day[random.random(self.num_items) < assortment.new] = assortment.season_day
         offered_from = np.maximum(self.launch_day, assortment.first_day)

@@ -26,7 +26,6 @@ from local.settings import HOST, LocalSettings
 from local.stores import running
 from local.tour import wait_until_ready
 from recsys.contracts.events import MAX_EVENTS
-from recsys.errors import JobError
 from training.datasets.manifest import CATALOGUE_FILE, INTERACTIONS_FILE
 
 FLOOR, TANDEM, WITH_SERVER, RAY = "floor: /healthz", "Tandem on Edge", "Tandem, Qdrant server", "Ray Serve composition"
@@ -91,10 +90,7 @@ def on_a_server(stack: Stack, requests: Path) -> Iterator[Target]:
         [port] = free_ports(1)
         own = stack.settings.model_copy(update={"orchestrator_port": port, "qdrant_url": url})
         exits.enter_context(running("orchestrator_on_a_server", commands.orchestrator(own), own))
-        with httpx.Client(timeout=10) as client:
-            problem = wait_until_ready(client, own)
-        if problem is not None:
-            raise JobError(problem)
+        wait_until_ready(own)
         yield Target(WITH_SERVER, own.orchestrator_url, requests, grouped(own))
 
 
@@ -138,10 +134,7 @@ def by_rankers(stack: Stack, folder: Path) -> Iterator[Target]:
                 name = f"ranker_service_{len(rankers)}"
                 own_folder = {"RANKER_RELEASES_DIR": str(folder / name)}
                 exits.enter_context(running(name, commands.ranker_service(rankers[-1]), rankers[-1], own_folder))
-            with httpx.Client(timeout=10) as client:
-                problem = wait_until_ready(client, rankers[-1])
-            if problem is not None:
-                raise JobError(problem)
+            wait_until_ready(rankers[-1])
             stack.services.restart("orchestrator", {"RANKER_URL": ",".join(each.ranker_url for each in rankers)})
             target = of_users(f"{number} ranker{'s' * (number > 1)}", stack, folder)
             added = [process for each in rankers[1:] for process in grouped(each)["ranker_service"]]
