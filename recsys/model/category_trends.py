@@ -1,4 +1,4 @@
-"""The most active items of the categories that a user's history is about."""
+"""What is used in each category lately: the items that lead there, and the share of each item."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ class CategoryTrends:
     def __init__(self, category: NDArray[np.int32], activity: Activity) -> None:
         """category [num_items + 1]: 0 for items without one."""
         self._category = category
-        shares = np.expm1(np.nan_to_num(activity[:, 0]))
+        shares = _recent_shares(activity)
         order = np.lexsort((-shares, category))
         order = order[(category[order] > 0) & (shares[order] > 0)]
         starts = np.searchsorted(category[order], np.arange(category.max() + 2))
@@ -36,3 +36,17 @@ class CategoryTrends:
         scores = np.concatenate([weight * self._shares[row] for weight, row in rows])
         best_first: Indices = items[np.argsort(-scores, kind="stable")[:count]]
         return best_first
+
+
+def shares_within(category: NDArray[np.int32], activity: Activity) -> NDArray[np.float32]:
+    """[num_items + 1]: each item's share of the recent events with its category; 0 without a category or events."""
+    shares = _recent_shares(activity)
+    of_category = np.bincount(category, shares)[category]
+    known = (category > 0) & (of_category > 0)
+    return np.divide(shares, of_category, out=np.zeros(len(shares)), where=known).astype(np.float32)
+
+
+def _recent_shares(activity: Activity) -> NDArray[np.float32]:
+    """[num_items + 1]: of all events, with the shortest half-life, in an arbitrary unit; 0 if the log has no times."""
+    shares: NDArray[np.float32] = np.expm1(np.nan_to_num(activity[:, 0]))
+    return shares

@@ -10,6 +10,7 @@ DECAYS = (0.6, 0.8, 0.93)
 EASE_DECAYS = (0.5, 0.8, 0.9, 0.96, 0.985, 1.0)
 SIMILARITY_DECAYS = (0.8, 0.97)
 CONTENT_DECAYS = (0.8, 1.0)
+CATEGORY_DECAYS = (0.8, 0.95, 1.0)
 LATEST_ITEMS = {"next_items": 10, "followers": 20, "session": 50, "preceded": 20}
 """Number of latest items that are looked up in each matrix."""
 AGES = {"next_items": 3, "followers": 3, "session": 1, "preceded": 1}
@@ -41,6 +42,7 @@ FEATURE_NAMES = [
     *("similarity_0", "similarity_highest", f"similarity_highest_of_{HIGHEST_OF}"),
     *_decayed("similarity", SIMILARITY_DECAYS),
     *("content_0", *_decayed("content", CONTENT_DECAYS)),
+    *("share_in_category", *_decayed("category", CATEGORY_DECAYS), *_decayed("category_and_item", CATEGORY_DECAYS)),
     *("year_distance_0", "year_distance", "price_distance_0", "price_distance"),
 ]
 """The columns of `RankingFeatures.matrix`, in their order. Trees are stored with these names."""

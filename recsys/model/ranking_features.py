@@ -12,10 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from recsys.model import ranking_kernels as kernels
+from recsys.model.category_trends import shares_within
 from recsys.model.item_activity import ACTIVITY_NAMES, Activity, unknown_activity
 from recsys.model.neighbours import Indices, Neighbours
 from recsys.model.ranking_feature_names import (
     AGES,
+    CATEGORY_DECAYS,
     CONTENT_DECAYS,
     CONTENT_ITEMS,
     DECAYS,
@@ -41,17 +43,17 @@ class RankingFeatures:
 
     def __init__(self, tables: RankingTables, candidate_embeddings: Features, content: NDArray[np.uint8]) -> None:
         self._tables = tables
-        self._activity = tables.activity
         self._embeddings = candidate_embeddings
         self._content = content
         # Rare content is more informative: its weight is the square root of the inverse document frequency.
         shares = content[1:].mean(axis=0, dtype=np.float64)
         self._content_weights = np.sqrt(-np.log(np.clip(shares, 1e-6, 1.0))).astype(np.float32)
+        self._set_activity(tables.activity)
 
     def at(self, activity: Activity) -> Self:
         """The features at another moment than the end of the log."""
         copied = copy(self)
-        copied._activity = activity
+        copied._set_activity(activity)
         return copied
 
     def matrix(self, history: Indices, candidates: Indices, query_embedding: Features) -> Features:
@@ -64,7 +66,14 @@ class RankingFeatures:
         self._add_neighbours(columns, latest, candidates)
         self._add_similarity(columns, latest, embeddings)
         self._add_content(columns, latest, candidates)
+        self._add_category(columns, latest, candidates)
+        for values in (self._tables.year, self._tables.log_price):
+            kernels.distances(latest[:DISTANCE_ITEMS], candidates, values, columns.take(2))
         return columns.features
+
+    def _set_activity(self, activity: Activity) -> None:
+        self._activity = activity
+        self._share_in_category = shares_within(self._tables.category, activity)
 
     def _add_tower(self, columns: "_Columns", embeddings: Features, query_embedding: Features) -> None:
         score = embeddings @ query_embedding
@@ -109,8 +118,15 @@ class RankingFeatures:
         overlap = kernels.content_overlap(rows, candidates, self._content, self._content_weights)
         columns.take(1)[:, 0] = overlap[0]
         kernels.decayed_means(overlap, _floats(CONTENT_DECAYS), columns.take(len(CONTENT_DECAYS)))
-        for values in (self._tables.year, self._tables.log_price):
-            kernels.distances(latest[:DISTANCE_ITEMS], candidates, values, columns.take(2))
+
+    def _add_category(self, columns: "_Columns", latest: Indices, candidates: Indices) -> None:
+        """How much the history is about the candidate's category, the candidate's share of the category's recent
+        events, and the product of both: how likely that category is next, and this item of it."""
+        category, shares = self._tables.category, columns.take(1)
+        shares[:, 0] = self._share_in_category[candidates]
+        of_history = columns.take(len(CATEGORY_DECAYS))
+        kernels.shares_of_categories(category[latest], category[candidates], _floats(CATEGORY_DECAYS), of_history)
+        columns.take(len(CATEGORY_DECAYS))[:] = of_history * shares
 
 
 def compile_features() -> None:

@@ -198,6 +198,26 @@ def content_overlap(rows: Indices, candidates: Indices, content: NDArray[np.uint
 
 
 @compiled
+def shares_of_categories(
+    of_history: NDArray[np.int32], of_candidates: NDArray[np.int32], decays: Floats, shares: Floats
+) -> None:
+    """shares [candidates, decays]: the candidate's category's share of the history; 0 for category 0, which is none.
+
+    of_history [ages] and of_candidates [candidates] are numbers of categories. Items count by decay ** age.
+    """
+    size = max(of_history.max(), of_candidates.max()) + 1
+    for each in range(len(decays)):
+        sums, total, factor = np.zeros(size, np.float32), np.float32(0), np.float32(1)
+        for age in range(len(of_history)):
+            sums[of_history[age]] += factor
+            total += factor
+            factor *= decays[each]
+        sums[0] = 0
+        for column in range(len(of_candidates)):
+            shares[column, each] = sums[of_candidates[column]] / total
+
+
+@compiled
 def distances(rows: Indices, candidates: Indices, values: Floats, features: Floats) -> None:
     """features [candidates, 2]: the absolute difference from the first row's value, and the mean over the rows."""
     for column in range(len(candidates)):

@@ -37,6 +37,8 @@ class ReferenceFeatures:
             **self._of_neighbours(latest, candidates),
             **self._of_similarity(latest, candidates),
             **self._of_content(latest, candidates),
+            **self._of_category(latest, candidates),
+            **self._of_distances(latest, candidates),
         }
 
     def _of_tower(self, candidates: Indices, query_embedding: Features) -> dict[str, Features]:
@@ -99,14 +101,25 @@ class ReferenceFeatures:
         }
 
     def _of_content(self, latest: Indices, candidates: Indices) -> dict[str, Features]:
+        overlap = self._content_vectors(latest[:CONTENT_ITEMS]) @ self._content_vectors(candidates).T
+        return {"content_0": overlap[0], **_decayed("content", overlap, (0.8, 1.0), mean=True)}
+
+    def _of_category(self, latest: Indices, candidates: Indices) -> dict[str, Features]:
+        category = self._tables.category
+        recent = np.expm1(self._tables.activity[:, 0])
+        share = np.array([recent[item] / recent[category == category[item]].sum() for item in candidates])
+        same = (category[latest][:, None] == category[candidates]) & (category[candidates] > 0)
+        of_history = _decayed("category", same.astype(np.float32), (0.8, 0.95, 1.0), mean=True)
+        share_in_category = np.where(category[candidates] > 0, share, 0).astype(np.float32)
+        both = {f"category_and_item_{name[9:]}": values * share_in_category for name, values in of_history.items()}
+        return {"share_in_category": share_in_category, **of_history, **both}
+
+    def _of_distances(self, latest: Indices, candidates: Indices) -> dict[str, Features]:
         year, log_price = self._tables.year, self._tables.log_price
         rows = latest[:CONTENT_ITEMS]
-        overlap = self._content_vectors(rows) @ self._content_vectors(candidates).T
         years = np.abs(year[candidates] - year[rows[:10], None])
         prices = np.abs(log_price[candidates] - log_price[rows[:10], None])
         return {
-            "content_0": overlap[0],
-            **_decayed("content", overlap, (0.8, 1.0), mean=True),
             "year_distance_0": years[0],
             "year_distance": years.mean(axis=0),
             "price_distance_0": prices[0],

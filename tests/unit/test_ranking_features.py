@@ -116,6 +116,23 @@ def test_hand_computed_features() -> None:
     assert log_probability[1] - log_probability[0] == pytest.approx(0.5)
 
 
+def test_hand_computed_features_of_categories() -> None:
+    """Items 1 and 2 are in category 1, and item 3 in none. Of the events with category 1, item 2 has three quarters."""
+    features = toy_features()
+    features._tables.category[:] = [0, 1, 1, 0]
+    activity = unknown_activity(3)
+    activity[1:, 0] = np.log1p([1, 3, 5])
+    now = features.at(activity)
+    found = by_name(now, np.array([2, 3, 1]), np.array([2, 3]), np.zeros(3, np.float32))
+    assert found["share_in_category"].tolist() == pytest.approx([0.75, 0])
+    assert found["category_1.0"].tolist() == pytest.approx([2 / 3, 0])
+    assert found["category_0.8"].tolist() == pytest.approx([(1 + 0.64) / (1 + 0.8 + 0.64), 0])
+    assert found["category_and_item_1.0"].tolist() == pytest.approx([0.5, 0])
+    without_times = by_name(features, np.array([2]), np.array([1]), np.zeros(3, np.float32))
+    assert without_times["share_in_category"].tolist() == [0]
+    assert without_times["category_1.0"].tolist() == [1]
+
+
 def test_stored_names_do_not_change(tmp_path: Path) -> None:
     """Existing releases contain these tensors, and their trees these features, in this order."""
     tables = toy_features()._tables
@@ -186,7 +203,9 @@ def random_tables(num_items: int, rng: np.random.Generator) -> tuple[RankingTabl
     year[rng.random(num_items + 1) < 0.2] = log_price[rng.random(num_items + 1) < 0.2] = np.nan
     matrices = [neighbours(width) for width in (30, 40, 50, 20, 60)]
     activity = rng.random((num_items + 1, len(ACTIVITY_NAMES)), dtype=np.float32)
-    category, sources = np.zeros(num_items + 1, dtype=np.int32), np.zeros(len(Source), dtype=np.int64)
+    category = rng.integers(0, 8, num_items + 1).astype(np.int32)
+    category[0] = 0
+    sources = np.zeros(len(Source), dtype=np.int64)
     tables = RankingTables(*matrices, *(per_item() for _ in range(4)), year, log_price, category, activity, sources)
     content = (rng.random((num_items + 1, 40)) < 0.1).astype(np.uint8)
     return tables, rng.normal(size=(num_items, 17)).astype(np.float32), content
