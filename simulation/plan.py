@@ -26,9 +26,9 @@ class Plan(BaseModel):
     """The first release begins to serve."""
     days_before: int = 3
     """Days with the first release before the season changes, ..."""
-    days_of_drift: int = 3
+    days_of_drift: int = 6
     """... and after it."""
-    days_after_first: int = 4
+    days_after_first: int = 6
     """Days with the release of the first retraining."""
     days_after_second: int = 4
     days_with_bad: int = 1
@@ -39,7 +39,7 @@ class Plan(BaseModel):
     gone_daily: float = 0.001
     season_changes: float = 0.5
 
-    train_minutes: float = 1.5
+    train_minutes: float = 3.0
     """As in TRAIN_MINUTES. A retraining, which starts from the champion, takes a third of it."""
     bad_train_minutes: float = 0.5
     most_days: int = 20

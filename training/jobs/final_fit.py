@@ -65,7 +65,6 @@ def _towers(
 ) -> tuple[TwoTower, Progress]:
     training = read_training(validated)
     recipe = Recipe.model_validate(training["params"])
-    warm = recipe if training["started_from"] else recipe.warm()
     content = content_features(settings.processed_dir / CATALOGUE_FILE, sequences.vocabulary.item_ids)
     counts = sequences.train_counts()
     torch.manual_seed(settings.seed)
@@ -74,7 +73,7 @@ def _towers(
         model,
         sequences,
         counts,
-        warm.final(training["epochs"]),
+        recipe.final(training["epochs"]),
         seed=settings.seed,
         budget_seconds=settings.towers_seconds * FINAL_SHARE,
         checkpoint_directory=checkpoint_directory,

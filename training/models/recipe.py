@@ -8,12 +8,10 @@ from recsys.contracts.base import MAX_HISTORY
 
 WARM_SHARE = 1 / 3
 """The time budget and the epochs of a training that starts from a release, as a share of those of one from nothing."""
-WARM_LEARNING_RATE = 0.3
-"""Its learning rate, as a share: a high one would undo what the release has learned."""
-
-
 FINAL_SHARE = 1 / 6
 """The time budget and the epochs of the final fit, as a share of those of the validation fit."""
+FINAL_LEARNING_RATE = 0.3
+"""Its learning rate, as a share: so few epochs would not bring back what a high one undoes."""
 MIN_FINAL_EPOCHS = 2
 
 
@@ -54,17 +52,20 @@ class Recipe(BaseModel):
     checkpoint_seconds: float = 30.0
 
     def warm(self) -> "Recipe":
-        """The recipe of a training that starts from a release."""
-        return self.model_copy(
-            update={
-                "learning_rate": self.learning_rate * WARM_LEARNING_RATE,
-                "max_epochs": math.ceil(self.max_epochs * WARM_SHARE),
-            }
-        )
+        """The recipe of a training that starts from a release.
+
+        The learning rate stays: with a lower one the towers do not get away from what they have learned.
+        """
+        return self.model_copy(update={"max_epochs": math.ceil(self.max_epochs * WARM_SHARE)})
 
     def final(self, epochs: float) -> "Recipe":
         """This recipe, for the final fit of towers that were trained for so many epochs.
 
         Nothing is held out, so nothing says when to stop: the epochs are fixed.
         """
-        return self.model_copy(update={"max_epochs": max(MIN_FINAL_EPOCHS, math.ceil(epochs * FINAL_SHARE))})
+        return self.model_copy(
+            update={
+                "learning_rate": self.learning_rate * FINAL_LEARNING_RATE,
+                "max_epochs": max(MIN_FINAL_EPOCHS, math.ceil(epochs * FINAL_SHARE)),
+            }
+        )
