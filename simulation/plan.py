@@ -26,9 +26,9 @@ class Plan(BaseModel):
     """The first release begins to serve."""
     days_before: int = 3
     """Days with the first release before the season changes, ..."""
-    days_of_drift: int = 6
+    days_of_drift: int = 12
     """... and after it."""
-    days_after_first: int = 6
+    days_after_first: int = 12
     """Days with the release of the first retraining."""
     days_after_second: int = 4
     days_with_bad: int = 1
