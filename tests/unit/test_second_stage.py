@@ -43,7 +43,7 @@ def labelled(num_users: int, informative: bool) -> Labelled:
         features.append(noise)
         labels.append(label)
         ranks.append(float(label.argmax() + 1))
-    return Labelled(features, labels, np.array(ranks), np.arange(num_users), num_users)
+    return Labelled(features, labels, np.array(ranks), np.arange(num_users), np.arange(num_users), num_users)
 
 
 def cross_validated(examples: Labelled, until: float) -> CrossValidation:

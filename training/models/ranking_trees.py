@@ -53,6 +53,8 @@ class Labelled:
     """[examples]: rank of that item by the towers alone, from 1; infinite if they do not retrieve it."""
     users: NDArray[np.int64]
     """[examples]"""
+    places: NDArray[np.int64]
+    """[examples]: the place of each among all examples."""
     num_examples: int
     """Including those whose target is not among the candidates."""
 

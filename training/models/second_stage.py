@@ -7,8 +7,9 @@ not used.
 
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -37,6 +38,13 @@ from training.models.activity_log import ActivityLog
 from training.models.exact_retrieval import ExactRetrieval
 from training.models.moments import MOST as MOST_MOMENTS
 from training.models.moments import Moments
+from training.models.popularity_trees import (
+    SOURCE_COUNTS,
+    FirstItemGains,
+    first_item_gains,
+    popularity_settings,
+    popularity_trees,
+)
 from training.models.ranking_tables import ranking_tables
 from training.models.ranking_trees import (
     FOLDS,
@@ -98,6 +106,7 @@ def fitting_settings() -> dict[str, Any]:
         "others_share": OTHERS_SHARE,
         "features_share": FEATURES_SHARE,
         "final_fit_share": FINAL_FIT_SHARE,
+        "popularity": popularity_settings(),
     }
 
 
@@ -131,46 +140,88 @@ def fit_second_stage(
     examples = past_examples(sequences, seed, MAX_EXAMPLES)
     max_history = model.config.max_history
     moments = Moments(activity, examples)
-    chosen, recall = choose_source_counts(examples, moments, retrieval, tables, max_history=max_history)
-    tables = replace(tables, sources=chosen)
-    sources = CandidateSources(tables, exclude_seen=exclude_seen)
+    choose = partial(choose_source_counts, examples, moments, retrieval, tables, max_history=max_history)
+    chosen, recall = choose()
+    sources = CandidateSources(replace(tables, sources=chosen), exclude_seen=exclude_seen)
     candidates = CandidateRetrieval(retrieval, sources, max_history=max_history)
     # The tables of a large log take a minute or more.
     ready = time.monotonic()
     features_until = ready + FEATURES_SHARE * (started + budget_seconds - ready)
     labelled = label(examples, candidates, features, moments, features_until)
-    if labelled.num_users_found < MIN_USERS:
-        return {"shipped": False, "outcome": f"no second stage: {labelled.num_users_found} users are too few"}
-    trees = RankingTrees(labelled, FEATURE_NAMES, seed)
-    validated = trees.cross_validate(started + FINAL_FIT_SHARE * budget_seconds)
-    before = ndcg_gains(labelled.ranks, 10)
-    lift, error = _mean_and_error(validated.gains - before, labelled)
-    shipped = _helps(lift, error)
-    if shipped:
+    fitted = _learned(labelled, seed, started + FINAL_FIT_SHARE * budget_seconds)
+    firsts = first_item_gains(examples[: labelled.num_examples], moments, retrieval)
+    if firsts.popularity_is_better_than(fitted.gains if fitted.trees else None):
+        chosen, recall = choose(allowed=[SOURCE_COUNTS])
+        fitted = _by_popularity(firsts, moments)
+    if fitted.trees:
         if cuts is not None:
             # Served, and tested, with the counts of everything before the test.
-            known = ranking_tables(before_the_test(sequences), catalogue, tables.activity)
-            tables = replace(known, sources=chosen)
-        distribution = FeatureDistribution.of(labelled.features)
-        tables = replace(tables, activity_base=activity.base(known_until), feature_distribution=distribution)
-        _save(output, tables, trees.fit(validated.num_trees))
-    found = f"second stage of {validated.num_trees} trees: {lift:+.4f} (standard error {error:.4f})"
+            tables = ranking_tables(before_the_test(sequences), catalogue, tables.activity)
+        distribution = FeatureDistribution.of(labelled.features) if labelled.features else None
+        base = activity.base(known_until)
+        _save(
+            output,
+            replace(tables, sources=chosen, activity_base=base, feature_distribution=distribution),
+            fitted.trees,
+        )
     return {
-        "shipped": shipped,
-        "outcome": found if shipped else f"no second stage, because it does not help: {lift:+.4f} ({error:.4f})",
+        "shipped": fitted.trees is not None,
+        "outcome": fitted.outcome,
         "num_examples": labelled.num_examples,
         "num_examples_found": len(labelled.ranks),
         "num_users_found": labelled.num_users_found,
         "sources": {str(source): int(count) for source, count in zip(Source, chosen, strict=True)},
         "recall": recall,
+        **fitted.numbers,
+        "seconds": round(time.monotonic() - started, 1),
+        "parameters": PARAMETERS,
+    }
+
+
+class Fitted(NamedTuple):
+    """A second stage, or why there is none."""
+
+    trees: "lgb.Booster | None"
+    outcome: str
+    numbers: dict[str, float]
+    """How it was measured, for the record."""
+    gains: NDArray[np.float64]
+    """[examples]: NDCG@10 on all examples, by trees that were fitted without the user."""
+
+
+def _learned(labelled: Labelled, seed: int, until: float) -> Fitted:
+    """Trees that learn from the examples, if they are better than the towers alone."""
+    gains = np.zeros(labelled.num_examples)
+    if labelled.num_users_found < MIN_USERS:
+        return Fitted(None, f"no second stage: {labelled.num_users_found} users are too few", {}, gains)
+    trees = RankingTrees(labelled, FEATURE_NAMES, seed)
+    validated = trees.cross_validate(until)
+    gains[labelled.places] = validated.gains
+    before = ndcg_gains(labelled.ranks, 10)
+    lift, error = _mean_and_error(validated.gains - before, labelled)
+    numbers = {
         "num_trees": validated.num_trees,
         "validation_ndcg_at_10_before": float(before.sum() / labelled.num_examples),
         "validation_ndcg_at_10": float(validated.gains.sum() / labelled.num_examples),
         "lift": lift,
         "lift_standard_error": error,
-        "seconds": round(time.monotonic() - started, 1),
-        "parameters": PARAMETERS,
     }
+    if not _helps(lift, error):
+        return Fitted(None, f"no second stage, because it does not help: {lift:+.4f} ({error:.4f})", numbers, gains)
+    outcome = f"second stage of {validated.num_trees} trees: {lift:+.4f} (standard error {error:.4f})"
+    return Fitted(trees.fit(validated.num_trees), outcome, numbers, gains)
+
+
+def _by_popularity(firsts: FirstItemGains, moments: Moments) -> Fitted:
+    feature = firsts.best_feature
+    assert feature is not None
+    ndcg, of_towers = float(firsts.popularity[feature].mean()), float(firsts.towers.mean())
+    numbers = {"validation_ndcg_at_10_before": of_towers, "validation_ndcg_at_10": ndcg, "lift": ndcg - of_towers}
+    outcome = (
+        f"second stage that ranks by recent popularity ({feature}): NDCG@10 {ndcg:.4f} on the first validation item of "
+        f"{len(firsts.places):,} users, {of_towers:.4f} by the towers, and less by what can be learned"
+    )
+    return Fitted(popularity_trees(feature, moments), outcome, numbers, np.zeros(0))
 
 
 def label(
@@ -185,6 +236,7 @@ def label(
     labels: list[NDArray[np.int8]] = []
     ranks: list[float] = []
     users: list[int] = []
+    found_at: list[int] = []
     num_examples = 0
     sources_at = [retrieval.sources.at(activity) for activity in moments.activities]
     features_at = [features.at(activity) for activity in moments.activities]
@@ -207,8 +259,16 @@ def label(
                     at = np.flatnonzero(candidates.retrieved == example.target)
                     ranks.append(float(at[0] + 1) if len(at) else np.inf)
                     users.append(example.user)
+                    found_at.append(num_examples - 1)
             progress.update(len(chunk))
-    return Labelled(matrices, labels, np.array(ranks), np.array(users, dtype=np.int64), num_examples)
+    return Labelled(
+        matrices,
+        labels,
+        np.array(ranks),
+        np.array(users, dtype=np.int64),
+        np.array(found_at, dtype=np.int64),
+        num_examples,
+    )
 
 
 def _mean_and_error(differences: NDArray[np.float64], labelled: Labelled) -> tuple[float, float]:

@@ -1,5 +1,6 @@
 """Choose how many candidates each source contributes: the numbers with the highest recall within the budget."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
 
@@ -21,8 +22,17 @@ MOST_OF_OTHERS = NUM_CANDIDATES - LEAST_RETRIEVED
 MAX_EXAMPLES = 1_000
 
 
+ALL_CHOICES = [counts for counts in product(CHOICES, repeat=len(Source)) if sum(counts) <= MOST_OF_OTHERS]
+
+
 def choose_source_counts(
-    examples: list[PastExample], moments: Moments, towers: ExactRetrieval, tables: RankingTables, *, max_history: int
+    examples: list[PastExample],
+    moments: Moments,
+    towers: ExactRetrieval,
+    tables: RankingTables,
+    *,
+    max_history: int,
+    allowed: Sequence[tuple[int, ...]] = ALL_CHOICES,
 ) -> tuple[NDArray[np.int64], dict[str, float]]:
     """[sources], in the order of `Source`, and the recall of each source and of all together."""
     from recsys.model.candidate_sources import CandidateSources  # takes long to import
@@ -38,6 +48,5 @@ def choose_source_counts(
         max_history=max_history,
         seen=[example.seen for example in chosen],
     )
-    allowed = [counts for counts in product(CHOICES, repeat=len(Source)) if sum(counts) <= MOST_OF_OTHERS]
     best = max(allowed, key=lambda counts: (ranks.recall_of_all(counts), -sum(counts)))
     return np.array(best), ranks.recall(best)
