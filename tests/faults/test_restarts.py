@@ -24,7 +24,7 @@ from tests.faults.rig import SERVICES, Rig
 DEADLINE_MS = 1000
 """Long, because a process that starts or ends takes CPU from the others, and the question is what gets lost."""
 ENDED = (0, -signal.SIGTERM)
-BEFORE_SECONDS, AFTER_SECONDS = 0.5, 1.0
+BEFORE_SECONDS, DRAIN_SECONDS, AFTER_SECONDS = 0.5, 0.2, 1.0
 PORTS = {
     "feature_service": "feature_service_port",
     "ranker_service": "ranker_port",
@@ -48,6 +48,8 @@ def test_a_rolling_restart_under_load_loses_nothing(rig: Rig, tmp_path: Path, na
             with _recorded(starting):
                 _start(second, second_port)
             proxy.targets = [second_port]
+            # A connection that waits to be accepted is lost when the listening socket closes, so balancers drain first.
+            time.sleep(DRAIN_SECONDS)
             first.ask_to_end()
             assert first.wait_until_ended() in ENDED
             time.sleep(AFTER_SECONDS)
@@ -55,6 +57,7 @@ def test_a_rolling_restart_under_load_loses_nothing(rig: Rig, tmp_path: Path, na
                 _start(first, first_port)
         finally:
             proxy.targets = [first_port]
+            time.sleep(DRAIN_SECONDS)
             second.ask_to_end()
         assert second.wait_until_ended() in ENDED
         time.sleep(AFTER_SECONDS)
