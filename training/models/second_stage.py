@@ -150,10 +150,10 @@ def fit_second_stage(
     labelled = label(examples, candidates, features, moments, features_until)
     fitted = _learned(labelled, seed, started + FINAL_FIT_SHARE * budget_seconds)
     firsts = first_item_gains(examples[: labelled.num_examples], moments, retrieval)
-    if firsts.popularity_is_better_than(fitted.gains if fitted.trees else None):
+    if firsts.popularity_is_better_than(None if fitted.trees is None else fitted.gains):
         chosen, recall = choose(allowed=[SOURCE_COUNTS])
         fitted = _by_popularity(firsts, moments)
-    if fitted.trees:
+    if fitted.trees is not None:
         if cuts is not None:
             # Served, and tested, with the counts of everything before the test.
             tables = ranking_tables(before_the_test(sequences), catalogue, tables.activity)

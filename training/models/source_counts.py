@@ -19,10 +19,8 @@ CHOICES = (0, 20, 40, 60, 80)
 LEAST_RETRIEVED = 60
 """Candidates that the towers keep at least. Only they find what nobody has counted yet."""
 MOST_OF_OTHERS = NUM_CANDIDATES - LEAST_RETRIEVED
-MAX_EXAMPLES = 1_000
-
-
 ALL_CHOICES = [counts for counts in product(CHOICES, repeat=len(Source)) if sum(counts) <= MOST_OF_OTHERS]
+MAX_EXAMPLES = 1_000
 
 
 def choose_source_counts(
@@ -34,7 +32,8 @@ def choose_source_counts(
     max_history: int,
     allowed: Sequence[tuple[int, ...]] = ALL_CHOICES,
 ) -> tuple[NDArray[np.int64], dict[str, float]]:
-    """[sources], in the order of `Source`, and the recall of each source and of all together."""
+    """The best of the `allowed` numbers [sources], in the order of `Source`, and the recall of each source and of all
+    together."""
     from recsys.model.candidate_sources import CandidateSources  # takes long to import
 
     every = np.full(len(Source), MAX_PER_SOURCE)
