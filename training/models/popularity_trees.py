@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from recsys.model.item_activity import ACTIVITY_NAMES
 from recsys.model.ranking_feature_names import FEATURE_NAMES
 from recsys.model.sources import MAX_PER_SOURCE, Source
+from recsys.model.two_tower import TwoTower
 from training.datasets.walk_forward import PastExample
-from training.evaluation.metrics import ndcg_gains, target_ranks
-from training.models.exact_retrieval import ExactRetrieval
+from training.evaluation.metrics import ndcg_gains
+from training.evaluation.ranking import TwoTowerScorer, rank_by_shared_scores, ranks_of_held_out
 from training.models.moments import Moments
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ FEATURES = ("log_share_7", "log_share_30")
 SOURCE_COUNTS = tuple(MAX_PER_SOURCE if source is Source.TRENDING else 0 for source in Source)
 """The candidates besides those of the towers."""
 MAX_USERS = 1_000
-USERS_PER_CHUNK = 64
 NUM_TREES = 50
 PARAMETERS: dict[str, Any] = {
     "objective": "regression",
@@ -78,24 +78,25 @@ class FirstItemGains(NamedTuple):
         return bool(self.popularity[feature].mean() > others.mean())
 
 
-def first_item_gains(examples: list[PastExample], moments: Moments, towers: ExactRetrieval) -> FirstItemGains:
+def first_item_gains(
+    examples: list[PastExample], moments: Moments, model: TwoTower, *, exclude_seen: bool
+) -> FirstItemGains:
     """Of the towers and of recent popularity, both without training, for at most MAX_USERS users."""
     places = first_of_each_user(examples)[:MAX_USERS]
-    of_towers = np.empty(len(places))
-    popularity = {feature: np.empty(len(places)) for feature in FEATURES}
-    for start in range(0, len(places), USERS_PER_CHUNK):
-        chunk = slice(start, start + USERS_PER_CHUNK)
-        of_chunk = [examples[place] for place in places[chunk]]
-        scores, _ = towers.search([example.history for example in of_chunk], [example.seen for example in of_chunk])
-        targets = np.array([example.target for example in of_chunk]) - 1
-        of_towers[chunk] = _gains(scores, targets)
-        excluded = np.isneginf(scores)
-        activities = [moments.activities[moments.place_of(example)] for example in of_chunk]
-        for feature, gains in popularity.items():
-            shares = np.stack([activity[1:, ACTIVITY_NAMES.index(feature)] for activity in activities])
-            gains[chunk] = _gains(np.where(excluded, -np.inf, shares), targets)
+    firsts = [examples[place] for place in places]
+    held_out, seen = [(each.history, each.target) for each in firsts], [each.seen for each in firsts]
+    towers = ranks_of_held_out(TwoTowerScorer(model), held_out, exclude_seen, seen=seen)
+    popularity = {feature: np.empty(len(firsts)) for feature in FEATURES}
+    moment_of = np.array([moments.place_of(each) for each in firsts])
+    for moment in np.unique(moment_of):
+        at = np.flatnonzero(moment_of == moment)
+        for feature, ranks in popularity.items():
+            shares = moments.activities[moment][1:, ACTIVITY_NAMES.index(feature)]
+            found = rank_by_shared_scores(shares, [held_out[i] for i in at], exclude_seen, [seen[i] for i in at])
+            ranks[at] = found.ranks
+    gains = {feature: ndcg_gains(ranks, 10) for feature, ranks in popularity.items()}
     known = all(np.isfinite(activity[1:, 0]).all() for activity in moments.activities)
-    return FirstItemGains(places, of_towers, popularity if known else {})
+    return FirstItemGains(places, ndcg_gains(towers, 10), gains if known else {})
 
 
 def first_of_each_user(examples: list[PastExample]) -> NDArray[np.int64]:
@@ -115,10 +116,3 @@ def popularity_trees(feature: str, moments: Moments) -> "lgb.Booster":
     features = np.zeros((len(values), len(FEATURE_NAMES)), dtype=np.float32)
     features[:, FEATURE_NAMES.index(feature)] = values
     return lgb.train(PARAMETERS, lgb.Dataset(features, values, feature_name=FEATURE_NAMES), NUM_TREES)
-
-
-def _gains(scores: NDArray[np.float32], targets: NDArray[np.int64]) -> NDArray[np.float64]:
-    """scores [users, items], -inf for excluded items; targets [users] as columns."""
-    ranks = target_ranks(scores, targets)
-    excluded = np.isneginf(scores[np.arange(len(targets)), targets])
-    return ndcg_gains(np.where(excluded, np.inf, ranks), 10)

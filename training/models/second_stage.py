@@ -1,8 +1,8 @@
 """Fit the second stage on the validation part, and keep it only if it improves the ranking significantly.
 
 The trees of `training.models.ranking_trees` rank the candidates of the towers and of the other sources. The lift over
-the towers alone is cross-validated: every user is scored by trees that were fitted without that user. Test items are
-not used.
+the towers alone is cross-validated: every user is scored by trees that were fitted without that user. Where recent
+popularity is better than both, `training.models.popularity_trees` takes their place. Test items are not used.
 """
 
 import time
@@ -149,8 +149,8 @@ def fit_second_stage(
     features_until = ready + FEATURES_SHARE * (started + budget_seconds - ready)
     labelled = label(examples, candidates, features, moments, features_until)
     fitted = _learned(labelled, seed, started + FINAL_FIT_SHARE * budget_seconds)
-    firsts = first_item_gains(examples[: labelled.num_examples], moments, retrieval)
-    if firsts.popularity_is_better_than(None if fitted.trees is None else fitted.gains):
+    firsts = first_item_gains(examples[: labelled.num_examples], moments, model, exclude_seen=exclude_seen)
+    if firsts.popularity_is_better_than(fitted.gains):
         chosen, recall = choose(allowed=[SOURCE_COUNTS])
         fitted = _by_popularity(firsts, moments)
     if fitted.trees is not None:
@@ -172,9 +172,8 @@ def fit_second_stage(
         "num_users_found": labelled.num_users_found,
         "sources": {str(source): int(count) for source, count in zip(Source, chosen, strict=True)},
         "recall": recall,
-        **fitted.numbers,
+        **fitted.record,
         "seconds": round(time.monotonic() - started, 1),
-        "parameters": PARAMETERS,
     }
 
 
@@ -183,23 +182,22 @@ class Fitted(NamedTuple):
 
     trees: "lgb.Booster | None"
     outcome: str
-    numbers: dict[str, float]
-    """How it was measured, for the record."""
-    gains: NDArray[np.float64]
-    """[examples]: NDCG@10 on all examples, by trees that were fitted without the user."""
+    record: dict[str, Any]
+    """How it was measured."""
+    gains: NDArray[np.float64] | None = None
+    """[examples]: NDCG@10 on all examples, by trees that were fitted without the user; None if none was learned."""
 
 
 def _learned(labelled: Labelled, seed: int, until: float) -> Fitted:
     """Trees that learn from the examples, if they are better than the towers alone."""
-    gains = np.zeros(labelled.num_examples)
     if labelled.num_users_found < MIN_USERS:
-        return Fitted(None, f"no second stage: {labelled.num_users_found} users are too few", {}, gains)
+        return Fitted(None, f"no second stage: {labelled.num_users_found} users are too few", {})
     trees = RankingTrees(labelled, FEATURE_NAMES, seed)
     validated = trees.cross_validate(until)
-    gains[labelled.places] = validated.gains
     before = ndcg_gains(labelled.ranks, 10)
     lift, error = _mean_and_error(validated.gains - before, labelled)
-    numbers = {
+    record = {
+        "parameters": PARAMETERS,
         "num_trees": validated.num_trees,
         "validation_ndcg_at_10_before": float(before.sum() / labelled.num_examples),
         "validation_ndcg_at_10": float(validated.gains.sum() / labelled.num_examples),
@@ -207,21 +205,23 @@ def _learned(labelled: Labelled, seed: int, until: float) -> Fitted:
         "lift_standard_error": error,
     }
     if not _helps(lift, error):
-        return Fitted(None, f"no second stage, because it does not help: {lift:+.4f} ({error:.4f})", numbers, gains)
+        return Fitted(None, f"no second stage, because it does not help: {lift:+.4f} ({error:.4f})", record)
     outcome = f"second stage of {validated.num_trees} trees: {lift:+.4f} (standard error {error:.4f})"
-    return Fitted(trees.fit(validated.num_trees), outcome, numbers, gains)
+    gains = np.zeros(labelled.num_examples)
+    gains[labelled.places] = validated.gains
+    return Fitted(trees.fit(validated.num_trees), outcome, record, gains)
 
 
 def _by_popularity(firsts: FirstItemGains, moments: Moments) -> Fitted:
     feature = firsts.best_feature
     assert feature is not None
     ndcg, of_towers = float(firsts.popularity[feature].mean()), float(firsts.towers.mean())
-    numbers = {"validation_ndcg_at_10_before": of_towers, "validation_ndcg_at_10": ndcg, "lift": ndcg - of_towers}
+    record = {"validation_ndcg_at_10_before": of_towers, "validation_ndcg_at_10": ndcg, "lift": ndcg - of_towers}
     outcome = (
         f"second stage that ranks by recent popularity ({feature}): NDCG@10 {ndcg:.4f} on the first validation item of "
         f"{len(firsts.places):,} users, {of_towers:.4f} by the towers, and less by what can be learned"
     )
-    return Fitted(popularity_trees(feature, moments), outcome, numbers, np.zeros(0))
+    return Fitted(popularity_trees(feature, moments), outcome, record)
 
 
 def label(
