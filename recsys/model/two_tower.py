@@ -7,15 +7,16 @@ has low recall for vectors of very different lengths. The last dimension of a ca
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Self, cast
+from typing import Any, Self, cast
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from recsys.errors import ReleaseDamaged
 from recsys.model.files import CONFIG_FILE, WEIGHTS_FILE
@@ -258,12 +259,27 @@ def load_model(directory: Path, device: str = "cpu") -> TwoTower:
     path = directory / WEIGHTS_FILE
     try:
         weights = load_file(path)
-        with torch.device("meta"):
+        with torch.device("meta"), _Uninitialised():
             model = TwoTower(config)
         model.load_state_dict(weights, assign=True)
     except (OSError, SafetensorError, RuntimeError) as error:
         raise ReleaseDamaged(f"{path} does not contain the weights that {CONFIG_FILE} describes: {error}") from error
     return model.to(device).eval()
+
+
+class _Uninitialised(TorchFunctionMode):
+    """Creates modules without normally distributed weights, because those of the file replace them.
+
+    On the device `meta`, drawing them would import torch's compiler, which takes more than a second.
+    """
+
+    def __torch_function__(
+        self, function: Callable[..., Any], _: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if getattr(function, "__name__", None) == "normal_":
+            return args[0] if args else kwargs["tensor"]
+        return function(*args, **kwargs)
 
 
 def _causal_mask(length: int, like: Tensor) -> Tensor:

@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -165,6 +167,21 @@ def test_round_trip_through_files(tmp_path: Path, model: TwoTower) -> None:
     items, lengths = batch_of([1, 2, 3], [4, 5])
     assert torch.equal(loaded.encode(items, lengths), model.encode(items, lengths))
     assert torch.equal(loaded.candidate_tower(), model.candidate_tower())
+
+
+def test_loading_does_not_import_the_compiler(tmp_path: Path) -> None:
+    """It takes more than a second, in which a ranker that starts cannot serve."""
+    save_model(TwoTower(TwoTowerConfig(num_items=3, num_content_features=2)), tmp_path)
+    program = f"""if True:
+        import sys
+        from pathlib import Path
+        from recsys.model.two_tower import load_model
+        load_model(Path({str(tmp_path)!r}))
+        print("torch._dynamo" in sys.modules)
+    """
+    environment = {"PYTHONPATH": str(Path(__file__).parents[2])}
+    ended = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    assert ended.stdout.strip() == "False"
 
 
 def test_damaged_files_are_rejected(tmp_path: Path) -> None:
