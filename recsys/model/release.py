@@ -158,8 +158,8 @@ class Release:
         history = np.array(steps, dtype=np.int64)
         seen = np.setdiff1d(history, self.vocabulary.indices(unseen_items)) if unseen_items else None
         found = self._sources.find(history, seen)
-        item_id = self.vocabulary.item_id
-        return {str(source): [item_id(index) for index in indices.tolist()] for source, indices in found.items()}
+        item_ids = self.vocabulary.item_ids
+        return {str(source): [item_ids[index - 1] for index in indices.tolist()] for source, indices in found.items()}
 
     def near(self, disliked_items: Sequence[str], item_ids: Sequence[str]) -> list[str]:
         """Those of the items whose vectors have a cosine above NEAR_COSINE with that of a disliked item."""
