@@ -16,7 +16,6 @@ from recsys.ports import ItemActivity
 AGE = Gauge(
     "tandem_live_activity_age_seconds",
     "Time since the live activity of items was last read; since the start, if it never was.",
-    multiprocess_mode="mostrecent",
 )
 
 PAUSE_RATIO = 20

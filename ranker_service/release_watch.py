@@ -23,14 +23,12 @@ from recsys.ramp import EVERYBODY, Ramp
 
 WATCHED = (CHAMPION, NEXT, CHALLENGER, PREVIOUS)
 """In the order of loading, and of their importance if memory is short."""
-SERVING = Gauge("tandem_release", "The release version that has each role.", ["role"], multiprocess_mode="mostrecent")
+SERVING = Gauge("tandem_release", "The release version that has each role.", ["role"])
 LAST_CHAMPION = "last champion"
 """After a start, the champion before it. Not an alias of the registry."""
 FAILURES = Counter("tandem_release_failures_total", "Attempts to load a release that failed.")
 WATCH_FAILURES = Counter("tandem_release_watch_failures_total", "Unexpected errors while following the registry.")
-QUERY_CACHE = Gauge(
-    "tandem_query_cache_bytes", "Cached query embeddings of the loaded releases.", multiprocess_mode="mostrecent"
-)
+QUERY_CACHE = Gauge("tandem_query_cache_bytes", "Cached query embeddings of the loaded releases.")
 # A release that fails to load must not stop the serving one, not even when memory (torch raises RuntimeError) or the
 # disk is full.
 LOAD_ERRORS = (UpstreamError, ReleaseError, OSError, MemoryError, RuntimeError)

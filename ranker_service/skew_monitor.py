@@ -23,7 +23,6 @@ PSI = Gauge(
     "tandem_feature_psi",
     "Population stability index of a ranking feature of the champion: how far serving is from training.",
     ["feature"],
-    multiprocess_mode="mostrecent",
 )
 
 log = structlog.get_logger()

@@ -28,13 +28,11 @@ METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 
 REQUESTS = Counter("tandem_requests_total", "Requests by route and status.", ["route", "method", "status"])
 LATENCY = Histogram("tandem_request_seconds", "Response time by route.", ["route", "method"], buckets=BUCKETS)
-IN_PROGRESS = Gauge("tandem_requests_in_progress", "Requests in progress.", multiprocess_mode="livesum")
-QUEUED = Gauge("tandem_queue_depth", "Requests waiting in the queue.", multiprocess_mode="livesum")
+IN_PROGRESS = Gauge("tandem_requests_in_progress", "Requests in progress.")
+QUEUED = Gauge("tandem_queue_depth", "Requests waiting in the queue.")
 SHED = Counter("tandem_shed_total", "Requests refused because of overload.")
 DEADLINE_MISSES = Counter("tandem_deadline_misses_total", "Requests answered after their deadline.")
-QUALITY = Gauge(
-    "tandem_quality_factor", "The fraction of the candidates that is retrieved and ranked.", multiprocess_mode="min"
-)
+QUALITY = Gauge("tandem_quality_factor", "The fraction of the candidates that is retrieved and ranked.")
 ANSWERS = Counter("tandem_recommendations_total", "Recommendations by tier and reason.", ["tier", "reason"])
 STAGES = Histogram("tandem_stage_seconds", "Duration of each stage of a recommendation.", ["stage"], buckets=BUCKETS)
 

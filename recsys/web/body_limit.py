@@ -21,7 +21,7 @@ BODY_SECONDS = 10.0
 MAX_HELD_BYTES = 32_000_000
 """All bodies that a process holds at once, of requests that arrive, wait or run."""
 
-HELD = Gauge("tandem_body_bytes", "Bytes of request bodies in memory.", multiprocess_mode="livesum")
+HELD = Gauge("tandem_body_bytes", "Bytes of request bodies in memory.")
 
 
 class BodyLimitMiddleware:
